@@ -1,0 +1,70 @@
+"""Residual networks whose shape-keeping second blocks are ODE blocks."""
+
+from torch import Tensor, nn
+
+from models.layers import Autonomous, MakeODEBlock, conv_bn, conv_bn_relu
+
+
+class ResidualBlock(nn.Module):
+    """ReLU(BN(conv(ReLU(BN(conv x)))) + shortcut(x)), the basic block of He et al. (2016).
+
+    (batch, inputs, h, w) → (batch, outputs, h / stride, w / stride). The shortcut is the identity
+    where the shape is kept and a 1×1 convolution with BatchNorm where it is not.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            *conv_bn_relu(inputs, outputs, 3, stride=stride), *conv_bn(outputs, outputs, 3)
+        )
+        keeps_shape = stride == 1 and inputs == outputs
+        shortcut = [] if keeps_shape else conv_bn(inputs, outputs, 1, stride=stride)
+        self.shortcut = nn.Sequential(*shortcut)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.residual(x) + self.shortcut(x))
+
+
+def right_hand_side(width: int) -> nn.Module:
+    """f(z) = ReLU(BN(conv(ReLU(BN(conv z))))) with two 3×3 convolutions."""
+    return Autonomous(*conv_bn_relu(width, width, 3), *conv_bn_relu(width, width, 3))
+
+
+def resnet4(ode_block: MakeODEBlock, num_classes: int) -> nn.Module:
+    """(batch, 3, 32, 32) → (batch, num_classes). 7,706 parameters for 10 classes."""
+    return nn.Sequential(
+        *conv_bn_relu(3, 16, 3), ode_block(right_hand_side(16)), *_head(8, 256, num_classes)
+    )
+
+
+def resnet10(ode_block: MakeODEBlock, num_classes: int) -> nn.Module:
+    """(batch, 3, 32, 32) → (batch, num_classes). 44,186 parameters for 10 classes."""
+    return nn.Sequential(
+        *conv_bn_relu(3, 16, 3),
+        *_stages(ode_block, inputs=16, widths=(16, 32)),
+        *_head(8, 128, num_classes),
+    )
+
+
+def resnet18(ode_block: MakeODEBlock, num_classes: int) -> nn.Module:
+    """(batch, 3, 32, 32) → (batch, num_classes). 11,173,962 parameters for 10 classes."""
+    return nn.Sequential(
+        *conv_bn_relu(3, 64, 3),
+        *_stages(ode_block, inputs=64, widths=(64, 128, 256, 512)),
+        *_head(4, 512, num_classes),
+    )
+
+
+def _stages(ode_block: MakeODEBlock, inputs: int, widths: tuple[int, ...]) -> list[nn.Module]:
+    """A residual block and an ODE block for each width; all stages but the first halve the size."""
+    layers: list[nn.Module] = []
+    for stage, width in enumerate(widths):
+        layers.append(ResidualBlock(inputs, width, stride=1 if stage == 0 else 2))
+        layers.append(ode_block(right_hand_side(width)))
+        inputs = width
+    return layers
+
+
+def _head(pool: int, features: int, num_classes: int) -> list[nn.Module]:
+    return [nn.AvgPool2d(pool), nn.Flatten(), nn.Linear(features, num_classes)]

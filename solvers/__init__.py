@@ -1,0 +1,53 @@
+"""Fixed-step ODE solvers and the gradient methods that differentiate them."""
+
+from torch import Tensor
+
+from solvers.gradients import GRADIENTS, GradientMethod
+from solvers.methods import METHODS, RightHandSide, Tableau, integrate
+
+__all__ = [
+    "GRADIENTS",
+    "METHODS",
+    "GradientMethod",
+    "RightHandSide",
+    "Tableau",
+    "check",
+    "integrate",
+    "odeint",
+]
+
+
+def odeint(
+    rhs: RightHandSide,
+    z0: Tensor,
+    *,
+    method: str | Tableau,
+    n_steps: int,
+    gradient: str | GradientMethod,
+) -> Tensor:
+    """Solve dz/dt = rhs(t, z), z(0) = z0, from t = 0 to 1.
+
+    rhs: called with a scalar tensor t and a state; keeps the state's shape. An nn.Module, if it
+        has parameters.
+    z0: the state, floating point, of any shape.
+    method: a name of METHODS or a Tableau. gradient: a name of GRADIENTS or a gradient method.
+    n_steps: number of equal steps, at least 1.
+
+    Returns z(1), shaped like z0, differentiable in z0 and in every parameter of rhs that requires
+    a gradient. Raises ValueError for a name that is not known, for arguments that make no sense
+    and for a combination that the gradient method cannot do.
+    """
+    if not z0.is_floating_point():
+        raise ValueError(f"the state must be floating point, not {z0.dtype}")
+    check(method, n_steps, gradient)
+    return GRADIENTS.resolve(gradient).solve(rhs, z0, method, n_steps)
+
+
+def check(method: str | Tableau, n_steps: int, gradient: str | GradientMethod) -> None:
+    """Raises ValueError, saying what to do, unless these three can be used together."""
+    METHODS.resolve(method)
+    if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < 1:
+        raise ValueError(f"n_steps must be a whole number of at least 1, not {n_steps!r}")
+    check_combination = getattr(GRADIENTS.resolve(gradient), "check", None)
+    if check_combination is not None:
+        check_combination(method, n_steps)

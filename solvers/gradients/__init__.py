@@ -1,0 +1,44 @@
+"""Gradient methods: how dL/dz0 and dL/dθ of an ODE block are computed. One file each."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from solvers.gradients.anode import Anode
+from solvers.gradients.backprop import Backprop
+from solvers.gradients.node import Node
+from solvers.methods import RightHandSide, Tableau
+from solvers.registry import Registry
+
+
+@runtime_checkable
+class GradientMethod(Protocol):
+    """What a gradient method has to be; see README, "Adding a gradient method".
+
+    It may also have `check(method, n_steps)`, which raises ValueError, saying what to do, when it
+    cannot do that combination.
+    """
+
+    name: str
+
+    def solve(
+        self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int
+    ) -> Tensor:
+        """z(1), differentiable in z0 and in every parameter of rhs that requires a gradient."""
+
+
+def _lack(entry: Any) -> str | None:
+    if not callable(getattr(entry, "solve", None)):
+        return "it has no method solve(rhs, z0, method, n_steps)"
+    if isinstance(entry, type):
+        return "it is a class: name an instance of it"
+    if not isinstance(getattr(entry, "name", None), str):
+        return "it has no attribute name"
+    return None
+
+
+GRADIENTS: Registry[GradientMethod] = Registry(
+    "gradient method",
+    {entry.name: entry for entry in (Backprop(), Anode(), Node())},
+    check=_lack,
+)

@@ -1,0 +1,178 @@
+"""Explicit Runge–Kutta methods as data, and the one loop that steps them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from solvers.registry import Registry
+
+RightHandSide = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Combination:
+    """dt · (w₁k₁ + w₂k₂ + …) · scale.
+
+    Weights and scale are kept apart because rounding depends on the order of operations, and the
+    forward pass has to equal torchdiffeq's bit for bit.
+    """
+
+    weights: tuple[float, ...]
+    scale: float = 1.0
+
+    def of(self, slopes: list[Tensor], dt: Tensor) -> Tensor:
+        total = None
+        terms = ((weight, slope) for weight, slope in zip(self.weights, slopes, strict=True))
+        for weight, group in groupby(terms, key=lambda term: term[0]):
+            if weight == 0:
+                continue
+            part = _sum([slope for _, slope in group])
+            if total is None:
+                total = part if weight == 1 else weight * part
+            elif weight == 1:
+                total = total + part
+            elif weight == -1:
+                total = total - part
+            else:
+                total = total + weight * part
+        assert total is not None, "a combination needs a weight that is not zero"
+        increment = dt * total
+        return increment if self.scale == 1 else increment * self.scale
+
+
+@dataclass(frozen=True)
+class Tableau:
+    """An explicit Runge–Kutta method.
+
+    times: the stages' times c, as fractions of a step.
+    stages: how stage i+2 combines the slopes before it (the first stage is the state itself).
+    update: how a step combines all slopes.
+    torchdiffeq: the name that torchdiffeq has for the same scheme, or None if it has none.
+    """
+
+    name: str
+    order: int
+    times: tuple[float, ...]
+    stages: tuple[Combination, ...]
+    update: Combination
+    torchdiffeq: str | None
+
+    @property
+    def n_stages(self) -> int:
+        """Evaluations of the right-hand side in a step."""
+        return len(self.times)
+
+
+EULER = Tableau("euler", 1, (0.0,), (), Combination((1.0,)), "euler")
+
+# The explicit midpoint rule, the papers' "RK2".
+RK2 = Tableau(
+    "rk2", 2, (0.0, 1 / 2), (Combination((1.0,), 1 / 2),), Combination((0.0, 1.0)), "midpoint"
+)
+
+# The classical method of Kutta (1901), the papers' "RK4". torchdiffeq has no such scheme.
+RK4 = Tableau(
+    "rk4",
+    4,
+    (0.0, 1 / 2, 1 / 2, 1.0),
+    (
+        Combination((1.0,), 1 / 2),
+        Combination((0.0, 1.0), 1 / 2),
+        Combination((0.0, 0.0, 1.0)),
+    ),
+    Combination((1.0, 2.0, 2.0, 1.0), 1 / 6),
+    None,
+)
+
+# The 3/8 rule of Kutta (1901), which torchdiffeq calls "rk4".
+RK4_38 = Tableau(
+    "rk4_38",
+    4,
+    (0.0, 1 / 3, 2 / 3, 1.0),
+    (
+        Combination((1.0,), 1 / 3),
+        Combination((-1 / 3, 1.0)),
+        Combination((1.0, -1.0, 1.0)),
+    ),
+    Combination((1.0, 3.0, 3.0, 1.0), 1 / 8),
+    "rk4",
+)
+
+METHODS: Registry[Tableau] = Registry(
+    "method",
+    {tableau.name: tableau for tableau in (EULER, RK2, RK4, RK4_38)},
+    check=lambda entry: None if isinstance(entry, Tableau) else "it is not a solvers.Tableau",
+)
+
+
+def integrate(rhs: RightHandSide, z0: Tensor, tableau: Tableau, n_steps: int) -> Tensor:
+    """z(1) of dz/dt = rhs(t, z), z(0) = z0, by `n_steps` equal steps of `tableau`.
+
+    Differentiable by autograd, which then stores every stage. z0 and z(1) have the same shape,
+    precision and memory format. Raises ValueError when rhs does not keep the shape.
+    """
+    z = z0
+    for step in step_grid(tableau, n_steps, z0.dtype, z0.device):
+        z = advance(rhs, z, tableau, step)
+    return z
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the time grid: its stage times and its length, as scalar tensors."""
+
+    times: tuple[Tensor, ...]
+    dt: Tensor
+
+
+def advance(rhs: RightHandSide, z: Tensor, tableau: Tableau, step: Step) -> Tensor:
+    """The state after one step."""
+    slopes = [_slope(rhs, step.times[0], z)]
+    for time, stage in zip(step.times[1:], tableau.stages, strict=True):
+        slopes.append(_slope(rhs, time, z + stage.of(slopes, step.dt)))
+    return z + tableau.update.of(slopes, step.dt)
+
+
+def time_grid(n_steps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The n_steps + 1 grid times from 0 to 1, in the state's precision as torchdiffeq has them."""
+    return torch.linspace(0, 1, n_steps + 1, dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=64)
+def step_grid(
+    tableau: Tableau, n_steps: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Step, ...]:
+    """The steps from 0 to 1, as torchdiffeq takes them: dt is the difference of two grid times.
+
+    Made once for each key, since on a device each of these scalars would cost a kernel launch.
+    """
+    # A grid first needed under inference_mode must serve training afterwards.
+    with torch.inference_mode(False), torch.no_grad():
+        grid = time_grid(n_steps, dtype, torch.device("cpu"))
+        steps = []
+        for start, end in zip(grid[:-1], grid[1:], strict=True):
+            dt = end - start
+            times = [start if c == 0 else end if c == 1 else start + dt * c for c in tableau.times]
+            steps.append(Step(tuple(time.to(device) for time in times), dt.to(device)))
+        return tuple(steps)
+
+
+def _slope(rhs: RightHandSide, t: Tensor, z: Tensor) -> Tensor:
+    slope = rhs(t, z)
+    if slope.shape != z.shape:
+        raise ValueError(
+            f"the right-hand side must keep the state's shape: it turned {tuple(z.shape)} "
+            f"into {tuple(slope.shape)}"
+        )
+    return slope
+
+
+def _sum(slopes: list[Tensor]) -> Tensor:
+    total = slopes[0]
+    for slope in slopes[1:]:
+        total = total + slope
+    return total

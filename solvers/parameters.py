@@ -1,0 +1,45 @@
+"""Which parameters a right-hand side has."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def trainable_parameters(rhs: Callable[..., Tensor]) -> list[Tensor]:
+    """The parameters of `rhs` that require a gradient, each once.
+
+    A plain function has none. Raises ValueError when it closes over some: a gradient method that
+    hands gradients to the parameters it knows of would silently give those no gradient.
+    """
+    if isinstance(rhs, nn.Module):
+        return [parameter for parameter in rhs.parameters() if parameter.requires_grad]
+    hidden = [name for name, value in _enclosed(rhs) if _wants_gradient(value)]
+    if hidden:
+        raise ValueError(
+            f"the right-hand side uses {', '.join(hidden)}, which requires a gradient, but is no "
+            "module: make it an nn.Module, so that its parameters are known"
+        )
+    return []
+
+
+def _enclosed(function: Any) -> list[tuple[str, Any]]:
+    """What a function, a bound method, a partial or a callable object carries with it."""
+    found = list(getattr(function, "__dict__", {}).items())
+    if hasattr(function, "__self__"):
+        found.append(("its object", function.__self__))
+    code = getattr(function, "func", function)  # functools.partial
+    if code is not function:
+        found += [*function.keywords.items(), *(("an argument", x) for x in function.args)]
+    code = inspect.unwrap(getattr(code, "__func__", code))
+    if inspect.isfunction(code):
+        variables = inspect.getclosurevars(code)
+        found += [*variables.nonlocals.items(), *variables.globals.items()]
+    return found
+
+
+def _wants_gradient(value: Any) -> bool:
+    if isinstance(value, nn.Module):
+        return any(parameter.requires_grad for parameter in value.parameters())
+    return isinstance(value, Tensor) and value.requires_grad

@@ -1,0 +1,107 @@
+"""Run a forward pass a second time, exactly."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class _Autocast:
+    device_type: str
+    enabled: bool
+    dtype: torch.dtype
+    cache_enabled: bool
+
+    @classmethod
+    def current(cls, device_type: str) -> "_Autocast":
+        return cls(
+            device_type,
+            torch.is_autocast_enabled(device_type),
+            torch.get_autocast_dtype(device_type),
+            torch.is_autocast_cache_enabled(),
+        )
+
+    def context(self, *, cache_enabled: bool) -> torch.autocast:
+        return torch.autocast(
+            self.device_type, dtype=self.dtype, enabled=self.enabled, cache_enabled=cache_enabled
+        )
+
+
+class Replay:
+    """Everything that a forward pass of `rhs` depends on besides its inputs.
+
+    Made just before the forward pass, it holds the random state, the autocast setting, the
+    training flags and a copy of the buffers. `again` puts them back for the length of one
+    computation, which then gives the same bits, and leaves no trace: afterwards the random state
+    and the buffers (BatchNorm's running statistics among them) are what they were before it.
+    """
+
+    def __init__(self, rhs: Callable[..., Tensor], device: torch.device) -> None:
+        modules = list(rhs.modules()) if isinstance(rhs, nn.Module) else []
+        self._training = [(module, module.training) for module in modules]
+        self._buffers = [
+            (module, name, buffer.clone())
+            for module in modules
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        ]
+        self._device = device
+        self._cpu_random = torch.get_rng_state()
+        self._device_random = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        self._autocast = _Autocast.current(device.type)
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """The forward pass itself, without gradients.
+
+        Autocast would otherwise cache weights that it casts here, where no graph is built, and
+        serve them, with no gradient, to whoever uses the weight next.
+        """
+        with torch.no_grad(), self._autocast.context(cache_enabled=False):
+            yield
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """The same forward pass once more, with gradients."""
+        with self._random(), self._modules(), _own_autocast_cache(), torch.enable_grad():
+            # The weights must be cast where the graph sees it and as often as in the original.
+            with self._autocast.context(cache_enabled=self._autocast.cache_enabled):
+                yield
+
+    @contextmanager
+    def _random(self) -> Iterator[None]:
+        on_device = self._device_random is not None
+        with torch.random.fork_rng(devices=[self._device] if on_device else []):
+            torch.set_rng_state(self._cpu_random)
+            if self._device_random is not None:
+                torch.cuda.set_rng_state(self._device_random, self._device)
+            yield
+
+    @contextmanager
+    def _modules(self) -> Iterator[None]:
+        training_now = [(module, module.training) for module, _ in self._training]
+        buffers_now = [(module, name, module._buffers[name]) for module, name, _ in self._buffers]
+        try:
+            for module, training in self._training:
+                module.training = training
+            for module, name, buffer in self._buffers:
+                module._buffers[name] = buffer.clone()
+            yield
+        finally:
+            for module, training in training_now:
+                module.training = training
+            for module, name, current in buffers_now:
+                module._buffers[name] = current
+
+
+@contextmanager
+def _own_autocast_cache() -> Iterator[None]:
+    """Keeps casts made inside from being used outside, and the other way round."""
+    torch.clear_autocast_cache()
+    try:
+        yield
+    finally:
+        torch.clear_autocast_cache()
