@@ -1,0 +1,1 @@
+"""The harness: suites of experiments, the instruments that run them, and their records."""

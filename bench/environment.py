@@ -1,0 +1,116 @@
+"""What machine and software a result comes from."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.errors import UsageError
+
+PACKAGES = ("torch", "torchvision", "torchdiffeq", "numpy", "pandas", "pillow")
+
+
+def find_device(name: str) -> torch.device:
+    """The device for "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+
+    Raises UsageError for another name or a device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UsageError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:N")
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UsageError(
+            f"--device {name}: PyTorch finds no CUDA device on this machine; use --device cpu, "
+            "or install a CUDA build of PyTorch and its driver"
+        )
+    index = device.index or 0
+    if index >= torch.cuda.device_count():
+        raise UsageError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA device(s), "
+            "counted from 0"
+        )
+    return torch.device("cuda", index)
+
+
+def make_repeatable() -> None:
+    """Have cuDNN choose algorithms that round the same way every time."""
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Machine, software, settings and command, as plain values for a record."""
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": device.type,
+        "device_name": device_name(device),
+        "cpu": _cpu_name(),
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "cuda": torch.version.cuda,
+        "git_revision": _git("rev-parse", "HEAD"),
+        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "memory_format": "channels_last",
+        "precision": "float32",
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32 if device.type == "cuda" else None,
+        "tf32_matrix_products": (
+            torch.backends.cuda.matmul.allow_tf32 if device.type == "cuda" else None
+        ),
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """The model of the device, for people."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

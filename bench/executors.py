@@ -1,0 +1,89 @@
+"""Run the experiments of a suite here, one after another, and record each."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Protocol
+
+from bench import records
+from bench.environment import make_repeatable
+from bench.errors import UsageError
+from bench.experiment import Experiment
+from bench.records import EpochRow, Measurement, Run
+from bench.run import run_experiment
+from bench.step_costs import measure_step_costs
+from bench.workload import Workload
+
+RESULTS = ("ok", "diverged", "oom")
+"""The statuses that are results. A run that failed is tried again."""
+
+
+class Reporter(Protocol):
+    """Is told how far a suite is."""
+
+    def run_started(self, experiment: Experiment) -> None: ...
+    def epoch_finished(self, experiment: Experiment, row: EpochRow) -> None: ...
+    def run_finished(self, run: Run) -> None: ...
+
+
+def left_to_run(workload: Workload, experiments: Sequence[Experiment]) -> list[Experiment]:
+    """The experiments that are not recorded yet.
+
+    Raises UsageError when a record under one's name is of another experiment or of other data.
+    """
+    return [e for e in experiments if _recorded_status(workload, e) not in RESULTS]
+
+
+def step_costs(workload: Workload, experiments: Sequence[Experiment]) -> list[Measurement]:
+    """The cost of a training step of each configuration, measured and recorded."""
+    make_repeatable()
+    measurements = measure_step_costs(workload, experiments)
+    try:
+        records.write_measurements(workload.results, workload.suite, measurements)
+    except OSError as error:
+        raise _unwritable(str(workload.folder), error) from error
+    return measurements
+
+
+def run_all(
+    workload: Workload, experiments: Sequence[Experiment], reporter: Reporter
+) -> list[Run]:
+    """Run and record each experiment; one that goes wrong does not stop the others.
+
+    Raises UsageError when a record cannot be written.
+    """
+    make_repeatable()
+    runs = []
+    for experiment in experiments:
+        reporter.run_started(experiment)
+        run = run_experiment(workload, experiment, reporter.epoch_finished)
+        try:
+            records.write_run(workload.results, run)
+        except OSError as error:
+            raise _unwritable(str(run.folder(workload.results)), error) from error
+        reporter.run_finished(run)
+        runs.append(run)
+    return runs
+
+
+def _recorded_status(workload: Workload, experiment: Experiment) -> str | None:
+    folder = workload.folder / experiment.name
+    content = records.read_run(folder)
+    if content is None:
+        return None
+    if content["experiment"] != asdict(experiment):
+        raise UsageError(f"{folder} records another experiment: use another --out")
+    data, given = content["data"], workload.dataset
+    if data["fingerprint"] != given.fingerprint:
+        raise UsageError(
+            f"{folder} was recorded on other data ({data['source']}, fingerprint "
+            f"{data['fingerprint']}) than is given now ({given.source}, {given.fingerprint}): "
+            "use another --out, or that data"
+        )
+    return str(content["status"])
+
+
+def _unwritable(place: str, error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot write {place} ({error.strerror}): mend that and run the same command again; "
+        "what is recorded already is kept"
+    )

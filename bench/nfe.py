@@ -1,0 +1,25 @@
+"""Counts evaluations of the right-hand sides."""
+
+from torch import nn
+
+from models import ODEBlock
+
+
+class EvaluationCounter:
+    """Counts how often the right-hand sides of a network's ODE blocks are evaluated.
+
+    `take` returns the evaluations since it was last called, all blocks together.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._count = 0
+        for module in network.modules():
+            if isinstance(module, ODEBlock):
+                module.rhs.register_forward_pre_hook(self._add)
+
+    def _add(self, rhs: nn.Module, inputs: object) -> None:
+        self._count += 1
+
+    def take(self) -> int:
+        count, self._count = self._count, 0
+        return count

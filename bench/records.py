@@ -1,0 +1,252 @@
+"""The only writer and reader of results/. Knows no torch, so that figures can be drawn without.
+
+    results/<suite>/<experiment>/run.json     experiment, environment, data, status, summary
+    results/<suite>/<experiment>/epochs.csv   a row for each epoch
+    results/<suite>/measurements.csv          a row for each measurement that is no training run
+
+A file is written beside its place and renamed, so it is complete or absent; run.json comes last
+and says that the run is recorded.
+"""
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.errors import UsageError
+
+SCHEMA = 1
+RUN, EPOCHS, MEASUREMENTS = "run.json", "epochs.csv", "measurements.csv"
+STATUSES = ("ok", "diverged", "oom", "failed")
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """What is observed in one epoch. The README says what each column means.
+
+    Errors are None for a baseline, and the two tuples hold one value for each ODE block, in the
+    order of the network; in epochs.csv they become columns gradient_error_block1, ….
+    """
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    nfe_forward: int
+    nfe_backward: int
+    gradient_error: float | None
+    gradient_cosine: float | None
+    gradient_error_blocks: tuple[float, ...]
+    gradient_cosine_blocks: tuple[float, ...]
+    seconds_per_step: float
+    train_seconds: float
+    test_seconds: float
+    probe_seconds: float
+
+
+WALL_CLOCK_COLUMNS = ("seconds_per_step", "train_seconds", "test_seconds", "probe_seconds")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recorded training run. reason says, in words, why a status is not "ok"."""
+
+    suite: str
+    name: str
+    experiment: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    data: Mapping[str, Any]
+    status: str
+    reason: str | None = None
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    epochs: Sequence[EpochRow] = ()
+
+    def folder(self, results: Path) -> Path:
+        return results / self.suite / self.name
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured quantity of one configuration, outside of any training run.
+
+    unit is "seconds", "bytes" or "evaluations"; low and high are the quartiles of repeated
+    measurements, equal to value where the number is exact.
+    """
+
+    network: str
+    method: str
+    n_steps: int
+    gradient: str
+    batch_size: int
+    device: str
+    quantity: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    repeats: int
+
+
+def write_run(results: Path, run: Run) -> Path:
+    """Record a run and return its folder."""
+    folder = run.folder(results)
+    # Until the new run.json stands, what may be there of an earlier try is not a record.
+    with contextlib.suppress(FileNotFoundError):
+        (folder / RUN).unlink()
+    _write(folder / EPOCHS, _epochs_csv(run.epochs))
+    content = {"schema": SCHEMA, **asdict(run)}
+    del content["epochs"]
+    content["summary"] = {name: _finite(value) for name, value in run.summary.items()}
+    _write(folder / RUN, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    return folder
+
+
+def write_measurements(results: Path, suite: str, measurements: Iterable[Measurement]) -> None:
+    """Record the measurements of a suite in place of those that were there."""
+    frame = pd.DataFrame([asdict(measurement) for measurement in measurements])
+    _write(results / suite / MEASUREMENTS, frame.to_csv(index=False))
+
+
+def load(path: str | Path) -> pd.DataFrame:
+    """All epochs under `path`: the folder of a run, of a suite, or of all results.
+
+    One row for each epoch of each run, with the columns of epochs.csv and before them `suite`,
+    `run`, `status`, every field of the experiment, and `data`, `fingerprint`, `is_generated` and
+    `device_name`.
+    Raises UsageError when there is no record or one cannot be read.
+    """
+    frames = []
+    for folder, content in _runs(Path(path)):
+        epochs = _read_epochs(folder / EPOCHS)
+        identity = _identity(content)
+        head = pd.DataFrame([identity] * len(epochs), columns=list(identity))
+        frames.append(pd.concat([head, epochs], axis=1))
+    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+
+
+def load_runs(path: str | Path) -> pd.DataFrame:
+    """All runs under `path`, one row each: what `load` puts before an epoch, then `reason` and
+    the columns of the run's summary. Raises UsageError as `load` does."""
+    return pd.DataFrame(
+        [
+            {**_identity(content), "reason": content["reason"], **content["summary"]}
+            for _, content in _runs(Path(path))
+        ]
+    )
+
+
+def load_measurements(suite_folder: str | Path) -> pd.DataFrame:
+    """The measurements of a suite, one row each with Measurement's columns; may be empty."""
+    file = Path(suite_folder) / MEASUREMENTS
+    columns = list(Measurement.__dataclass_fields__)
+    if not file.exists():
+        return pd.DataFrame(columns=columns)
+    frame = _read_csv(file)
+    if list(frame.columns) != columns:
+        raise UsageError(f"{file} has other columns than it must have: delete it and run again")
+    return frame
+
+
+def read_run(folder: Path) -> dict[str, Any] | None:
+    """The content of a run's run.json, or None when nothing is recorded there.
+
+    Raises UsageError when the file is there and cannot be read.
+    """
+    file = folder / RUN
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA:
+            raise UsageError(
+                f"{file} was written by another version (schema {content['schema']}, not "
+                f"{SCHEMA}): use another --out"
+            )
+        if content["status"] not in STATUSES or not {"suite", "name", *_PARTS} <= set(content):
+            raise ValueError("a part is missing")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{file} is damaged: delete {folder} and run again") from error
+    return content
+
+
+_PARTS = ("experiment", "environment", "data", "reason", "summary")
+
+
+def _runs(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    folders = [path] if (path / RUN).exists() else [file.parent for file in path.rglob(RUN)]
+    found = [(folder, content) for folder in sorted(folders) if (content := read_run(folder))]
+    if not found:
+        raise UsageError(f"no recorded run under {path}: run the suite first")
+    return found
+
+
+def _identity(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "suite": content["suite"],
+        "run": content["name"],
+        "status": content["status"],
+        **content["experiment"],
+        "data": content["data"]["source"],
+        "fingerprint": content["data"]["fingerprint"],
+        "is_generated": content["data"]["is_generated"],
+        "device_name": content["environment"]["device_name"],
+    }
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no infinity; a summary says null where epochs.csv has the value."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _epochs_csv(rows: Sequence[EpochRow]) -> str:
+    table = []
+    for row in rows:
+        columns: dict[str, Any] = {}
+        for name, value in asdict(row).items():
+            if name.endswith("_blocks"):
+                stem = name.removesuffix("s")
+                columns |= {f"{stem}{i}": part for i, part in enumerate(value, start=1)}
+            else:
+                columns[name] = value
+        table.append(columns)
+    names = [name for name in EpochRow.__dataclass_fields__ if not name.endswith("_blocks")]
+    return (pd.DataFrame(table) if table else pd.DataFrame(columns=names)).to_csv(index=False)
+
+
+def _read_epochs(file: Path) -> pd.DataFrame:
+    frame = _read_csv(file)
+    if "epoch" not in frame or frame["epoch"].tolist() != list(range(1, len(frame) + 1)):
+        raise UsageError(f"{file} is damaged: delete {file.parent} and run again")
+    return frame
+
+
+def _read_csv(file: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(file, float_precision="round_trip")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read: delete {file.parent} and run again") from error
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(beside, 0o644)
+        os.replace(beside, file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise

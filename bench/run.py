@@ -1,0 +1,105 @@
+"""Run one experiment and make its record, whatever happens to it."""
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import torch
+from torch import nn
+
+from bench import gradient_error, memory, training
+from bench.environment import describe
+from bench.experiment import Experiment
+from bench.faults import free_memory, is_out_of_memory
+from bench.records import EpochRow, Run
+from bench.workload import Stepper, Workload
+
+EpochFinished = Callable[[Experiment, EpochRow], None]
+
+
+def run_experiment(
+    workload: Workload, experiment: Experiment, epoch_finished: EpochFinished
+) -> Run:
+    """Train and measure; the record's status and reason say how it ended.
+
+    What was observed before it ended is in the record. Nothing but an interrupt is raised.
+    """
+    started = time.perf_counter()
+    rows: list[EpochRow] = []
+    peak: int | None = None
+    status, reason = "ok", None
+    try:
+        with torch.random.fork_rng(devices=_cuda(workload.device)):
+            torch.manual_seed(experiment.seed)  # for whoever has dropout
+            peak = _peak_bytes(workload, experiment)
+            network = training.build_network(experiment, workload.device)
+            data = workload.data_for(experiment)
+            for row in training.train(network, experiment, data, _probe(workload, experiment)):
+                rows.append(row)
+                epoch_finished(experiment, row)
+    except training.DivergedError as error:
+        status, reason = "diverged", str(error)
+    except Exception as error:  # one bad experiment never stops the suite
+        if is_out_of_memory(error):
+            status, reason = "oom", str(error).strip().splitlines()[0]
+        else:
+            status, reason = "failed", traceback.format_exc()
+    if status == "oom":
+        free_memory(workload.device)
+    return Run(
+        suite=workload.suite,
+        name=experiment.name,
+        experiment=asdict(experiment),
+        environment=describe(workload.device),
+        data=workload.describe_data(),
+        status=status,
+        reason=reason,
+        summary={
+            **_summary(rows),
+            "peak_memory_bytes": peak,
+            "seconds": time.perf_counter() - started,
+        },
+        epochs=rows,
+    )
+
+
+def _probe(
+    workload: Workload, experiment: Experiment
+) -> Callable[[nn.Module], training.Probe]:
+    if experiment.is_baseline:
+        return lambda network: training.Probe()
+    images, labels = workload.fixed_batch(experiment.probe_images)
+
+    def probe(network: nn.Module) -> training.Probe:
+        found = gradient_error.measure(network, images, labels)
+        return training.Probe(found.error, found.cosine, found.block_errors, found.block_cosines)
+
+    return probe
+
+
+def _peak_bytes(workload: Workload, experiment: Experiment) -> int:
+    step = Stepper(workload, experiment, experiment.batch_size)
+    step()  # the optimiser's own state is there before the step that is measured
+    return memory.peak_bytes(step, workload.device)
+
+
+def _summary(rows: Sequence[EpochRow]) -> dict[str, object]:
+    if not rows:
+        return {"epochs": 0}
+    last = rows[-1]
+    best = max(rows, key=lambda row: row.test_accuracy)
+    return {
+        "epochs": len(rows),
+        "final_train_loss": last.train_loss,
+        "final_test_accuracy": last.test_accuracy,
+        "best_test_accuracy": best.test_accuracy,
+        "best_epoch": best.epoch,
+        "final_gradient_error": last.gradient_error,
+        "nfe_forward": last.nfe_forward,
+        "nfe_backward": last.nfe_backward,
+    }
+
+
+def _cuda(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []

@@ -1,0 +1,105 @@
+"""Seconds, peak bytes and evaluations of a training step, for every configuration of a suite."""
+
+from collections.abc import Iterable
+from itertools import groupby
+
+from bench import cost, memory
+from bench.experiment import Experiment
+from bench.faults import free_memory, is_out_of_memory
+from bench.records import Measurement
+from bench.workload import Stepper, Workload
+
+TIMED_STEPS = 3
+
+
+def measure_step_costs(
+    workload: Workload,
+    experiments: Iterable[Experiment],
+    *,
+    batch_size: int | None = None,
+    repeats: int = TIMED_STEPS,
+) -> list[Measurement]:
+    """Four measurements for each network × method × Nt × gradient method of the experiments.
+
+    The configurations of a network take turns, so that their ratios hold on a machine that does
+    other things besides. batch_size replaces the experiments' own. A configuration that does not
+    fit into memory is left out.
+    """
+    configurations = {_configuration(experiment): experiment for experiment in experiments}
+    ordered = sorted(configurations.values(), key=lambda experiment: experiment.network)
+    found: list[Measurement] = []
+    for _, group in groupby(ordered, key=lambda experiment: experiment.network):
+        found += _measure(workload, list(group), batch_size, repeats)
+    return found
+
+
+def estimate_seconds(
+    experiments: Iterable[Experiment],
+    measurements: Iterable[Measurement],
+    *,
+    train_images: int,
+    test_images: int,
+) -> float:
+    """About how long the experiments will take one after another on the measured device.
+
+    Training steps as measured, and a third of that for each test image (a forward pass alone).
+    train_images and test_images are the size of the whole data set.
+    """
+    per_image = {
+        (m.network, m.method, m.n_steps, m.gradient): m.value / m.batch_size
+        for m in measurements
+        if m.quantity == "seconds_per_step"
+    }
+    total = 0.0
+    for experiment in experiments:
+        train = experiment.train_images or train_images
+        test = experiment.test_images or test_images
+        images = experiment.num_epochs * (train + test / 3)
+        total += images * per_image.get(_configuration(experiment), 0.0)
+    return total
+
+
+def _configuration(experiment: Experiment) -> tuple[str, str, int, str]:
+    return experiment.network, experiment.method, experiment.n_steps, experiment.gradient
+
+
+def _measure(
+    workload: Workload, experiments: list[Experiment], batch_size: int | None, repeats: int
+) -> list[Measurement]:
+    steppers: dict[Experiment, Stepper] = {}
+    peaks: dict[Experiment, int] = {}
+    for experiment in experiments:
+        try:
+            stepper = Stepper(workload, experiment, batch_size or experiment.batch_size)
+            stepper()
+            peaks[experiment] = memory.peak_bytes(stepper, workload.device)
+            steppers[experiment] = stepper
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            free_memory(workload.device)
+    seconds = cost.interleaved_seconds(steppers, workload.device, repeats)
+    return [
+        measurement
+        for experiment, stepper in steppers.items()
+        for measurement in _measurements(
+            experiment, stepper, workload.device.type, seconds[experiment], peaks[experiment]
+        )
+    ]
+
+
+def _measurements(
+    experiment: Experiment, stepper: Stepper, device: str, seconds: cost.Seconds, peak: int
+) -> list[Measurement]:
+    forward, backward = stepper.evaluations()
+    exact = (
+        ("peak_memory", "bytes", peak),
+        ("nfe_forward", "evaluations", forward),
+        ("nfe_backward", "evaluations", backward),
+    )
+    rows = [
+        ("seconds_per_step", "seconds", seconds.median, seconds.low, seconds.high, seconds.repeats),
+        *((quantity, unit, value, value, value, 1) for quantity, unit, value in exact),
+    ]
+    where = (*_configuration(experiment), len(stepper.labels), device)
+    return [Measurement(*where, *row) for row in rows]

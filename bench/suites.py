@@ -1,0 +1,112 @@
+"""What each suite runs, declared as data."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from bench.experiment import Experiment
+from solvers.registry import Registry
+
+FOUR_NETWORKS = ("alexnet", "resnet4", "resnet10", "squeezenext")
+THREE_GRADIENTS = ("baseline", "node", "anode")
+TRAINING_FIGURES = ("training", "gradient_error", "cost", "accuracy_table")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of experiments: every network × method × Nt × seed × gradient method.
+
+    generated: whether it uses the generated data set unless a data folder is given. figures name
+    entries of plots.FIGURES. The other fields are those of Experiment.
+    """
+
+    name: str
+    description: str
+    networks: tuple[str, ...] = FOUR_NETWORKS
+    methods: tuple[str, ...] = ("rk2",)
+    n_steps: tuple[int, ...] = (2,)
+    gradients: tuple[str, ...] = THREE_GRADIENTS
+    seeds: tuple[int, ...] = (0,)
+    num_classes: int = 10
+    num_epochs: int = 350
+    batch_size: int = 256
+    lr: float = 0.1
+    train_images: int | None = None
+    test_images: int | None = None
+    probe_images: int = 32
+    generated: bool = False
+    figures: tuple[str, ...] = TRAINING_FIGURES
+
+    def replaced(self, **overrides: Any) -> "Suite":
+        """This suite with the overrides that are not None in place of its own values."""
+        return replace(self, **{k: v for k, v in overrides.items() if v is not None})
+
+    def experiments(self) -> tuple[Experiment, ...]:
+        """The suite's runs, each once: all of one seed first, those that are compared side by side.
+
+        A baseline has no method and no Nt, so all of those share one. Raises ValueError, saying
+        what to do, for a name or a combination that cannot be used.
+        """
+        names = {field.name for field in fields(Suite)}
+        common = {f.name: getattr(self, f.name) for f in fields(Experiment) if f.name in names}
+        del common["n_steps"]
+        found = {
+            experiment.name: experiment
+            for seed in self.seeds
+            for network in self.networks
+            for method in self.methods
+            for n_steps in self.n_steps
+            for gradient in self.gradients
+            for experiment in [
+                Experiment(
+                    network=network,
+                    gradient=gradient,
+                    method=method,
+                    n_steps=n_steps,
+                    seed=seed,
+                    **common,
+                )
+            ]
+        }
+        return tuple(found.values())
+
+
+SUITES: Registry[Suite] = Registry(
+    "suite",
+    {
+        suite.name: suite
+        for suite in (
+            Suite(
+                "smoke",
+                "generated images, a few minutes on two CPU cores: does everything work?",
+                num_epochs=4,
+                batch_size=64,
+                train_images=640,
+                test_images=320,
+                probe_images=8,
+                generated=True,
+            ),
+            Suite(
+                "cifar10-quick",
+                "CIFAR-10, 5,000 images and 10 epochs: half an hour on two CPU cores",
+                num_epochs=10,
+                batch_size=128,
+                train_images=5_000,
+                test_images=2_000,
+            ),
+            Suite(
+                "cifar10",
+                "CIFAR-10, the published protocol: 350 epochs, Euler and RK2, five seeds",
+                methods=("euler", "rk2"),
+                seeds=(0, 1, 2, 3, 4),
+            ),
+            Suite(
+                "cifar100",
+                "CIFAR-100, ResNet-18 with Euler: Figure 5 of the ANODE paper",
+                networks=("resnet18",),
+                methods=("euler",),
+                num_classes=100,
+            ),
+        )
+    },
+)
+DEFAULT_SUITE = "smoke"

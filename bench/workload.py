@@ -1,0 +1,72 @@
+"""What the experiments of a suite share: data, device and place; and a step to measure."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bench import training
+from bench.data import Dataset, DeviceData, evaluation_batches
+from bench.experiment import Experiment
+from bench.nfe import EvaluationCounter
+
+
+@dataclass(frozen=True)
+class Workload:
+    """results is the folder that holds the suite's folder."""
+
+    suite: str
+    results: Path
+    dataset: Dataset
+    device: torch.device
+
+    @property
+    def folder(self) -> Path:
+        return self.results / self.suite
+
+    def data_for(self, experiment: Experiment) -> DeviceData:
+        """The experiment's images, on the device."""
+        subset = self.dataset.subset(experiment.train_images, experiment.test_images)
+        return DeviceData.of(subset, self.device)
+
+    def fixed_batch(self, size: int) -> tuple[Tensor, Tensor]:
+        """Training images of all classes in turn, not augmented, the same for every run.
+
+        Normalised images (size, 3, 32, 32) and labels; fewer where the data has not so many.
+        """
+        size = min(size, len(self.dataset.train_labels))
+        data = DeviceData.of(self.dataset.subset(size, 1), self.device)
+        return next(evaluation_batches(data.train_images, data.train_labels, size))
+
+    def describe_data(self) -> dict[str, object]:
+        return {
+            "source": self.dataset.source,
+            "fingerprint": self.dataset.fingerprint,
+            "is_generated": self.dataset.is_generated,
+        }
+
+
+class Stepper:
+    """A throw-away network that takes one training step after another on a fixed batch."""
+
+    def __init__(self, workload: Workload, experiment: Experiment, batch_size: int) -> None:
+        self.images, self.labels = workload.fixed_batch(batch_size)
+        self.network = training.build_network(experiment, workload.device)
+        self.optimizer = training.make_optimizer(self.network, experiment)
+
+    def __call__(self) -> None:
+        training.training_step(self.network, self.optimizer, self.images, self.labels)
+
+    def evaluations(self) -> tuple[int, int]:
+        """Evaluations of the right-hand sides in one step: forward, backward."""
+        counter = EvaluationCounter(self.network)
+        forward: list[int] = []
+        training.training_step(
+            self.network,
+            self.optimizer,
+            self.images,
+            self.labels,
+            lambda: forward.append(counter.take()),
+        )
+        return forward[0], counter.take()

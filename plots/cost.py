@@ -1,0 +1,82 @@
+"""Memory and time of a training step by gradient method."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from plots import style
+from plots.recorded import Recorded
+
+_ROWS = (
+    ("peak_memory", "peak memory (MiB)", 1 / 2**20),
+    ("seconds_per_step", "time per step (ms)", 1e3),
+)
+
+
+def draw(recorded: Recorded, folder: Path) -> list[Path]:
+    """A figure for each method and number of steps: memory above, time below."""
+    return [
+        file
+        for panel in recorded.panels()
+        for file in _draw(recorded.of(panel), panel.title, folder, f"cost-{panel.slug}")
+    ]
+
+
+def _draw(recorded: Recorded, title: str, folder: Path, name: str) -> list[Path]:
+    measured = recorded.measurements
+    if measured.empty:
+        return []
+    style.begin()
+    order = recorded.gradients()
+    networks = [n for n in recorded.networks() if n in set(measured["network"])]
+    figure, axes = plt.subplots(
+        len(_ROWS),
+        len(networks),
+        figsize=(max(style.COLUMN * len(networks) / 4, 3.4), 3.6),
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, (quantity, label, scale) in enumerate(_ROWS):
+        for column, network in enumerate(networks):
+            axis = axes[row, column]
+            of_network = measured[
+                (measured["network"] == network) & (measured["quantity"] == quantity)
+            ]
+            gradients = [g for g in order if g in set(of_network["gradient"])]
+            _bars(axis, of_network.set_index("gradient").loc[gradients], gradients, scale)
+            if column == 0:
+                axis.set_ylabel(label)
+            if row == 0:
+                axis.set_title(style.network_name(network))
+    first = measured.iloc[0]
+    figure.suptitle(title, fontsize=9)
+    style.footnote(
+        figure,
+        f"One training step of {int(first['batch_size'])} images; whiskers: quartiles of "
+        "interleaved steps. A baseline evaluates the right-hand side of each block once. "
+        f"{recorded.protocol()}",
+    )
+    return style.save(figure, folder, name)
+
+
+def _bars(axis: Any, measured: pd.DataFrame, gradients: list[str], scale: float) -> None:
+    values = measured["value"] * scale
+    spread = [(measured["value"] - measured["low"]) * scale, (measured["high"] - measured["value"])
+              * scale]
+    axis.bar(
+        range(len(gradients)),
+        values,
+        yerr=spread if float(sum(map(sum, spread))) > 0 else None,
+        error_kw={"linewidth": 0.8},
+        color=[style.colour(gradient, gradients) for gradient in gradients],
+        width=0.65,
+    )
+    for position, value in enumerate(values):
+        axis.annotate(
+            f"{value:.3g}", (position, 0), xytext=(0, 3), textcoords="offset points",
+            ha="center", fontsize=6.5, color="white", fontweight="bold",
+        )
+    axis.set_xticks(range(len(gradients)), [style.short_name(g) for g in gradients])
+    axis.grid(False, axis="x")

@@ -1,0 +1,91 @@
+"""What a figure is drawn from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bench import records
+from bench.errors import UsageError
+
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A scheme; baselines, which have none, belong to every panel."""
+
+    method: str
+    n_steps: int
+
+    @property
+    def slug(self) -> str:
+        return f"{self.method}-nt{self.n_steps}"
+
+    @property
+    def title(self) -> str:
+        steps = "step" if self.n_steps == 1 else "steps"
+        return f"{METHOD_NAMES.get(self.method, self.method)}, {self.n_steps} {steps}"
+
+
+METHOD_NAMES = {"euler": "Euler", "rk2": "RK2", "rk4": "RK4", "rk4_38": "RK4 (3/8 rule)"}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """epochs, runs and measurements as bench.records loads them."""
+
+    epochs: pd.DataFrame
+    runs: pd.DataFrame
+    measurements: pd.DataFrame
+
+    def panels(self) -> list[Panel]:
+        """The schemes of the runs, in the order they come."""
+        own = self.runs[self.runs["gradient"] != BASELINE]
+        pairs = own[["method", "n_steps"]].drop_duplicates()
+        found = [Panel(row.method, int(row.n_steps)) for row in pairs.itertuples()]
+        return found or [Panel("euler", 1)]
+
+    def of(self, panel: Panel) -> "Recorded":
+        """What belongs to a panel."""
+
+        def chosen(frame: pd.DataFrame) -> pd.DataFrame:
+            own = (frame["method"] == panel.method) & (frame["n_steps"] == panel.n_steps)
+            return frame[own | (frame["gradient"] == BASELINE)]
+
+        return Recorded(chosen(self.epochs), chosen(self.runs), chosen(self.measurements))
+
+    def networks(self) -> list[str]:
+        return list(self.runs["network"].unique())
+
+    def gradients(self) -> list[str]:
+        return list(self.runs["gradient"].unique())
+
+    def protocol(self) -> str:
+        """Data, seeds, epochs and images, in a line for the foot of a figure."""
+        first = self.runs.iloc[0]
+        seeds = self.runs["seed"].nunique()
+        images = "all" if pd.isna(first["train_images"]) else f"{int(first['train_images']):,}"
+        return (
+            f"Data: {first['data']}. {images} training images, {int(first['num_epochs'])} epochs, "
+            f"batch {int(first['batch_size'])}, {seeds} seed{'s' if seeds > 1 else ''}, on "
+            f"{first['device_name']}."
+        )
+
+
+def read(suite_folder: Path, names: Sequence[str]) -> Recorded:
+    """The named runs of a suite, as far as they are recorded, and its measurements.
+
+    Raises UsageError when none of them is recorded.
+    """
+    runs = records.load_runs(suite_folder)
+    runs = runs[runs["run"].isin(names)]
+    if runs.empty:
+        raise UsageError(f"none of the suite's runs is recorded in {suite_folder}: run it first")
+    order = {name: position for position, name in enumerate(names)}
+    runs = runs.sort_values("run", key=lambda column: column.map(order))
+    epochs = records.load(suite_folder)
+    epochs = epochs[epochs["run"].isin(names)] if "run" in epochs else epochs
+    measurements = records.load_measurements(suite_folder)
+    return Recorded(epochs, runs, measurements[measurements["network"].isin(runs["network"])])

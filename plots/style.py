@@ -1,0 +1,124 @@
+"""How all figures look: sizes for a paper, colours that the colour-blind can tell apart."""
+
+import textwrap
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+COLUMN = 7.0
+"""Width of a figure in inches: both columns of a paper."""
+
+NETWORK_NAMES = {
+    "alexnet": "AlexNet",
+    "resnet4": "ResNet-4",
+    "resnet10": "ResNet-10",
+    "squeezenext": "SqueezeNext",
+    "resnet18": "ResNet-18",
+}
+GRADIENT_NAMES = {
+    "baseline": "Baseline (residual network)",
+    "node": "Neural ODE (continuous adjoint)",
+    "anode": "ANODE (checkpointed, exact)",
+    "backprop": "Backprop (store everything)",
+}
+SHORT_NAMES = {"baseline": "Baseline", "node": "Neural\nODE", "anode": "ANODE"}
+
+# Okabe & Ito (2008). Red for Neural ODE and blue for ANODE, as in the published figures.
+_COLOURS = {"baseline": "#555555", "node": "#D55E00", "anode": "#0072B2", "backprop": "#009E73"}
+_OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_LINES = {"baseline": (0, (1, 1)), "node": (0, (4, 1.5)), "anode": "solid"}
+
+
+def begin() -> None:
+    """Set the style for the figures that follow."""
+    sns.set_theme(context="paper", style="ticks", font="DejaVu Sans")
+    plt.rcParams.update(
+        {
+            "font.size": 8,
+            "axes.titlesize": 8,
+            "axes.labelsize": 8,
+            "xtick.labelsize": 7,
+            "ytick.labelsize": 7,
+            "legend.fontsize": 8,
+            "axes.grid": True,
+            "grid.color": "0.92",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "legend.frameon": False,
+            "figure.dpi": 100,
+            "savefig.dpi": 200,
+            "svg.hashsalt": "anode-bench",  # the same picture gives the same file
+            "svg.fonttype": "none",
+        }
+    )
+
+
+def colour(gradient: str, others: list[str] | None = None) -> str:
+    """A gradient method's colour; `others` lists those that have none of their own."""
+    if gradient in _COLOURS:
+        return _COLOURS[gradient]
+    return _OTHER_COLOURS[(others or [gradient]).index(gradient) % len(_OTHER_COLOURS)]
+
+
+def line(gradient: str) -> object:
+    """A gradient method's line style, so that a print without colour can be read."""
+    return _LINES.get(gradient, (0, (6, 1, 1, 1)))
+
+
+def network_name(network: str) -> str:
+    return NETWORK_NAMES.get(network, network)
+
+
+def gradient_name(gradient: str) -> str:
+    return GRADIENT_NAMES.get(gradient, gradient)
+
+
+def short_name(gradient: str) -> str:
+    return SHORT_NAMES.get(gradient, gradient)
+
+
+def legend(figure: Figure, gradients: list[str]) -> None:
+    """One legend for all panels, below them."""
+    handles = [
+        Line2D([], [], color=colour(g, gradients), linestyle=line(g), linewidth=1.6)
+        for g in gradients
+    ]
+    figure.legend(
+        handles,
+        [gradient_name(gradient) for gradient in gradients],
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        ncols=3,
+        handlelength=3,
+    )
+
+
+def footnote(figure: Figure, text: str) -> None:
+    """Small print under everything: what the figure was drawn from."""
+    below_legend = -(0.08 + 0.22 * -(-sum(len(legend.texts) for legend in figure.legends) // 3))
+    figure.text(
+        0.5,
+        below_legend / figure.get_figheight(),
+        textwrap.fill(text, int(figure.get_figwidth() * 23)),
+        ha="center",
+        va="top",
+        fontsize=6,
+        color="0.35",
+    )
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write NAME.png and NAME.svg and close the figure."""
+    files = [folder / f"{name}.{suffix}" for suffix in ("png", "svg")]
+    for file in files:
+        metadata = {"Date": None} if file.suffix == ".svg" else None
+        figure.savefig(file, bbox_inches="tight", metadata=metadata)
+    plt.close(figure)
+    return files

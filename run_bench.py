@@ -1,0 +1,141 @@
+"""Run a suite of experiments and draw its figures: python run_bench.py --suite NAME."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+import plots
+from bench import cli, data, environment, executors, records
+from bench.errors import UsageError
+from bench.progress import SuiteProgress
+from bench.records import Run
+from bench.step_costs import estimate_seconds, measure_step_costs
+from bench.suites import SUITES
+from bench.workload import Workload
+
+CIFAR_SIZE = (50_000, 10_000)
+DONE, BAD_USAGE, SOME_FAILED, INTERRUPTED = 0, 2, 3, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Does what the command line asks and returns the exit code."""
+    console = Console(soft_wrap=True, highlight=False)
+    try:
+        request = cli.parse(arguments)
+        if request.action == "list":
+            return list_suites(request, console)
+        if request.action == "plots-only":
+            return draw(request, console)
+        return run(request, console)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_USAGE
+    except KeyboardInterrupt:
+        print(
+            "interrupted: finished runs are recorded; the same command goes on with the others",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+
+
+def run(request: cli.Request, console: Console) -> int:
+    """Run what is not recorded yet, then draw the figures."""
+    device = environment.find_device(request.device)
+    _make_writable(request.out / request.suite.name)
+    dataset = data.load(
+        request.data_dir, request.suite.num_classes, generate=request.generated
+    )
+    workload = Workload(request.suite.name, request.out, dataset, device)
+    for experiment in request.experiments:
+        dataset.subset(experiment.train_images, experiment.test_images)
+    left = executors.left_to_run(workload, request.experiments)
+    console.print(f"{request.suite.name} on {environment.device_name(device)}")
+    console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
+    runs: list[Run] = []
+    if left:
+        costs = executors.step_costs(workload, request.experiments)
+        seconds = estimate_seconds(
+            left,
+            costs,
+            train_images=len(dataset.train_labels),
+            test_images=len(dataset.test_labels),
+        )
+        recorded = len(request.experiments) - len(left)
+        console.print(
+            f"{len(left)} runs, about {_duration(seconds)} on this device"
+            + (f" ({recorded} are recorded already)" if recorded else "")
+        )
+        with SuiteProgress(console, len(left)) as progress:
+            runs = executors.run_all(workload, left, progress)
+    else:
+        console.print(f"all {len(request.experiments)} runs are recorded already")
+    code = draw(request, console)
+    failed = [run for run in runs if run.status in ("failed", "oom")]
+    for run in failed:
+        place = run.folder(request.out) / records.RUN
+        print(f"{run.name} {run.status}: {place} says why", file=sys.stderr)
+    return SOME_FAILED if failed else code
+
+
+def draw(request: cli.Request, console: Console) -> int:
+    """Draw the suite's figures from the request's runs, as far as they are recorded."""
+    folder = request.out / request.suite.name
+    names = [experiment.name for experiment in request.experiments]
+    written = plots.draw(request.suite.figures, folder, names)
+    for file in written:
+        console.print(f"wrote {file}")
+    return DONE
+
+
+def list_suites(request: cli.Request, console: Console) -> int:
+    """Print every suite with its runs and its time on this device."""
+    device = environment.find_device(request.device)
+    table = Table("suite", "runs", "time here", "what")
+    with console.status("timing a step of each network on this device …"):
+        for suite in SUITES.values():
+            experiments = suite.experiments()
+            pixels = data.load(None, suite.num_classes, generate=True)
+            workload = Workload(suite.name, Path(), pixels, device)
+            costs = measure_step_costs(workload, experiments, batch_size=16, repeats=1)
+            seconds = estimate_seconds(
+                experiments, costs, train_images=CIFAR_SIZE[0], test_images=CIFAR_SIZE[1]
+            )
+            table.add_row(
+                suite.name, str(len(experiments)), f"about {_duration(seconds)}", suite.description
+            )
+    console.print(table)
+    return DONE
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {folder} ({error.strerror}): choose another --out"
+        ) from error
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} seconds"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} minutes"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{timedelta(seconds=seconds).days} days"
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(AttributeError, ValueError):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    sys.exit(main())
