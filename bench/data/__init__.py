@@ -1,0 +1,46 @@
+"""CIFAR-10 and CIFAR-100 from three kinds of source, as tensors."""
+
+from pathlib import Path
+
+from bench.data import generated, image_folder, official
+from bench.data.batches import DeviceData, augment, epoch_plan, evaluation_batches, train_batches
+from bench.data.dataset import Dataset
+from bench.errors import UsageError
+
+__all__ = [
+    "Dataset",
+    "DeviceData",
+    "augment",
+    "epoch_plan",
+    "evaluation_batches",
+    "load",
+    "train_batches",
+]
+
+DEFAULT_FOLDER = Path("data")
+
+
+def load(folder: Path | None, num_classes: int, *, generate: bool) -> Dataset:
+    """The data set with 10 or 100 classes.
+
+    generate: the generated set, whatever the folder. Otherwise the folder decides: one with
+    `train/` in it is a folder of images, one with torchvision's files in it is the official data
+    set, and None is the official data set in `data/`, downloaded when it is not there.
+
+    Raises UsageError, saying what to do, when there is no such data.
+    """
+    if generate:
+        return generated.load(num_classes)
+    if folder is None:
+        return official.load(DEFAULT_FOLDER, num_classes, download=True)
+    if not folder.is_dir():
+        raise UsageError(f"the data folder {folder} does not exist: give another --data-dir")
+    if (folder / "train").is_dir():
+        return image_folder.load(folder, num_classes)
+    if official.is_in(folder, num_classes):
+        return official.load(folder, num_classes, download=False)
+    raise UsageError(
+        f"the data folder {folder} holds neither train/<class>/ with images nor "
+        f"{official.FOLDERS[num_classes]}: give another --data-dir, or leave it out to download "
+        "the official data, or use --generated"
+    )

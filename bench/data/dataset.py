@@ -1,0 +1,90 @@
+"""A data set in memory."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bench.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images are uint8 (n, 3, 32, 32), labels int64 (n,).
+
+    source says where they come from, in words; fingerprint identifies the pixels and labels of
+    the whole set; is_generated tells made-up images from real ones.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    num_classes: int
+    source: str
+    fingerprint: str
+    is_generated: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        train_images: Tensor,
+        train_labels: Tensor,
+        test_images: Tensor,
+        test_labels: Tensor,
+        *,
+        num_classes: int,
+        source: str,
+        is_generated: bool = False,
+    ) -> "Dataset":
+        """A data set with its fingerprint computed."""
+        tensors = (train_images, train_labels, test_images, test_labels)
+        return cls(
+            *tensors,
+            num_classes=num_classes,
+            source=source,
+            fingerprint=fingerprint(*tensors),
+            is_generated=is_generated,
+        )
+
+    def subset(self, train_images: int | None, test_images: int | None) -> "Dataset":
+        """The first images of each class, the classes in turn; None means all of them.
+
+        The same images on every machine, and a smaller subset is contained in a larger one. The
+        fingerprint stays that of the whole set. Raises UsageError when there are not so many.
+        """
+        train = _balanced(self.train_labels, train_images, "training", "--train-images")
+        test = _balanced(self.test_labels, test_images, "test", "another suite")
+        return replace(
+            self,
+            train_images=self.train_images[train],
+            train_labels=self.train_labels[train],
+            test_images=self.test_images[test],
+            test_labels=self.test_labels[test],
+        )
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of the tensors' bytes."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(repr((tuple(tensor.shape), str(tensor.dtype))).encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _balanced(labels: Tensor, count: int | None, part: str, remedy: str) -> Tensor | slice:
+    if count is None or count == len(labels):
+        return slice(None)
+    if count > len(labels):
+        raise UsageError(
+            f"the data holds {len(labels)} {part} images and {count} are asked for: "
+            f"use {remedy} with fewer"
+        )
+    rank = torch.empty_like(labels)
+    for label in labels.unique():
+        of_class = labels == label
+        rank[of_class] = torch.arange(int(of_class.sum()))
+    order = torch.argsort(rank * (int(labels.max()) + 1) + labels)
+    return order[:count]

@@ -1,0 +1,95 @@
+"""The official CIFAR-10 and CIFAR-100 through torchvision."""
+
+import os
+import shutil
+import tempfile
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.data.dataset import Dataset
+from bench.errors import UsageError
+
+FOLDERS = {10: "cifar-10-batches-py", 100: "cifar-100-python"}
+
+
+def is_in(folder: Path, num_classes: int) -> bool:
+    """Whether torchvision's files are in the folder."""
+    return (folder / FOLDERS[num_classes]).is_dir()
+
+
+def load(folder: Path, num_classes: int, *, download: bool) -> Dataset:
+    """The data set from torchvision's files under `folder`, downloaded first where that is wanted.
+
+    torchvision compares every file's MD5 with the published one before it unpickles it. Raises
+    UsageError when a file is missing or differs, or the download fails; a download that fails
+    leaves nothing behind.
+    """
+    if not is_in(folder, num_classes):
+        if not download:
+            raise UsageError(f"{folder} holds no {FOLDERS[num_classes]}: give another --data-dir")
+        _download(folder, num_classes)
+    try:
+        train = _torchvision(num_classes)(folder, train=True)
+        test = _torchvision(num_classes)(folder, train=False)
+    except RuntimeError as error:
+        raise UsageError(
+            f"the files in {folder / FOLDERS[num_classes]} are not the published ones (their MD5 "
+            "differs): delete that folder and run again to download them"
+        ) from error
+    return Dataset.of(
+        *_tensors(train),
+        *_tensors(test),
+        num_classes=num_classes,
+        source=f"official CIFAR-{num_classes} (torchvision, MD5 verified)",
+    )
+
+
+def _download(folder: Path, num_classes: int) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".download-", dir=folder))
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder} ({error.strerror}): free it, or give "
+                         "--data-dir") from error
+    try:
+        _torchvision(num_classes)(staging, download=True)
+        os.replace(staging / FOLDERS[num_classes], folder / FOLDERS[num_classes])
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UsageError(
+            f"CIFAR-{num_classes} could not be downloaded ({reason}): connect this machine, give "
+            "a folder that has it with --data-dir, or use --generated"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _torchvision(num_classes: int) -> Any:
+    datasets = import_torchvision_datasets()
+    return {10: datasets.CIFAR10, 100: datasets.CIFAR100}[num_classes]
+
+
+def import_torchvision_datasets() -> Any:
+    """The module torchvision.datasets, also where torchvision's compiled operators do not load.
+
+    The published torchvision wheel is built for CUDA. Beside a CPU-only torch its operators are
+    missing, and its import stops where it registers their shape functions: "operator
+    torchvision::nms does not exist". With the schemas of those two operators declared the import
+    works, and data sets need no operator.
+    """
+    try:
+        import torchvision.datasets
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        for name in ("nms", "qnms"):
+            torch.library.define(
+                f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            )
+        import torchvision.datasets
+    return torchvision.datasets
