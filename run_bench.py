@@ -48,9 +48,7 @@ def run(request: cli.Request, console: Console) -> int:
     """Run what is not recorded yet, then draw the figures."""
     device = environment.find_device(request.device)
     _make_writable(request.out / request.suite.name)
-    dataset = data.load(
-        request.data_dir, request.suite.num_classes, generate=request.generated
-    )
+    dataset = data.load(request.data_dir, request.suite.num_classes, generate=request.generated)
     workload = Workload(request.suite.name, request.out, dataset, device)
     for experiment in request.experiments:
         dataset.subset(experiment.train_images, experiment.test_images)
@@ -96,6 +94,7 @@ def draw(request: cli.Request, console: Console) -> int:
 def list_suites(request: cli.Request, console: Console) -> int:
     """Print every suite with its runs and its time on this device."""
     device = environment.find_device(request.device)
+    environment.prepare()
     table = Table("suite", "runs", "time here", "what")
     with console.status("timing a step of each network on this device …"):
         for suite in SUITES.values():

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Protocol
 
 from bench import records
-from bench.environment import make_repeatable
+from bench.environment import prepare
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.records import EpochRow, Measurement, Run
@@ -35,7 +35,7 @@ def left_to_run(workload: Workload, experiments: Sequence[Experiment]) -> list[E
 
 def step_costs(workload: Workload, experiments: Sequence[Experiment]) -> list[Measurement]:
     """The cost of a training step of each configuration, measured and recorded."""
-    make_repeatable()
+    prepare()
     measurements = measure_step_costs(workload, experiments)
     try:
         records.write_measurements(workload.results, workload.suite, measurements)
@@ -44,14 +44,12 @@ def step_costs(workload: Workload, experiments: Sequence[Experiment]) -> list[Me
     return measurements
 
 
-def run_all(
-    workload: Workload, experiments: Sequence[Experiment], reporter: Reporter
-) -> list[Run]:
+def run_all(workload: Workload, experiments: Sequence[Experiment], reporter: Reporter) -> list[Run]:
     """Run and record each experiment; one that goes wrong does not stop the others.
 
     Raises UsageError when a record cannot be written.
     """
-    make_repeatable()
+    prepare()
     runs = []
     for experiment in experiments:
         reporter.run_started(experiment)

@@ -64,9 +64,7 @@ def run_experiment(
     )
 
 
-def _probe(
-    workload: Workload, experiment: Experiment
-) -> Callable[[nn.Module], training.Probe]:
+def _probe(workload: Workload, experiment: Experiment) -> Callable[[nn.Module], training.Probe]:
     if experiment.is_baseline:
         return lambda network: training.Probe()
     images, labels = workload.fixed_batch(experiment.probe_images)

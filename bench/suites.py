@@ -90,8 +90,9 @@ SUITES: Registry[Suite] = Registry(
                 "CIFAR-10, 5,000 images and 10 epochs: half an hour on two CPU cores",
                 num_epochs=10,
                 batch_size=128,
+                lr=0.05,
                 train_images=5_000,
-                test_images=2_000,
+                test_images=1_000,
             ),
             Suite(
                 "cifar10",

@@ -48,14 +48,13 @@ def build_network(experiment: Experiment, device: torch.device) -> nn.Module:
             gradient=experiment.gradient,
             num_classes=experiment.num_classes,
         )
-    return network.to(device=device, memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(device)
 
 
 def make_optimizer(network: nn.Module, experiment: Experiment) -> Optimizer:
     """The published optimiser: SGD with momentum and weight decay."""
-    return SGD(
-        network.parameters(), lr=experiment.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
-    )
+    return SGD(network.parameters(), lr=experiment.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
 
 
 def make_schedule(optimizer: Optimizer, experiment: Experiment) -> MultiStepLR:
@@ -100,7 +99,7 @@ def train(
     counter = EvaluationCounter(network)
     device = data.train_images.device
     for epoch in range(1, experiment.num_epochs + 1):
-        learning_rate = schedule.get_last_lr()[0]
+        learning_rate = float(schedule.get_last_lr()[0])
         network.train()
         started = _now(device)
         loss_sum, correct, steps, evaluations = _epoch(

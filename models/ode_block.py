@@ -31,9 +31,7 @@ class ODEBlock(nn.Module):
         self.gradient = gradient
 
     def forward(self, z: Tensor) -> Tensor:
-        return odeint(
-            self.rhs, z, method=self.method, n_steps=self.n_steps, gradient=self.gradient
-        )
+        return odeint(self.rhs, z, method=self.method, n_steps=self.n_steps, gradient=self.gradient)
 
     def extra_repr(self) -> str:
         return f"method={self.method!r}, n_steps={self.n_steps}, gradient={self.gradient!r}"

@@ -34,7 +34,7 @@ def _draw(recorded: Recorded, title: str, folder: Path, name: str) -> list[Path]
     figure, axes = plt.subplots(
         len(_ROWS),
         len(networks),
-        figsize=(max(style.COLUMN * len(networks) / 4, 3.4), 3.6),
+        figsize=(style.width(len(networks)), 3.6),
         squeeze=False,
         layout="constrained",
     )
@@ -63,8 +63,10 @@ def _draw(recorded: Recorded, title: str, folder: Path, name: str) -> list[Path]
 
 def _bars(axis: Any, measured: pd.DataFrame, gradients: list[str], scale: float) -> None:
     values = measured["value"] * scale
-    spread = [(measured["value"] - measured["low"]) * scale, (measured["high"] - measured["value"])
-              * scale]
+    spread = [
+        (measured["value"] - measured["low"]) * scale,
+        (measured["high"] - measured["value"]) * scale,
+    ]
     axis.bar(
         range(len(gradients)),
         values,
@@ -75,8 +77,14 @@ def _bars(axis: Any, measured: pd.DataFrame, gradients: list[str], scale: float)
     )
     for position, value in enumerate(values):
         axis.annotate(
-            f"{value:.3g}", (position, 0), xytext=(0, 3), textcoords="offset points",
-            ha="center", fontsize=6.5, color="white", fontweight="bold",
+            f"{value:.3g}",
+            (position, 0),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            fontsize=6.5,
+            color="white",
+            fontweight="bold",
         )
     axis.set_xticks(range(len(gradients)), [style.short_name(g) for g in gradients])
     axis.grid(False, axis="x")

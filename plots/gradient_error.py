@@ -19,9 +19,7 @@ def draw(recorded: Recorded, folder: Path) -> list[Path]:
     return [
         file
         for panel in recorded.panels()
-        for file in _draw(
-            recorded.of(panel), panel.title, folder, f"gradient_error-{panel.slug}"
-        )
+        for file in _draw(recorded.of(panel), panel.title, folder, f"gradient_error-{panel.slug}")
     ]
 
 
@@ -37,7 +35,7 @@ def _draw(recorded: Recorded, title: str, folder: Path, name: str) -> list[Path]
     figure, axes = plt.subplots(
         1,
         len(networks),
-        figsize=(max(style.COLUMN * len(networks) / 4, 3.4), 2.2),
+        figsize=(style.width(len(networks)), 2.2),
         sharey=True,
         squeeze=False,
         layout="constrained",

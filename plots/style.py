@@ -1,7 +1,9 @@
 """How all figures look: sizes for a paper, colours that the colour-blind can tell apart."""
 
+import math
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -12,8 +14,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-COLUMN = 7.0
-"""Width of a figure in inches: both columns of a paper."""
+ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0
+"""Widths of a paper's figures in inches."""
 
 NETWORK_NAMES = {
     "alexnet": "AlexNet",
@@ -67,9 +69,14 @@ def colour(gradient: str, others: list[str] | None = None) -> str:
     return _OTHER_COLOURS[(others or [gradient]).index(gradient) % len(_OTHER_COLOURS)]
 
 
-def line(gradient: str) -> object:
+def line(gradient: str) -> Any:
     """A gradient method's line style, so that a print without colour can be read."""
     return _LINES.get(gradient, (0, (6, 1, 1, 1)))
+
+
+def width(panels: int) -> float:
+    """The width, in inches, of a figure with so many panels side by side."""
+    return ONE_COLUMN if panels == 1 else TWO_COLUMNS
 
 
 def network_name(network: str) -> str:
@@ -95,14 +102,15 @@ def legend(figure: Figure, gradients: list[str]) -> None:
         [gradient_name(gradient) for gradient in gradients],
         loc="upper center",
         bbox_to_anchor=(0.5, 0.0),
-        ncols=3,
+        ncols=_legend_columns(figure),
         handlelength=3,
     )
 
 
 def footnote(figure: Figure, text: str) -> None:
     """Small print under everything: what the figure was drawn from."""
-    below_legend = -(0.08 + 0.22 * -(-sum(len(legend.texts) for legend in figure.legends) // 3))
+    entries = sum(len(legend.texts) for legend in figure.legends)
+    below_legend = -(0.08 + 0.22 * math.ceil(entries / _legend_columns(figure)))
     figure.text(
         0.5,
         below_legend / figure.get_figheight(),
@@ -112,6 +120,10 @@ def footnote(figure: Figure, text: str) -> None:
         fontsize=6,
         color="0.35",
     )
+
+
+def _legend_columns(figure: Figure) -> int:
+    return 3 if figure.get_figwidth() > ONE_COLUMN else 1
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:

@@ -18,9 +18,7 @@ def draw(recorded: Recorded, folder: Path) -> list[Path]:
     return [
         file
         for panel in recorded.panels()
-        for file in _draw(
-            recorded.of(panel), panel.title, folder, f"training-{panel.slug}"
-        )
+        for file in _draw(recorded.of(panel), panel.title, folder, f"training-{panel.slug}")
     ]
 
 
@@ -30,7 +28,7 @@ def _draw(recorded: Recorded, title: str, folder: Path, name: str) -> list[Path]
     figure, axes = plt.subplots(
         len(_ROWS),
         len(networks),
-        figsize=(max(style.COLUMN * len(networks) / 4, 3.4), 3.6),
+        figsize=(style.width(len(networks)), 3.6),
         sharex="col",
         squeeze=False,
         layout="constrained",

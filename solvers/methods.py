@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import torch
 from torch import Tensor
@@ -154,7 +154,7 @@ def step_grid(
     with torch.inference_mode(False), torch.no_grad():
         grid = time_grid(n_steps, dtype, torch.device("cpu"))
         steps = []
-        for start, end in zip(grid[:-1], grid[1:], strict=True):
+        for start, end in pairwise(grid):
             dt = end - start
             times = [start if c == 0 else end if c == 1 else start + dt * c for c in tableau.times]
             steps.append(Step(tuple(time.to(device) for time in times), dt.to(device)))

@@ -66,10 +66,16 @@ class Replay:
     @contextmanager
     def again(self) -> Iterator[None]:
         """The same forward pass once more, with gradients."""
-        with self._random(), self._modules(), _own_autocast_cache(), torch.enable_grad():
-            # The weights must be cast where the graph sees it and as often as in the original.
-            with self._autocast.context(cache_enabled=self._autocast.cache_enabled):
-                yield
+        # The weights must be cast where the graph sees it, and as often as in the original.
+        autocast = self._autocast.context(cache_enabled=self._autocast.cache_enabled)
+        with (
+            self._random(),
+            self._modules(),
+            _own_autocast_cache(),
+            torch.enable_grad(),
+            autocast,
+        ):
+            yield
 
     @contextmanager
     def _random(self) -> Iterator[None]:

@@ -52,8 +52,9 @@ def _download(folder: Path, num_classes: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".download-", dir=folder))
     except OSError as error:
-        raise UsageError(f"cannot write to {folder} ({error.strerror}): free it, or give "
-                         "--data-dir") from error
+        raise UsageError(
+            f"cannot write to {folder} ({error.strerror}): free it, or give --data-dir"
+        ) from error
     try:
         _torchvision(num_classes)(staging, download=True)
         os.replace(staging / FOLDERS[num_classes], folder / FOLDERS[num_classes])
@@ -67,6 +68,11 @@ def _download(folder: Path, num_classes: int) -> None:
         shutil.rmtree(staging, ignore_errors=True)
         if not any(folder.iterdir()):
             folder.rmdir()
+
+
+def _tensors(dataset: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    images = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
+    return images, torch.tensor(dataset.targets, dtype=torch.int64)
 
 
 def _torchvision(num_classes: int) -> Any:
@@ -89,7 +95,8 @@ def import_torchvision_datasets() -> Any:
             raise
         for name in ("nms", "qnms"):
             torch.library.define(
-                f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                f"torchvision::{name}",
+                "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
             )
         import torchvision.datasets
     return torchvision.datasets

@@ -21,9 +21,7 @@ class GradientMethod(Protocol):
 
     name: str
 
-    def solve(
-        self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int
-    ) -> Tensor:
+    def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         """z(1), differentiable in z0 and in every parameter of rhs that requires a gradient."""
 
 

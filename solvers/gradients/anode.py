@@ -25,9 +25,7 @@ class Anode:
 
     name = "anode"
 
-    def solve(
-        self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int
-    ) -> Tensor:
+    def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         tableau = METHODS.resolve(method)
 
         def forward(z: Tensor) -> Tensor:

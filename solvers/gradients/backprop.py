@@ -14,7 +14,5 @@ class Backprop:
 
     name = "backprop"
 
-    def solve(
-        self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int
-    ) -> Tensor:
+    def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         return integrate(rhs, z0, METHODS.resolve(method), n_steps)

@@ -35,9 +35,7 @@ class Node:
                 "or another gradient method"
             )
 
-    def solve(
-        self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int
-    ) -> Tensor:
+    def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         self.check(method, n_steps)
 
         def n_equal_steps(f: RightHandSide, z: Tensor, t: Tensor) -> Tensor:

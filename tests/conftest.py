@@ -1,0 +1,24 @@
+import hashlib
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("bench", deadline=None, derandomize=True)
+settings.load_profile("bench")
+
+ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "cifar10-images.tar.xz"
+ARCHIVE_SHA256 = "a5350f6189ad8fd8f85471bc6d29ed42fa926029cfb20f8878e3215e583f9a55"
+
+
+@pytest.fixture(scope="session")
+def real_images(tmp_path_factory):
+    """The folder of all 60,000 real CIFAR-10 images, where the archive is at hand."""
+    if not ARCHIVE.exists():
+        pytest.skip(f"the real images ({ARCHIVE.name}) are not beside this checkout")
+    assert hashlib.sha256(ARCHIVE.read_bytes()).hexdigest() == ARCHIVE_SHA256
+    folder = tmp_path_factory.mktemp("real") / "cifar10-images"
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, filter="data")
+    return folder

@@ -1,0 +1,139 @@
+import pytest
+import torch
+
+import models
+from models import NETWORKS, ODEBlock, build
+from solvers import GRADIENTS, odeint
+
+PARAMETERS = {
+    "alexnet": 1_756_682,
+    "resnet4": 7_706,
+    "resnet10": 44_186,
+    "squeezenext": 461_466,
+    "resnet18": 11_173_962,
+}
+FEATURES = {"alexnet": 192, "resnet4": 256, "resnet10": 128, "squeezenext": 128, "resnet18": 512}
+BLOCKS = {"alexnet": 1, "resnet4": 1, "resnet10": 2, "squeezenext": 4, "resnet18": 4}
+
+
+def make(network, gradient="anode", **kwargs):
+    torch.manual_seed(0)
+    return build(network, **{"method": "rk2", "n_steps": 2, "gradient": gradient, **kwargs})
+
+
+def test_every_network_is_covered():
+    assert set(PARAMETERS) == set(NETWORKS)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("num_classes", [10, 100])
+def test_parameter_count(network, num_classes):
+    net = make(network, num_classes=num_classes)
+    count = sum(parameter.numel() for parameter in net.parameters())
+    assert count == PARAMETERS[network] + (num_classes - 10) * (FEATURES[network] + 1)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_output_has_a_logit_for_each_class(network):
+    assert make(network, num_classes=100)(torch.randn(2, 3, 32, 32)).shape == (2, 100)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_number_of_ode_blocks(network):
+    blocks = [m for m in make(network).modules() if isinstance(m, ODEBlock)]
+    assert len(blocks) == BLOCKS[network]
+    assert all((b.method, b.n_steps, b.gradient) == ("rk2", 2, "anode") for b in blocks)
+
+
+@pytest.mark.parametrize("network", ["alexnet", "resnet4", "resnet10", "squeezenext"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_anode_gradient_of_a_network_is_backprops_bit_for_bit(network, dtype):
+    images = torch.randn(4, 3, 32, 32, dtype=dtype)
+    found = {}
+    for gradient in ("backprop", "anode"):
+        net = make(network, gradient).to(dtype)
+        net(images).logsumexp(1).sum().backward()
+        found[gradient] = [p.grad for p in net.parameters()] + list(net.buffers())
+    assert all(torch.equal(a, b) for a, b in zip(*found.values(), strict=True))
+
+
+@pytest.mark.parametrize("network", ["alexnet", "resnet4", "resnet10", "squeezenext"])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_forward_pass_is_the_same_bits_for_every_gradient_method(network, channels_last):
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    images = torch.randn(4, 3, 32, 32).contiguous(memory_format=memory_format)
+    logits = [
+        make(network, gradient).to(memory_format=memory_format)(images) for gradient in GRADIENTS
+    ]
+    assert all(torch.equal(logits[0], other) for other in logits[1:])
+
+
+def test_same_random_state_gives_the_same_weights_for_every_gradient_method():
+    weights = [
+        list(make("squeezenext", gradient).parameters()) for gradient in ("baseline", *GRADIENTS)
+    ]
+    for other in weights[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(weights[0], other, strict=True))
+
+
+def test_baseline_blocks_are_residual_blocks():
+    net = make("resnet4", "baseline")
+    block = next(m for m in net.modules() if isinstance(m, ODEBlock))
+    z = torch.randn(2, 16, 32, 32)
+    assert torch.equal(block.eval()(z), z + block.rhs(torch.tensor(0.0), z))
+    assert block.gradient == "backprop"
+
+
+def test_convolutions_with_bias_are_initialised_as_published():
+    for network in ("alexnet", "squeezenext"):
+        for module in make(network).modules():
+            if isinstance(module, torch.nn.Conv2d) and module.bias is not None:
+                assert not module.bias.any()
+                fan = sum(torch.nn.init._calculate_fan_in_and_fan_out(module.weight))
+                bound = 2**0.5 * (6 / fan) ** 0.5
+                assert 0.9 * bound < float(module.weight.detach().abs().max()) <= bound
+
+
+def test_gradient_method_may_be_reassigned():
+    net = make("resnet4")
+    block = next(m for m in net.modules() if isinstance(m, ODEBlock))
+    block.gradient = "node"
+    assert "node" in repr(block)
+    z = torch.randn(2, 16, 32, 32)
+    assert torch.equal(
+        block.eval()(z), odeint(block.rhs, z, method="rk2", n_steps=2, gradient="node")
+    )
+
+
+def tiny(ode_block, num_classes):
+    """Somebody's own network."""
+    rhs = models.layers.Autonomous(torch.nn.Conv2d(3, 3, 1))
+    return torch.nn.Sequential(
+        ode_block(rhs), torch.nn.Flatten(), torch.nn.Linear(3072, num_classes)
+    )
+
+
+def test_foreign_network_is_built_by_name():
+    net = make("tests.models.test_networks:tiny")
+    assert net(torch.randn(1, 3, 32, 32)).shape == (1, 10)
+
+
+def test_published_names_are_aliases():
+    assert NETWORKS.canonical("sqnxt") == "squeezenext"
+    assert NETWORKS.canonical("resnet") == "resnet18"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"network": "resnet44"}, "unknown network 'resnet44'.*did you mean 'resnet4'"),
+        ({"gradient": "anod"}, "did you mean 'anode'"),
+        ({"method": "rk3"}, "unknown method"),
+        ({"n_steps": 0}, "at least 1"),
+        ({"method": "rk4", "gradient": "node"}, "rk4_38"),
+        ({"num_classes": 0}, "num_classes"),
+    ],
+)
+def test_what_cannot_be_built_is_said(change, said):
+    with pytest.raises(ValueError, match=said):
+        make(**{"network": "resnet4", **change})

@@ -1,0 +1,118 @@
+import math
+
+import pytest
+import torch
+import torchdiffeq
+from torch import nn
+
+from solvers import METHODS, integrate, odeint
+from tests.solvers.right_hand_sides import Counting, Linear, Tanh, Tricky
+
+SHARED = [name for name, tableau in METHODS.items() if tableau.torchdiffeq]
+
+
+def torchdiffeq_forward(rhs, z0, method, n_steps):
+    grid = torch.linspace(0, 1, n_steps + 1, dtype=z0.dtype)
+    return torchdiffeq.odeint(
+        rhs,
+        z0,
+        torch.tensor([0, 1], dtype=z0.dtype),
+        method=METHODS[method].torchdiffeq,
+        options={"grid_constructor": lambda f, z, t: grid},
+    )[-1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_tableau_is_consistent(method):
+    tableau = METHODS[method]
+    assert math.isclose(sum(tableau.update.weights) * tableau.update.scale, 1)
+    for time, stage in zip(tableau.times[1:], tableau.stages, strict=True):
+        assert math.isclose(sum(stage.weights) * stage.scale, time)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_error_falls_at_the_order_of_the_method(method):
+    # dz/dt = z·cos(4t) has z(1) = exp(sin(4)/4).
+    exact = math.exp(math.sin(4) / 4)
+    errors = []
+    for n_steps in (100, 200):
+        z1 = integrate(
+            lambda t, z: z * torch.cos(4 * t),
+            torch.ones((), dtype=torch.float64),
+            METHODS[method],
+            n_steps,
+        )
+        errors.append(abs(float(z1) - exact))
+    order = math.log2(errors[0] / errors[1])
+    assert abs(order - METHODS[method].order) < 0.2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n_steps", [1, 2, 3, 5, 7, 10, 61, 109, 115])
+@pytest.mark.parametrize("method", SHARED)
+def test_forward_pass_equals_torchdiffeq_bit_for_bit(method, n_steps, dtype):
+    torch.manual_seed(n_steps)
+    rhs = Linear(dtype=dtype)
+    z0 = torch.randn(5, 3, dtype=dtype)
+    ours = integrate(rhs, z0, METHODS[method], n_steps)
+    assert torch.equal(ours, torchdiffeq_forward(rhs, z0, method, n_steps))
+
+
+@pytest.mark.parametrize("method", SHARED)
+def test_forward_pass_of_a_layered_block_equals_torchdiffeq_bit_for_bit(method):
+    torch.manual_seed(0)
+    rhs = Tricky(dropout=False)
+    z0 = torch.randn(4, 4, 6, 6)
+    ours = integrate(rhs, z0, METHODS[method], 3)
+    assert torch.equal(ours, torchdiffeq_forward(rhs, z0, method, 3))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_step_evaluates_each_stage_once(method):
+    rhs = Counting(Tanh())
+    integrate(rhs, torch.ones(1, 3, dtype=torch.float64), METHODS[method], 4)
+    assert len(rhs.times) == 4 * METHODS[method].n_stages
+    assert rhs.times[0] == 0
+    assert max(rhs.times) <= 1
+
+
+def test_time_grid_serves_training_after_it_was_first_needed_in_inference_mode():
+    rhs = nn.Linear(2, 2)
+
+    def f(t, z):
+        return rhs(z) * t
+
+    with torch.inference_mode():
+        integrate(f, torch.ones(1, 2), METHODS["rk2"], 17)
+    integrate(f, torch.ones(1, 2), METHODS["rk2"], 17).sum().backward()
+    assert rhs.weight.grad is not None
+
+
+@pytest.mark.parametrize("gradient", ["backprop", "anode", "node"])
+def test_memory_format_is_kept(gradient):
+    rhs = Tricky(dropout=False).to(memory_format=torch.channels_last)
+    z0 = torch.randn(2, 4, 6, 6).contiguous(memory_format=torch.channels_last)
+    z1 = odeint(rhs, z0, method="rk2", n_steps=2, gradient=gradient)
+    assert z1.stride() == z0.stride()
+
+
+def test_right_hand_side_must_keep_the_shape():
+    with pytest.raises(ValueError, match=r"keep the state's shape.*\(2, 3\).*\(2, 1\)"):
+        odeint(
+            lambda t, z: z[:, :1],
+            torch.ones(2, 3),
+            method="euler",
+            n_steps=1,
+            gradient="backprop",
+        )
+
+
+@pytest.mark.parametrize("n_steps", [0, -1, 1.0, True, "2"])
+def test_number_of_steps_must_be_a_positive_whole_number(n_steps):
+    with pytest.raises(ValueError, match="n_steps must be a whole number of at least 1"):
+        odeint(nn.Identity(), torch.ones(1), method="rk2", n_steps=n_steps, gradient="anode")
+
+
+def test_state_must_be_floating_point():
+    with pytest.raises(ValueError, match="floating point, not torch.int64"):
+        odeint(lambda t, z: z, torch.ones(1).long(), method="rk2", n_steps=1, gradient="anode")

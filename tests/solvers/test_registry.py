@@ -1,0 +1,65 @@
+import pytest
+import torch
+
+from solvers import GRADIENTS, METHODS, Tableau, odeint
+from solvers.methods import Combination
+
+
+class Halving:
+    """Somebody's own gradient method."""
+
+    name = "halving"
+
+    def solve(self, rhs, z0, method, n_steps):
+        return odeint(rhs, z0, method=method, n_steps=n_steps, gradient="backprop") / 2
+
+
+HALVING = Halving()
+NO_SOLVE = object()
+HEUN = Tableau(
+    "heun", 2, (0.0, 1.0), (Combination((1.0,)),), Combination((1.0, 1.0), 1 / 2), "heun2"
+)
+
+
+def test_names_may_be_written_as_published():
+    assert METHODS.resolve("RK2") is METHODS["rk2"]
+    assert METHODS.canonical("Euler") == "euler"
+
+
+def test_unknown_name_gets_the_near_match_and_the_choices():
+    with pytest.raises(ValueError, match="unknown method 'rk5'.*did you mean 'rk"):
+        METHODS.resolve("rk5")
+    with pytest.raises(ValueError, match="choose from backprop, anode, node"):
+        GRADIENTS.resolve("xyzzy")
+
+
+def test_foreign_objects_are_used_by_name():
+    place = "tests.solvers.test_registry"
+    z1 = odeint(
+        lambda t, z: -z,
+        torch.ones(1),
+        method=f"{place}:HEUN",
+        n_steps=1,
+        gradient=f"{place}:HALVING",
+    )
+    assert float(z1) == 0.25
+
+
+def test_objects_are_used_as_they_are():
+    z1 = odeint(lambda t, z: -z, torch.ones(1), method=HEUN, n_steps=1, gradient=HALVING)
+    assert float(z1) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("no_such_package:X", "No module named"),
+        ("tests.solvers.test_registry:MISSING", "MISSING"),
+        ("tests.solvers.test_registry:NO_SOLVE", "no method solve"),
+        ("tests.solvers.test_registry:Halving", "name an instance"),
+        (":X", "cannot load"),
+    ],
+)
+def test_foreign_object_that_cannot_be_used_says_why(spec, said):
+    with pytest.raises(ValueError, match=said):
+        GRADIENTS.resolve(spec)
