@@ -1,0 +1,101 @@
+import re
+
+import pytest
+
+import run_bench
+from bench import cli
+from bench.errors import UsageError
+
+
+def parse(line):
+    return cli.parse(line.split())
+
+
+def test_default_is_the_smoke_suite_on_generated_images():
+    request = parse("")
+    assert request.suite.name == "smoke"
+    assert request.generated
+    assert len(request.experiments) == 12
+
+
+def test_overrides_of_the_published_driver():
+    request = parse(
+        "--suite cifar10 --network sqnxt,resnet --method RK2,Euler --Nt 2,5 --lr 0.05 "
+        "--num_epochs 3 --batch_size 64 --gradient anode --seeds 4,5 --train-images 100"
+    )
+    assert len(request.experiments) == 2 * 2 * 2 * 2
+    first = request.experiments[0]
+    assert (first.network, first.method, first.n_steps, first.seed) == ("squeezenext", "rk2", 2, 4)
+    assert (first.lr, first.num_epochs, first.batch_size, first.train_images) == (0.05, 3, 64, 100)
+    assert {e.network for e in request.experiments} == {"squeezenext", "resnet18"}
+    assert not request.generated
+
+
+def test_a_data_folder_replaces_generated_images():
+    assert not parse("--suite smoke --data-dir somewhere").generated
+    assert parse("--suite cifar10 --generated").generated
+
+
+def test_values_given_twice_count_once():
+    assert len(parse("--network resnet4,resnet4 --seeds 0,0").experiments) == 3
+
+
+BAD = {
+    "--suite smok": "unknown suite 'smok' (did you mean 'smoke'?): choose from smoke,",
+    "--network resnet5": "unknown network 'resnet5' (did you mean 'resnet",
+    "--network alexnet,": "empty entry",
+    "--network ,": "empty list",
+    "--method rk5": "unknown method 'rk5' (did you mean 'rk",
+    "--gradient anodes": "unknown gradient method 'anodes' (did you mean 'anode'?): choose from "
+    "baseline, backprop, anode, node",
+    "--gradient no.such.module:X": "cannot load gradient method",
+    "--Nt 0": "argument --Nt: '0' is no whole number of at least 1",
+    "--Nt 2,x": "'x' is no whole number",
+    "--Nt 1.5": "'1.5' is no whole number",
+    "--lr -0.1": "argument --lr: '-0.1' is no positive number",
+    "--lr nan": "no positive number",
+    "--lr inf": "no positive number",
+    "--seeds -1": "'-1' is no whole number of at least 0",
+    "--num_epochs 0": "--num_epochs",
+    "--batch_size none": "--batch_size",
+    "--train-images 0": "--train-images",
+    "--train-images 9999": "5000 training images and 9999 are asked for",
+    "--method rk4": "node cannot use the method 'rk4'",
+    "--nonsense": "unrecognized arguments: --nonsense",
+    "--suite": "expected one argument",
+    "--device gpu": "unknown device 'gpu'",
+    "--data-dir no/such/folder": "no/such/folder does not exist",
+    "--generated --data-dir .": "exclude each other",
+    "--plots-only": "no recorded run under",
+}
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_bad_input_is_one_clear_line_and_exit_code_2(line, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run_bench.main([*line.split(), "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert BAD[line] in said
+    assert not [file for file in out.rglob("*") if file.is_file()]
+
+
+def test_unwritable_output_is_refused_before_anything_runs(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run_bench.main(["--out", str(tmp_path / "file" / "out")]) == 2
+    assert re.search(r"error: cannot write to .*choose another --out", capsys.readouterr().err)
+
+
+def test_request_is_refused_before_a_run_when_one_experiment_cannot_be(tmp_path):
+    with pytest.raises(UsageError, match="rk4_38"):
+        parse("--method rk2,rk4")
+
+
+def test_help_names_the_suites_and_options(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run_bench.main(["--help"])
+    assert exit_.value.code == 0
+    said = capsys.readouterr().out
+    for word in ("smoke", "cifar10-quick", "--Nt", "--gradient", "--plots-only", "--data-dir"):
+        assert word in said

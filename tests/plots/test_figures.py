@@ -1,0 +1,187 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import plots
+from bench import records
+from bench.errors import UsageError
+from bench.records import Measurement
+from plots import accuracy_table, style
+from plots.recorded import read
+from tests.bench.builders import row, run
+
+NETWORKS = ("alexnet", "resnet4")
+ACCURACY = {"baseline": 0.8, "node": 0.5, "anode": 0.82}
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """Two networks, three gradient methods, two seeds, four epochs; node's second seed of
+    AlexNet diverged."""
+    names, measurements = [], []
+    for network in NETWORKS:
+        for gradient, accuracy in ACCURACY.items():
+            for seed in (0, 1):
+                name = f"{network}-{gradient}-{seed}"
+                names.append(name)
+                diverged = (network, gradient, seed) == ("alexnet", "node", 1)
+                error = {"baseline": None, "node": 0.25, "anode": 0.0}[gradient]
+                epochs = [
+                    row(
+                        epoch,
+                        train_loss=100.0**-epoch * (1 + seed),
+                        test_accuracy=accuracy + 0.01 * seed - 0.1 * (4 - epoch),
+                        gradient_error=error,
+                        gradient_error_blocks=() if error is None else (error,),
+                        gradient_cosine_blocks=() if error is None else (1.0,),
+                    )
+                    for epoch in range(1, 3 if diverged else 5)
+                ]
+                baseline = gradient == "baseline"
+                made = run(
+                    name,
+                    epochs=epochs,
+                    network=network,
+                    gradient=gradient,
+                    seed=seed,
+                    method="euler" if baseline else "rk2",
+                    n_steps=1 if baseline else 2,
+                    status="diverged" if diverged else "ok",
+                    reason="the training loss became nan in epoch 3" if diverged else None,
+                )
+                records.write_run(tmp_path, made)
+            where = (network, made.experiment["method"], made.experiment["n_steps"], gradient)
+            measurements += [
+                Measurement(*where, 64, "cpu", "peak_memory", "bytes", *[3 * 2**20] * 3, 1),
+                Measurement(*where, 64, "cpu", "seconds_per_step", "seconds", 0.2, 0.1, 0.4, 5),
+            ]
+    records.write_measurements(tmp_path, "suite", measurements)
+    return tmp_path / "suite", names
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that are drawn, by name, still open."""
+    drawn = {}
+
+    def keep(figure, folder, name):
+        drawn[name] = figure
+        return []
+
+    monkeypatch.setattr(style, "save", keep)
+    return drawn
+
+
+def texts(figure):
+    return " ".join(
+        text.get_text() for text in figure.findobj(match=lambda o: hasattr(o, "get_text"))
+    )
+
+
+def test_all_files_are_written(recorded):
+    folder, names = recorded
+    written = plots.draw(tuple(plots.FIGURES), folder, names)
+    assert sorted(file.name for file in written) == [
+        "accuracy.csv",
+        "accuracy.md",
+        "cost-rk2-nt2.png",
+        "cost-rk2-nt2.svg",
+        "gradient_error-rk2-nt2.png",
+        "gradient_error-rk2-nt2.svg",
+        "training-rk2-nt2.png",
+        "training-rk2-nt2.svg",
+    ]
+    assert all(file.stat().st_size > 500 for file in written)
+    again = {file: file.read_bytes() for file in written}
+    plots.draw(tuple(plots.FIGURES), folder, names)
+    assert all(file.read_bytes() == content for file, content in again.items())
+
+
+def test_training_figure_shows_loss_and_accuracy_of_every_network(recorded, figures):
+    plots.draw(["training"], *recorded)
+    figure = figures["training-rk2-nt2"]
+    loss, accuracy = figure.axes[1], figure.axes[3]
+    assert loss.get_title() == "ResNet-4"
+    assert loss.get_yscale() == "log"
+    curves = {tuple(np.round(line.get_ydata(), 6)) for line in accuracy.get_lines()}
+    # Raw curves of both seeds, and their mean.
+    for seed_part in (0, 0.01, 0.005):
+        assert tuple(np.round(0.5 + seed_part - 0.1 * np.array([3, 2, 1, 0]), 6)) in curves
+    assert len(accuracy.collections) == 3  # a band for each gradient method
+    assert accuracy.get_xlabel() == "epoch"
+    for said in ("Neural ODE", "ANODE", "Baseline", "RK2, 2 steps", "real images", "2 seeds"):
+        assert said in texts(figure)
+
+
+def test_training_figure_says_which_runs_were_lost(recorded, figures):
+    plots.draw(["training"], *recorded)
+    assert "Neural ODE: 1 diverged" in texts(figures["training-rk2-nt2"])
+
+
+def test_gradient_error_figure_has_a_place_for_exactly_zero(recorded, figures):
+    plots.draw(["gradient_error"], *recorded)
+    (axis, _) = figures["gradient_error-rk2-nt2"].axes
+    labels = {
+        round(float(t), 12): label.get_text()
+        for t, label in zip(axis.get_yticks(), axis.get_yticklabels(), strict=True)
+    }
+    values = {line.get_ydata()[0] for line in axis.get_lines() if len(line.get_xdata()) == 4}
+    zero = min(values)
+    assert 0.25 in {line.get_ydata()[0] for line in axis.get_lines()}
+    assert labels[round(float(zero), 12)] == "0"
+
+
+def test_cost_figure_shows_mebibytes_and_milliseconds(recorded, figures):
+    plots.draw(["cost"], *recorded)
+    memory, _, time, _ = figures["cost-rk2-nt2"].axes
+    assert memory.get_ylabel() == "peak memory (MiB)"
+    assert [bar.get_height() for bar in memory.patches] == [3, 3, 3]
+    assert time.get_ylabel() == "time per step (ms)"
+    assert [round(bar.get_height()) for bar in time.patches] == [200, 200, 200]
+
+
+def test_table_has_our_numbers_beside_the_published_ones(recorded):
+    table = accuracy_table.summarise(read(*recorded)).set_index(["network", "gradient"])
+    anode = table.loc[("resnet4", "anode")]
+    assert (anode["min"], anode["max"], anode["avg"]) == pytest.approx((82, 83, 82.5))
+    assert (anode["published_min"], anode["published_max"]) == (76.92, 77.45)
+    assert anode["seeds"] == 2
+    node = table.loc[("alexnet", "node")]
+    assert (node["seeds"], node["diverged"], node["min"]) == (1, 1, pytest.approx(50))
+    markdown = accuracy_table._markdown(table.reset_index(), read(*recorded))
+    assert "| 82.00 / 83.00 | 82.50 | 2 | 76.92 / 77.45 | 77.30 |" in markdown
+    assert "1 (1 diverged)" in markdown
+
+
+def test_generated_data_is_named_and_not_put_beside_published_numbers(tmp_path, figures):
+    data = {"source": "generated images", "fingerprint": "1", "is_generated": True}
+    records.write_run(tmp_path, run("a", epochs=[row(1)], data=data))
+    plots.draw(["training", "gradient_error"], tmp_path / "suite", ["a"])
+    assert len(figures) == 2
+    assert all("generated images" in texts(figure) for figure in figures.values())
+    table = accuracy_table.summarise(read(tmp_path / "suite", ["a"]))
+    assert table["published_avg"].isna().all()
+
+
+def test_only_the_runs_asked_for_are_drawn(recorded):
+    folder, names = recorded
+    chosen = [name for name in names if "alexnet" in name]
+    assert read(folder, chosen).networks() == ["alexnet"]
+    assert set(read(folder, chosen).epochs["network"]) == {"alexnet"}
+
+
+def test_runs_without_any_epoch_can_be_drawn(tmp_path):
+    records.write_run(tmp_path, run("a", status="diverged", reason="nan"))
+    assert plots.draw(tuple(plots.FIGURES), tmp_path / "suite", ["a"])
+
+
+def test_nothing_recorded_says_so(recorded):
+    with pytest.raises(UsageError, match="none of the suite's runs is recorded"):
+        plots.draw(["training"], recorded[0], ["another"])
+
+
+def test_figures_are_drawn_without_torch():
+    code = "import sys, plots; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,200 @@
+"""The command line, from arguments to figures."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import run_bench
+from bench import records
+from bench.records import WALL_CLOCK_COLUMNS
+from solvers import odeint
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--network", "resnet4", "--num_epochs", "2", "--train-images", "64"]
+
+
+def command(*arguments, **kwargs):
+    return subprocess.run(
+        [sys.executable, "run_bench.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        **kwargs,
+    )
+
+
+def test_suite_runs_to_its_figures_and_is_not_run_again(tmp_path):
+    out = ["--out", str(tmp_path)]
+    first = command(*SMALL, *out)
+    assert first.returncode == 0, first.stderr
+    assert "3 runs, about" in first.stdout
+    assert "generated images" in first.stdout
+    folder = tmp_path / "smoke"
+    assert len(list((folder / "figures").glob("*.png"))) == 3
+    frame = records.load(folder)
+    assert len(frame) == 3 * 2
+    assert set(frame["gradient"]) == {"baseline", "node", "anode"}
+    content = json.loads(next(folder.glob("*anode*/run.json")).read_text())
+    assert content["environment"]["command"].startswith("run_bench.py --network resnet4")
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("run.json")}
+
+    again = command(*SMALL, *out)
+    assert again.returncode == 0
+    assert "all 3 runs are recorded already" in again.stdout
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("run.json")} == before
+
+    more = command(*SMALL, "--gradient", "anode,backprop", *out)
+    assert "1 runs, about" in more.stdout
+    assert "(1 are recorded already)" in more.stdout
+
+
+def test_same_command_gives_the_same_record(tmp_path):
+    tables = []
+    for name in ("one", "other"):
+        out = tmp_path / name
+        assert command(*SMALL, "--gradient", "node", "--out", str(out)).returncode == 0
+        (file,) = out.rglob("epochs.csv")
+        tables.append(pd.read_csv(file, dtype=str).drop(columns=list(WALL_CLOCK_COLUMNS)))
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_figures_are_drawn_again(tmp_path):
+    arguments = [*SMALL, "--gradient", "anode", "--out", str(tmp_path)]
+    assert run_bench.main(arguments) == 0
+    figure = tmp_path / "smoke" / "figures" / "training-rk2-nt2.png"
+    figure.unlink()
+    assert run_bench.main([*arguments, "--plots-only"]) == 0
+    assert figure.exists()
+
+
+class Fails:
+    name = "fails"
+
+    def solve(self, rhs, z0, method, n_steps):
+        if len(z0) == 64:  # the training batch, not the timing of a step
+            raise RuntimeError("this gradient method is broken")
+        return odeint(rhs, z0, method=method, n_steps=n_steps, gradient="backprop")
+
+
+FAILS = Fails()
+
+
+def test_failing_experiment_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run_bench.executors, "step_costs", lambda *args: [])
+    gradients = "tests.test_end_to_end:FAILS,anode"
+    arguments = [*SMALL, "--gradient", gradients, "--out", str(tmp_path)]
+    assert run_bench.main(arguments) == 3
+    assert "failed" in capsys.readouterr().err
+    runs = records.load_runs(tmp_path).set_index("gradient")
+    assert runs["status"].to_dict() == {"tests.test_end_to_end:FAILS": "failed", "anode": "ok"}
+    assert "this gradient method is broken" in runs.loc["tests.test_end_to_end:FAILS", "reason"]
+    monkeypatch.setattr(
+        Fails,
+        "solve",
+        lambda self, *args: odeint(
+            args[0], args[1], method=args[2], n_steps=args[3], gradient="backprop"
+        ),
+    )
+    assert run_bench.main(arguments) == 0
+    assert set(records.load_runs(tmp_path)["status"]) == {"ok"}
+
+
+def test_divergence_is_a_result(tmp_path):
+    arguments = [*SMALL, "--lr", "1e38", "--gradient", "anode", "--out", str(tmp_path)]
+    assert run_bench.main(arguments) == 0
+    assert records.load_runs(tmp_path)["status"].tolist() == ["diverged"]
+
+
+def test_other_data_does_not_mix_with_what_is_recorded(tmp_path, monkeypatch, capsys):
+    arguments = [*SMALL, "--gradient", "anode", "--out", str(tmp_path)]
+    assert run_bench.main(arguments) == 0
+    original = run_bench.data.load
+    monkeypatch.setattr(
+        run_bench.data,
+        "load",
+        lambda *args, **kwargs: dataclasses.replace(original(*args, **kwargs), fingerprint="other"),
+    )
+    assert run_bench.main(arguments) == 2
+    assert "was recorded on other data" in capsys.readouterr().err
+
+
+def test_full_disk_is_one_line_and_keeps_what_is_recorded(tmp_path, monkeypatch, capsys):
+    original = records.write_run
+    written = []
+
+    def fill(results, run):
+        if written:
+            raise OSError(28, "No space left on device")
+        written.append(run)
+        return original(results, run)
+
+    monkeypatch.setattr(records, "write_run", fill)
+    arguments = [*SMALL, "--gradient", "anode,node", "--out", str(tmp_path)]
+    assert run_bench.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "No space left on device" in said
+    assert said.count("\n") == 1
+    assert len(records.load_runs(tmp_path)) == 1
+
+
+def test_interrupt_keeps_finished_runs_and_exits_130(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "run_bench.py", "--num_epochs", "50", "--out", str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if "runs, about" in line:
+            break
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in said
+    assert "Traceback" not in said
+
+
+def test_list_names_every_suite_its_runs_and_its_time():
+    listed = command("--list", env={**os.environ, "COLUMNS": "200"})
+    assert listed.returncode == 0, listed.stderr
+    for suite, runs in (("smoke", 12), ("cifar10-quick", 12), ("cifar10", 100), ("cifar100", 3)):
+        (line,) = [line for line in listed.stdout.splitlines() if f" {suite} " in line]
+        assert f" {runs} " in line
+        assert "about" in line
+
+
+def test_error_of_a_user_has_no_traceback():
+    failed = command("--suite", "cifar11")
+    assert failed.returncode == 2
+    assert failed.stdout == ""
+    assert failed.stderr.count("\n") == 1
+
+
+def test_real_images_train(real_images, tmp_path):
+    arguments = ["--suite", "cifar10-quick", "--data-dir", str(real_images), *SMALL]
+    assert run_bench.main([*arguments, "--out", str(tmp_path)]) == 0
+    runs = records.load_runs(tmp_path)
+    assert len(runs) == 3
+    assert not runs["is_generated"].any()
+    assert runs["data"].str.contains("folder of images").all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_same_command_runs_on_cuda(tmp_path):
+    arguments = [*SMALL, "--device", "cuda", "--out", str(tmp_path)]
+    assert run_bench.main(arguments) == 0
+    frame = records.load(tmp_path)
+    assert (frame[frame["gradient"] == "anode"]["gradient_error"] == 0).all()
+    assert (frame[frame["gradient"] == "node"]["gradient_error"] > 0).all()

@@ -1,0 +1,69 @@
+"""Imports run one way."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = {"bench", "models", "plots", "solvers", "run_bench"}
+INSTRUMENTS = {"training", "gradient_error", "memory", "cost"}
+FOUNDATIONS = {"bench", "bench.errors", "bench.records", "bench.experiment", "bench.nfe"}
+
+
+def imports(file):
+    """The project's modules that a file imports, as far as the import names them."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found.add(node.module)
+            if node.module in PROJECT:
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.split(".")[0] in PROJECT}
+
+
+def files(folder):
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "allowed"),
+    [
+        ("solvers", {"solvers"}),
+        ("models", {"models", "solvers"}),
+        ("bench", {"bench", "models", "solvers"}),
+        ("plots", {"plots", "bench"}),
+    ],
+)
+def test_packages_import_downwards(folder, allowed):
+    for file in files(folder):
+        assert {name.split(".")[0] for name in imports(file)} <= allowed, file
+
+
+def test_plots_know_of_the_records_alone():
+    for file in files("plots"):
+        of_bench = {name for name in imports(file) if name.split(".")[0] == "bench"}
+        assert of_bench <= {"bench", "bench.records", "bench.errors"}, file
+
+
+def test_no_instrument_imports_another():
+    for instrument in INSTRUMENTS:
+        others = {f"bench.{other}" for other in INSTRUMENTS - {instrument}}
+        assert not imports(ROOT / "bench" / f"{instrument}.py") & others
+
+
+def test_instruments_stand_on_data_and_records():
+    for instrument in INSTRUMENTS:
+        of_bench = {n for n in imports(ROOT / "bench" / f"{instrument}.py") if "bench" in n}
+        assert all(n in FOUNDATIONS or n.startswith("bench.data") for n in of_bench), instrument
+
+
+@pytest.mark.parametrize("package", ["data", "records", "errors", "experiment", "nfe", "faults"])
+def test_foundations_do_not_reach_up(package):
+    place = ROOT / "bench" / package
+    above = INSTRUMENTS | {"cli", "suites", "executors", "run", "workload", "step_costs"}
+    for file in files(place) if place.is_dir() else [place.with_suffix(".py")]:
+        assert not imports(file) & {f"bench.{name}" for name in above}, file
