@@ -13,6 +13,7 @@ import json
 import math
 import os
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -231,7 +232,10 @@ def _read_epochs(file: Path) -> pd.DataFrame:
 
 def _read_csv(file: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(file, float_precision="round_trip")
+        with warnings.catch_warnings():
+            # Before pandas 3 other precisions lose the last bit; from 3.1 on naming it warns.
+            warnings.simplefilter("ignore")
+            return pd.read_csv(file, float_precision="round_trip")
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read: delete {file.parent} and run again") from error
 

@@ -59,14 +59,15 @@ def test_two_gradient_methods_see_the_same_batches(monkeypatch):
         batches = []
         original = training.training_step
 
-        def spy(network, optimizer, images, labels, between, batches=batches, original=original):
-            batches.append((images.clone(), labels.clone()))
-            return original(network, optimizer, images, labels, between)
+        def spy(network, optimizer, images, labels, *between, batches=batches, original=original):
+            if between:  # training itself, not the measurement of a step's memory
+                batches.append((images.clone(), labels.clone()))
+            return original(network, optimizer, images, labels, *between)
 
         monkeypatch.setattr(training, "training_step", spy)
         rows(None, gradient=gradient)
         monkeypatch.setattr(training, "training_step", original)
-        seen[gradient] = [b for b in batches if len(b[1]) <= 32]
+        seen[gradient] = batches
     assert len(seen["anode"]) == len(seen["node"]) == 6
     for one, other in zip(seen["anode"], seen["node"], strict=True):
         assert torch.equal(one[0], other[0])

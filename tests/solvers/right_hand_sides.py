@@ -60,5 +60,5 @@ class Counting(nn.Module):
         self.times = []
 
     def forward(self, t, z):
-        self.times.append(float(t))
+        self.times.append(float(t.detach()))
         return self.inner(t, z)
