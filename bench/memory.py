@@ -1,7 +1,11 @@
 """Peak memory of a computation."""
 
+import signal
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import torch
@@ -24,7 +28,7 @@ def peak_bytes(compute: Callable[[], object], device: torch.device) -> int:
         compute()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    with _LiveBytes() as live:
+    with _interrupt_deferred(), _LiveBytes() as live:
         compute()
     return live.peak
 
@@ -61,6 +65,28 @@ class _LiveBytes(TorchDispatchMode):
     def _freed(self, key: int, size: int) -> None:
         del self._known[key]
         self.live -= size
+
+
+@contextmanager
+def _interrupt_deferred() -> Iterator[None]:
+    """Python swallows what is raised inside a weak reference's callback, a Ctrl-C as well: have
+    it wait until the callbacks are done with."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal arrived
+        arrived = True
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if arrived:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _has_storage(value: Any) -> bool:

@@ -160,7 +160,10 @@ def test_interrupt_keeps_finished_runs_and_exits_130(tmp_path):
             break
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    try:
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "interrupted" in said
     assert "Traceback" not in said

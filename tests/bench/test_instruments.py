@@ -1,5 +1,7 @@
 import gc
+import signal
 import time
+import weakref
 
 import pytest
 import torch
@@ -31,6 +33,21 @@ def test_peak_counts_what_is_alive_at_once():
 def test_peak_leaves_out_what_was_alive_before():
     before = torch.empty(1_000_000)
     assert memory.peak_bytes(lambda: before[:10].clone(), CPU) == 40
+
+
+def test_interrupt_during_a_measurement_is_not_lost():
+    def interrupt(_):
+        signal.raise_signal(signal.SIGINT)
+
+    def compute():
+        # Sent where Python would swallow it: in the callback of a freed tensor.
+        tensor = torch.empty(10)
+        watcher = weakref.ref(tensor.untyped_storage(), interrupt)
+        del tensor
+        assert watcher() is None
+
+    with pytest.raises(KeyboardInterrupt):
+        memory.peak_bytes(compute, CPU)
 
 
 def step_peak(network, gradient, n_steps, batch=8):
