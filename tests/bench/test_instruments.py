@@ -46,8 +46,12 @@ def test_interrupt_during_a_measurement_is_not_lost():
         del tensor
         assert watcher() is None
 
-    with pytest.raises(KeyboardInterrupt):
-        memory.peak_bytes(compute, CPU)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            memory.peak_bytes(compute, CPU)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def step_peak(network, gradient, n_steps, batch=8):
