@@ -144,15 +144,23 @@ def time_grid(n_steps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=64)
 def step_grid(
-    tableau: Tableau, n_steps: int, dtype: torch.dtype, device: torch.device
+    tableau: Tableau,
+    n_steps: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    backwards: bool = False,
 ) -> tuple[Step, ...]:
     """The steps from 0 to 1, as torchdiffeq takes them: dt is the difference of two grid times.
+
+    With backwards, the steps from 1 to 0, whose dt is negative.
 
     Made once for each key, since on a device each of these scalars would cost a kernel launch.
     """
     # A grid first needed under inference_mode must serve training afterwards.
     with torch.inference_mode(False), torch.no_grad():
         grid = time_grid(n_steps, dtype, torch.device("cpu"))
+        grid = grid.flip(0) if backwards else grid
         steps = []
         for start, end in pairwise(grid):
             dt = end - start

@@ -1,4 +1,4 @@
-"""Which parameters a right-hand side has."""
+"""Which parameters a right-hand side has, and sums of their gradients."""
 
 import inspect
 from collections.abc import Callable
@@ -22,6 +22,13 @@ def trainable_parameters(rhs: Callable[..., Tensor]) -> list[Tensor]:
             "module: make it an nn.Module, so that its parameters are known"
         )
     return []
+
+
+def add(total: Tensor | None, part: Tensor | None) -> Tensor | None:
+    """The sum of two gradients, of which None is one that vanishes."""
+    if total is None or part is None:
+        return part if total is None else total
+    return total + part
 
 
 def _enclosed(function: Any) -> list[tuple[str, Any]]:

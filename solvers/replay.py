@@ -104,6 +104,20 @@ class Replay:
 
 
 @contextmanager
+def buffers_put_back(rhs: Callable[..., Tensor]) -> Iterator[None]:
+    """Whatever is computed inside leaves no trace in the buffers of rhs."""
+    modules = list(rhs.modules()) if isinstance(rhs, nn.Module) else []
+    before = [(m, name, b) for m in modules for name, b in m._buffers.items() if b is not None]
+    try:
+        for module, name, buffer in before:
+            module._buffers[name] = buffer.clone()
+        yield
+    finally:
+        for module, name, buffer in before:
+            module._buffers[name] = buffer
+
+
+@contextmanager
 def _own_autocast_cache() -> Iterator[None]:
     """Keeps casts made inside from being used outside, and the other way round."""
     torch.clear_autocast_cache()

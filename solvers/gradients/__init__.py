@@ -5,8 +5,15 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from solvers.gradients.anode import Anode
+from solvers.gradients.anode_revolve import AnodeRevolve
+from solvers.gradients.anode_steps import AnodeSteps
 from solvers.gradients.backprop import Backprop
+from solvers.gradients.backprop_torchdiffeq import BackpropTorchdiffeq
 from solvers.gradients.node import Node
+from solvers.gradients.node_frozen import NodeFrozen
+from solvers.gradients.node_grid import NodeGrid
+from solvers.gradients.node_rk45 import NodeRK45
+from solvers.gradients.reversible import Reversible
 from solvers.methods import RightHandSide, Tableau
 from solvers.registry import Registry
 
@@ -37,6 +44,17 @@ def _lack(entry: Any) -> str | None:
 
 GRADIENTS: Registry[GradientMethod] = Registry(
     "gradient method",
-    {entry.name: entry for entry in (Backprop(), Anode(), Node())},
+    {
+        "backprop": Backprop(),
+        "anode": Anode(),
+        "anode-steps": AnodeSteps(),
+        "anode-revolve": AnodeRevolve(),
+        "reversible": Reversible(),
+        "node": Node(),
+        "node-grid": NodeGrid(),
+        "node-frozen": NodeFrozen(),
+        "node-rk45": NodeRK45(),
+        "backprop-torchdiffeq": BackpropTorchdiffeq(),
+    },
     check=_lack,
 )

@@ -1,0 +1,53 @@
+"""The continuous adjoint with an adaptive solver, as published."""
+
+import math
+from dataclasses import dataclass
+
+import torchdiffeq
+from torch import Tensor
+
+from solvers.methods import RightHandSide, Tableau
+from solvers.parameters import trainable_parameters
+from solvers.with_torchdiffeq import last_state, unit_interval
+
+
+@dataclass(frozen=True)
+class NodeRK45:
+    """torchdiffeq's adjoint with Dormand & Prince's 5(4) pair and its own step control.
+
+    rtol and atol are the tolerances of both solves. Method and n_steps are not used, so that the
+    forward pass is another than that of the methods with fixed steps, and its number of
+    evaluations depends on the weights. Memory O(L). Not for right-hand sides with kinks or
+    a large Lipschitz constant: backwards, it reconstructs another state than it came from.
+
+    Source: Chen et al., "Neural Ordinary Differential Equations", NeurIPS 2018;
+    `torchdiffeq.odeint_adjoint` with method "dopri5".
+    """
+
+    rtol: float = 1e-3
+    atol: float = 1e-3
+
+    @property
+    def name(self) -> str:
+        return f"node-rk45:rtol={self.rtol:g}:atol={self.atol:g}"
+
+    def check(self, method: str | Tableau, n_steps: int) -> None:
+        """Raises ValueError unless both tolerances are positive numbers."""
+        for tolerance in (self.rtol, self.atol):
+            if not (math.isfinite(tolerance) and tolerance > 0):
+                raise ValueError(f"{self.name}: rtol and atol must be positive numbers")
+
+    def solve(
+        self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int
+    ) -> Tensor:
+        self.check(method, n_steps)
+        solution = torchdiffeq.odeint_adjoint(
+            rhs,
+            z0,
+            unit_interval(z0),
+            method="dopri5",
+            rtol=self.rtol,
+            atol=self.atol,
+            adjoint_params=tuple(trainable_parameters(rhs)),
+        )
+        return last_state(solution, z0)

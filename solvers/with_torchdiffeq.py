@@ -1,0 +1,58 @@
+"""What the gradient methods that call torchdiffeq share."""
+
+import torch
+from torch import Tensor
+
+from solvers.methods import METHODS, RightHandSide, Tableau, time_grid
+
+
+def scheme(name: str, method: str | Tableau) -> str:
+    """torchdiffeq's name of a method, for the gradient method `name`.
+
+    Raises ValueError, with a method that fits, when torchdiffeq does not have the scheme.
+    """
+    tableau = METHODS.resolve(method)
+    if tableau.torchdiffeq is None:
+        fitting = [entry for entry in METHODS.values() if entry.torchdiffeq]
+        near = min(fitting, key=lambda entry: abs(entry.order - tableau.order))
+        raise ValueError(
+            f"{name} cannot use the method {tableau.name!r}, which torchdiffeq does not have: "
+            f"choose {near.name!r} (what torchdiffeq calls {near.torchdiffeq!r}) instead, "
+            "or another gradient method"
+        )
+    return tableau.torchdiffeq
+
+
+def unit_interval(z0: Tensor, n_steps: int = 1) -> Tensor:
+    """n_steps + 1 times from 0 to 1, in the state's precision and on its device."""
+    return time_grid(n_steps, z0.dtype, torch.device("cpu")).to(z0.device)
+
+
+def n_equal_steps(n_steps: int) -> dict[str, object]:
+    """The options that make torchdiffeq take exactly so many steps, in either direction.
+
+    step_size=1/n would take a tiny extra step for some n.
+    """
+
+    def grid(f: RightHandSide, z: Tensor, t: Tensor) -> Tensor:
+        times = time_grid(n_steps, t.dtype, torch.device("cpu")).to(t.device)
+        return times if t[0] < t[-1] else times.flip(0)
+
+    return {"grid_constructor": grid}
+
+
+def last_state(solution: Tensor, z0: Tensor) -> Tensor:
+    """z(1) of a solution, in the memory format of z0.
+
+    torchdiffeq returns contiguous memory. The layers behind the block would round differently if
+    they did not get the layout that every other gradient method gives them.
+    """
+    return solution[-1].contiguous(memory_format=_memory_format(z0))
+
+
+def _memory_format(z: Tensor) -> torch.memory_format:
+    for memory_format in (torch.channels_last, torch.channels_last_3d):
+        dimensions = 4 if memory_format == torch.channels_last else 5
+        if z.dim() == dimensions and z.is_contiguous(memory_format=memory_format):
+            return memory_format
+    return torch.contiguous_format
