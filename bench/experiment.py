@@ -79,7 +79,7 @@ class Experiment:
             value = getattr(self, field.name)
             if field.name in _NAME_PARTS and value != field.default:
                 parts.append(f"{_NAME_PARTS[field.name]}{value}")
-        return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts))
+        return re.sub(r"[^A-Za-z0-9._=-]+", "_", "-".join(parts))
 
     @property
     def lr_drops(self) -> tuple[int, ...]:

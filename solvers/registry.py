@@ -1,7 +1,9 @@
 """A table of named entries that explains itself when a name is wrong."""
 
+import dataclasses
 import difflib
 import importlib
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -11,6 +13,7 @@ Entry = TypeVar("Entry")
 class Registry(Mapping[str, Entry], Generic[Entry]):
     """Name → entry. `resolve` also takes aliases, any letter case and `package.module:Object`.
 
+    An entry that is a dataclass has its fields for parameters: `name:key=value:key=value`.
     `check` is called with a foreign object and says what it lacks, or None when it will do.
     """
 
@@ -39,10 +42,16 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     def canonical(self, spec: str) -> str:
         """The registered name that `spec` means; a foreign `package.module:Object` as it stands.
 
-        Raises ValueError, naming the near match and the choices, for an unknown name.
+        Parameters come in alphabetical order. Raises ValueError, naming the near match and the
+        choices, for an unknown name or parameter.
         """
-        if ":" in spec:
-            return spec
+        base, given = _split(spec)
+        if given:
+            base = self.canonical(base)
+            values = _converted(self.kind, base, self.resolve(base), given)
+            return ":".join([base, *(f"{key}={values[key]}" for key in sorted(values))])
+        if ":" in base:
+            return base
         name = self.aliases.get(spec.lower(), spec.lower())
         if name not in self._entries:
             near = difflib.get_close_matches(name, [*self._entries, *self.aliases], n=1, cutoff=0.5)
@@ -60,14 +69,46 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         """
         if not isinstance(spec, str):
             return self._usable(spec, repr(spec))
-        name = self.canonical(spec)
-        return self._usable(_load(self.kind, name), name) if ":" in name else self._entries[name]
+        name, given = _split(self.canonical(spec))
+        entry: Entry = (
+            self._usable(_load(self.kind, name), name) if ":" in name else self._entries[name]
+        )
+        return _with_parameters(entry, _converted(self.kind, name, entry, given))
 
     def _usable(self, entry: Entry, spec: str) -> Entry:
         lack = self._check(entry)
         if lack:
             raise ValueError(f"{self.kind} {spec} cannot be used: {lack}")
         return entry
+
+
+def _split(spec: str) -> tuple[str, list[str]]:
+    """What stands before the parameters, and the parameters as they are written."""
+    parts = spec.split(":")
+    first = next((i for i, part in enumerate(parts) if "=" in part), len(parts))
+    return ":".join(parts[:first]), parts[first:]
+
+
+def _with_parameters(entry: Any, values: dict[str, Any]) -> Any:
+    return dataclasses.replace(entry, **values) if values else entry
+
+
+def _converted(kind: str, name: str, entry: Any, given: list[str]) -> dict[str, Any]:
+    known = typing.get_type_hints(type(entry)) if dataclasses.is_dataclass(entry) else {}
+    values = {}
+    for parameter in given:
+        key, _, text = parameter.partition("=")
+        if key not in known:
+            has = f"it has {', '.join(known)}" if known else "it takes none"
+            raise ValueError(f"{kind} {name!r} has no parameter {key!r}: {has}")
+        (type_,) = [t for t in typing.get_args(known[key]) or (known[key],) if t is not type(None)]
+        try:
+            values[key] = type_(text)
+        except ValueError:
+            raise ValueError(
+                f"{kind} {name!r}: {parameter!r} is no {type_.__name__}: write {key}=NUMBER"
+            ) from None
+    return values
 
 
 def _load(kind: str, spec: str) -> Any:

@@ -26,7 +26,9 @@ class GradientMethod(Protocol):
     cannot do that combination.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Under which it is recorded, parameters included."""
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         """z(1), differentiable in z0 and in every parameter of rhs that requires a gradient."""

@@ -1,5 +1,6 @@
 """Binomial checkpointing inside an ODE block: at most m states at a time."""
 
+import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,8 +8,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from checkpoint_schedules import Copy, Forward, Move, MultistageCheckpointSchedule, Reverse
-from checkpoint_schedules.schedule import CheckpointAction
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -22,8 +21,7 @@ class AnodeRevolve:
     """Keeps the block's input; the backward pass keeps at most m states, the input among them.
 
     Which states are kept, and which steps are run again, is the schedule that recomputes least:
-    `recomputed_steps(Nt, m)` steps in all. m of None is the least m for which each step is
-    advanced over about twice, ⌈log₂ Nt⌉.
+    `recomputed_steps(Nt, m)` steps in all. m of None means ⌈log₂ Nt⌉.
 
     Exact: the gradient in z0 is backprop's bit for bit, that in the parameters up to the order of
     summation. Memory O(L) + O(m) states plus what one step stores. Not where O(Nt) fits: anode
@@ -40,16 +38,19 @@ class AnodeRevolve:
         return "anode-revolve" if self.m is None else f"anode-revolve:m={self.m}"
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
-        """Raises ValueError unless 1 ≤ m ≤ n_steps."""
+        """Raises ValueError unless 1 ≤ m ≤ n_steps and the schedules are installed."""
+        if importlib.util.find_spec("checkpoint_schedules") is None:
+            raise ValueError(
+                "anode-revolve needs the package checkpoint-schedules: install it, or choose "
+                "another gradient method"
+            )
         if self.m is not None and not 1 <= self.m <= n_steps:
             raise ValueError(
                 f"{self.name} needs 1 ≤ m ≤ Nt, and Nt is {n_steps}: choose m between 1 and "
                 f"{n_steps}"
             )
 
-    def solve(
-        self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int
-    ) -> Tensor:
+    def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         self.check(method, n_steps)
         tableau = METHODS.resolve(method)
         parameters = trainable_parameters(rhs)
@@ -72,9 +73,52 @@ def recomputed_steps(n_steps: int, m: int) -> int:
     return r * n_steps - (math.comb(m + r, m + 1) if r else 0) + n_steps
 
 
+class Advance(NamedTuple):
+    """Run steps begin … end - 1; keep: keep the state before them as a checkpoint."""
+
+    begin: int
+    end: int
+    keep: bool
+
+
+class Store(NamedTuple):
+    """Run one step, storing what its differentiation needs."""
+
+    step: int
+
+
+class Reverse(NamedTuple):
+    """Differentiate the step that is stored."""
+
+
+class Restore(NamedTuple):
+    """Go back to a checkpoint; last: it is not needed again."""
+
+    step: int
+    last: bool
+
+
+Action = Advance | Store | Reverse | Restore
+
+
 @lru_cache(maxsize=256)
-def _schedule(n_steps: int, m: int) -> tuple[CheckpointAction, ...]:
-    return tuple(MultistageCheckpointSchedule(n_steps, m, 0))
+def schedule(n_steps: int, m: int) -> tuple[Action, ...]:
+    """The backward pass over n_steps steps with at most m checkpoints, recomputing least."""
+    # Not installed everywhere, and needed here alone.
+    from checkpoint_schedules import Copy, Forward, Move, MultistageCheckpointSchedule
+    from checkpoint_schedules import Reverse as Adjoint
+
+    actions: list[Action] = []
+    for action in MultistageCheckpointSchedule(n_steps, m, 0):
+        if isinstance(action, Forward) and action.write_adj_deps:
+            actions.append(Store(action.n0))
+        elif isinstance(action, Forward):
+            actions.append(Advance(action.n0, action.n1, action.write_ics))
+        elif isinstance(action, Adjoint):
+            actions.append(Reverse())
+        elif isinstance(action, Copy | Move):
+            actions.append(Restore(action.n, last=isinstance(action, Move)))
+    return tuple(actions)
 
 
 class _Point(NamedTuple):
@@ -96,7 +140,7 @@ class _Revolved(torch.autograd.Function):
         *parameters: Tensor,
     ) -> Tensor:
         steps = step_grid(tableau, n_steps, z0.dtype, z0.device)
-        ctx.rhs, ctx.parameters, ctx.schedule = rhs, parameters, _schedule(n_steps, m)
+        ctx.rhs, ctx.parameters, ctx.schedule = rhs, parameters, schedule(n_steps, m)
         ctx.run = lambda z, begin, end: _advance(rhs, z, tableau, steps[begin:end])
         ctx.replay = Replay(rhs, z0.device)
         ctx.save_for_backward(z0, *parameters)
@@ -119,7 +163,7 @@ def _advance(rhs: RightHandSide, z: Tensor, tableau: Tableau, steps: Sequence[St
 
 
 def _follow(
-    schedule: Sequence[CheckpointAction],
+    actions: Sequence[Action],
     run: Callable[[Tensor, int, int], Tensor],
     rhs: RightHandSide,
     parameters: Sequence[Tensor],
@@ -131,16 +175,16 @@ def _follow(
     current = start
     taped: tuple[Tensor, Tensor] | None = None
     found: list[Tensor | None] = [None] * len(parameters)
-    for action in schedule:
-        if isinstance(action, Forward) and action.write_adj_deps:
+    for action in actions:
+        if isinstance(action, Store):
             with current.replay.again():
                 z = current.z.detach().requires_grad_()
-                taped = z, run(z, action.n0, action.n1)
-        elif isinstance(action, Forward):
-            if action.write_ics:
-                kept[action.n0] = current
+                taped = z, run(z, action.step, action.step + 1)
+        elif isinstance(action, Advance):
+            if action.keep:
+                kept[action.begin] = current
             with current.replay.again(), current.replay.first():
-                z = run(current.z, action.n0, action.n1)
+                z = run(current.z, action.begin, action.end)
                 current = _Point(z, Replay(rhs, z.device))
         elif isinstance(action, Reverse):
             assert taped is not None, "a schedule stores a step before it reverses it"
@@ -150,6 +194,6 @@ def _follow(
             )
             found = [add(total, part) for total, part in zip(found, parts, strict=True)]
             taped = None
-        elif isinstance(action, Copy | Move):
-            current = kept.pop(action.n) if isinstance(action, Move) else kept[action.n]
+        else:
+            current = kept.pop(action.step) if action.last else kept[action.step]
     return gradient, found

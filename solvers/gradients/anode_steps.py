@@ -19,9 +19,7 @@ class AnodeSteps:
 
     name = "anode-steps"
 
-    def solve(
-        self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int
-    ) -> Tensor:
+    def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         tableau = METHODS.resolve(method)
         z = z0
         for step in step_grid(tableau, n_steps, z0.dtype, z0.device):

@@ -25,9 +25,7 @@ class NodeFrozen:
         """Raises ValueError when torchdiffeq does not have the scheme."""
         scheme(self.name, method)
 
-    def solve(
-        self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int
-    ) -> Tensor:
+    def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         frozen = _FrozenAfterTheForwardPass(rhs)
         solution = torchdiffeq.odeint_adjoint(
             frozen,

@@ -24,9 +24,7 @@ class NodeGrid:
         """Raises ValueError when torchdiffeq does not have the scheme."""
         scheme(self.name, method)
 
-    def solve(
-        self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int
-    ) -> Tensor:
+    def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         solution = torchdiffeq.odeint_adjoint(
             rhs,
             z0,

@@ -37,9 +37,7 @@ class NodeRK45:
             if not (math.isfinite(tolerance) and tolerance > 0):
                 raise ValueError(f"{self.name}: rtol and atol must be positive numbers")
 
-    def solve(
-        self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int
-    ) -> Tensor:
+    def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         self.check(method, n_steps)
         solution = torchdiffeq.odeint_adjoint(
             rhs,

@@ -41,9 +41,7 @@ class Reversible:
         if not (math.isfinite(self.coupling) and 0 < self.coupling <= 1):
             raise ValueError(f"{self.name} needs 0 < coupling ≤ 1: choose one, as 0.99")
 
-    def solve(
-        self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int
-    ) -> Tensor:
+    def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         self.check(method, n_steps)
         pair = _CoupledPair.of(rhs, METHODS.resolve(method), self.coupling, n_steps, z0)
         parameters = trainable_parameters(rhs)
@@ -114,15 +112,11 @@ class _Reversed(torch.autograd.Function):
         replays = list(ctx.replays)
         for there, back in zip(reversed(pair.there), reversed(pair.back), strict=True):
             # Undo z₊ = z - Ψ(-dt, y₊), and its part of the adjoint.
-            increment, part, found = _differentiate(
-                ctx, y, back, replays.pop(), -z_adjoint, found
-            )
+            increment, part, found = _differentiate(ctx, y, back, replays.pop(), -z_adjoint, found)
             z = z + increment
             y_adjoint = y_adjoint + part
             # Undo y₊ = cy + (1-c)z + Ψ(dt, z), and its part.
-            increment, part, found = _differentiate(
-                ctx, z, there, replays.pop(), y_adjoint, found
-            )
+            increment, part, found = _differentiate(ctx, z, there, replays.pop(), y_adjoint, found)
             y = (y - (1 - c) * z - increment) / c
             z_adjoint = z_adjoint + (1 - c) * y_adjoint + part
             y_adjoint = c * y_adjoint
@@ -141,8 +135,6 @@ def _differentiate(
     with replay.again():
         z = z.detach().requires_grad_()
         increment = ctx.pair.increment(z, step)
-    part, *parts = torch.autograd.grad(
-        increment, (z, *ctx.parameters), gradient, allow_unused=True
-    )
+    part, *parts = torch.autograd.grad(increment, (z, *ctx.parameters), gradient, allow_unused=True)
     part = torch.zeros_like(z) if part is None else part
     return increment.detach(), part, [add(a, b) for a, b in zip(found, parts, strict=True)]

@@ -47,8 +47,10 @@ BAD = {
     "--network ,": "empty list",
     "--method rk5": "unknown method 'rk5' (did you mean 'rk",
     "--gradient anodes": "unknown gradient method 'anodes' (did you mean 'anode'?): choose from "
-    "baseline, backprop, anode, node",
+    "baseline, backprop, anode, anode-steps",
     "--gradient no.such.module:X": "cannot load gradient method",
+    "--gradient anode-revolve:m=3": "anode-revolve:m=3 needs 1 ≤ m ≤ Nt, and Nt is 2",
+    "--gradient anode:m=3": "has no parameter 'm'",
     "--Nt 0": "argument --Nt: '0' is no whole number of at least 1",
     "--Nt 2,x": "'x' is no whole number",
     "--Nt 1.5": "'1.5' is no whole number",

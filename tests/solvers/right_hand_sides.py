@@ -52,13 +52,14 @@ class Tanh(nn.Module):
 
 
 class Counting(nn.Module):
-    """Another right-hand side, with its evaluations counted and their times kept."""
+    """Another right-hand side, with the times and states of its evaluations kept."""
 
     def __init__(self, inner):
         super().__init__()
         self.inner = inner
-        self.times = []
+        self.times, self.states = [], []
 
     def forward(self, t, z):
         self.times.append(float(t.detach()))
+        self.states.append(z.detach().clone())
         return self.inner(t, z)

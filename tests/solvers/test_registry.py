@@ -29,7 +29,7 @@ def test_names_may_be_written_as_published():
 def test_unknown_name_gets_the_near_match_and_the_choices():
     with pytest.raises(ValueError, match="unknown method 'rk5'.*did you mean 'rk"):
         METHODS.resolve("rk5")
-    with pytest.raises(ValueError, match="choose from backprop, anode, node"):
+    with pytest.raises(ValueError, match="choose from backprop, anode, anode-steps"):
         GRADIENTS.resolve("xyzzy")
 
 
@@ -48,6 +48,31 @@ def test_foreign_objects_are_used_by_name():
 def test_objects_are_used_as_they_are():
     z1 = odeint(lambda t, z: -z, torch.ones(1), method=HEUN, n_steps=1, gradient=HALVING)
     assert float(z1) == 0.25
+
+
+def test_parameters_stand_after_a_colon():
+    assert GRADIENTS.resolve("anode-revolve:m=3").m == 3
+    tight = GRADIENTS.resolve("node-rk45:rtol=1e-5:atol=0.5")
+    assert (tight.rtol, tight.atol) == (1e-5, 0.5)
+    assert GRADIENTS.canonical("Node-RK45:rtol=1e-3:atol=5e-1") == "node-rk45:atol=0.5:rtol=0.001"
+    assert GRADIENTS.resolve("anode-revolve").m is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("anode:m=3", "'anode' has no parameter 'm': it takes none"),
+        ("anode-revolve:k=3", "'anode-revolve' has no parameter 'k': it has m"),
+        ("anode-revolve:m=x", "'m=x' is no int: write m=NUMBER"),
+        ("anode-revolve:m=", "'m=' is no int"),
+        ("anode-revolve:m=2.5", "is no int"),
+        ("node-rk45:rtol=small", "is no float"),
+        ("anode-revolv:m=3", "did you mean 'anode-revolve'"),
+    ],
+)
+def test_wrong_parameter_is_named(spec, said):
+    with pytest.raises(ValueError, match=said):
+        GRADIENTS.resolve(spec)
 
 
 @pytest.mark.parametrize(
