@@ -12,6 +12,8 @@ from typing import Literal, NoReturn, TypeVar
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.suites import DEFAULT_SUITE, SUITES, Suite
+from models import BASELINE, NETWORKS
+from solvers import GRADIENTS, METHODS
 
 Action = Literal["run", "list", "plots-only"]
 Value = TypeVar("Value")
@@ -92,13 +94,14 @@ def _parser() -> argparse.ArgumentParser:
         "overrides of the suite (LIST: separated by commas)",
     )
     add = group.add_argument
-    add("--network", type=_list_of(str), metavar="LIST", help="alexnet, resnet4, resnet10, "
-        "squeezenext (sqnxt), resnet18 (resnet), or package.module:Function")  # fmt: skip
-    add("--method", type=_list_of(str), metavar="LIST", help="euler, rk2, rk4, rk4_38, or "
-        "package.module:Tableau")  # fmt: skip
+    own = "or your own, as package.module:"
+    networks = ", ".join([*NETWORKS, *NETWORKS.aliases])
+    add("--network", type=_list_of(str), metavar="LIST", help=f"{networks}, {own}Function")
+    add("--method", type=_list_of(str), metavar="LIST", help=f"{', '.join(METHODS)}, {own}Tableau")
     add("--Nt", type=_list_of(_count), metavar="LIST", help="time steps in each ODE block")
-    add("--gradient", type=_list_of(str), metavar="LIST", help="baseline, backprop, anode, node, "
-        "or package.module:Object")  # fmt: skip
+    gradients = ", ".join([BASELINE, *GRADIENTS])
+    add("--gradient", type=_list_of(str), metavar="LIST", help=f"{gradients}, {own}Object; "
+        "parameters stand after a colon, as in anode-revolve:m=2")  # fmt: skip
     add("--seeds", type=_list_of(_seed), metavar="LIST", help="the seeds themselves, as in 0,1,2")
     add("--lr", type=_rate, metavar="RATE", help="initial learning rate")
     add("--num_epochs", "--num-epochs", type=_count, metavar="N", help="epochs of each run")

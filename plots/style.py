@@ -29,12 +29,32 @@ GRADIENT_NAMES = {
     "node": "Neural ODE (continuous adjoint)",
     "anode": "ANODE (checkpointed, exact)",
     "backprop": "Backprop (store everything)",
+    "anode-steps": "ANODE, a checkpoint a step",
+    "anode-revolve": "ANODE, binomial checkpoints",
+    "reversible": "Reversible (McCallum & Foster)",
+    "node-grid": "Neural ODE without drift",
+    "node-frozen": "Neural ODE, BatchNorm frozen",
+    "node-rk45": "Neural ODE, adaptive RK45",
+    "backprop-torchdiffeq": "Backprop through torchdiffeq",
 }
 SHORT_NAMES = {"baseline": "Baseline", "node": "Neural\nODE", "anode": "ANODE"}
 
-# Okabe & Ito (2008). Red for Neural ODE and blue for ANODE, as in the published figures.
-_COLOURS = {"baseline": "#555555", "node": "#D55E00", "anode": "#0072B2", "backprop": "#009E73"}
-_OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe & Ito (2008) and Tol's muted scheme. Red for Neural ODE and blue for ANODE, as in the
+# published figures; what is related to them has a colour that is.
+_COLOURS = {
+    "baseline": "#555555",
+    "node": "#D55E00",
+    "anode": "#0072B2",
+    "backprop": "#009E73",
+    "anode-steps": "#56B4E9",
+    "anode-revolve": "#332288",
+    "reversible": "#CC79A7",
+    "node-grid": "#E69F00",
+    "node-frozen": "#882255",
+    "node-rk45": "#999933",
+    "backprop-torchdiffeq": "#44AA99",
+}
+_OTHER_COLOURS = ("#000000", "#117733", "#AA4499", "#88CCEE")
 _LINES = {"baseline": (0, (1, 1)), "node": (0, (4, 1.5)), "anode": "solid"}
 
 
@@ -64,8 +84,9 @@ def begin() -> None:
 
 def colour(gradient: str, others: list[str] | None = None) -> str:
     """A gradient method's colour; `others` lists those that have none of their own."""
-    if gradient in _COLOURS:
-        return _COLOURS[gradient]
+    own = _COLOURS.get(gradient.partition(":")[0])
+    if own:
+        return own
     return _OTHER_COLOURS[(others or [gradient]).index(gradient) % len(_OTHER_COLOURS)]
 
 
@@ -84,7 +105,11 @@ def network_name(network: str) -> str:
 
 
 def gradient_name(gradient: str) -> str:
-    return GRADIENT_NAMES.get(gradient, gradient)
+    base, _, parameters = gradient.partition(":")
+    name = GRADIENT_NAMES.get(base)
+    if name is None:
+        return gradient
+    return f"{name} ({parameters.replace(':', ', ')})" if parameters else name
 
 
 def short_name(gradient: str) -> str:
