@@ -34,13 +34,20 @@ def odeint(
     n_steps: number of equal steps, at least 1.
 
     Returns z(1), shaped like z0, differentiable in z0 and in every parameter of rhs that requires
-    a gradient. Raises ValueError for a name that is not known, for arguments that make no sense
-    and for a combination that the gradient method cannot do.
+    a gradient. Raises ValueError for a name that is not known, for arguments that make no sense,
+    for a combination that the gradient method cannot do and for one that returns another shape.
     """
     if not z0.is_floating_point():
         raise ValueError(f"the state must be floating point, not {z0.dtype}")
     check(method, n_steps, gradient)
-    return GRADIENTS.resolve(gradient).solve(rhs, z0, method, n_steps)
+    z1 = GRADIENTS.resolve(gradient).solve(rhs, z0, method, n_steps)
+    if not isinstance(z1, Tensor) or z1.shape != z0.shape:
+        found = tuple(z1.shape) if isinstance(z1, Tensor) else type(z1).__name__
+        raise ValueError(
+            f"the gradient method {gradient!r} must return z(1) in the shape of z0, "
+            f"{tuple(z0.shape)}, and returned {found}"
+        )
+    return z1
 
 
 def check(method: str | Tableau, n_steps: int, gradient: str | GradientMethod) -> None:

@@ -45,6 +45,31 @@ def test_foreign_objects_are_used_by_name():
     assert float(z1) == 0.25
 
 
+class WrongShape:
+    name = "wrong-shape"
+
+    def __init__(self, result):
+        self.result = result
+
+    def solve(self, rhs, z0, method, n_steps):
+        return self.result
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [(torch.ones(3), r"\(2,\), and returned \(3,\)"), (None, "returned NoneType")],
+)
+def test_gradient_method_that_returns_another_shape_is_refused(result, said):
+    with pytest.raises(ValueError, match=said):
+        odeint(
+            lambda t, z: z,
+            torch.ones(2),
+            method="euler",
+            n_steps=1,
+            gradient=WrongShape(result),
+        )
+
+
 def test_objects_are_used_as_they_are():
     z1 = odeint(lambda t, z: -z, torch.ones(1), method=HEUN, n_steps=1, gradient=HALVING)
     assert float(z1) == 0.25
