@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +16,20 @@ from models import ODEBlock
 @dataclass(frozen=True)
 class GradientError:
     """error is ‖g − g_ref‖₂ / ‖g_ref‖₂ and cosine ⟨g, g_ref⟩ / (‖g‖₂ ‖g_ref‖₂), over all trainable
-    parameters; in the tuples over those of each ODE block, in the network's order."""
+    parameters; in the tuples over those of each ODE block, in the network's order. The state
+    errors are of the gradients in the blocks' inputs z(0).
+
+    statistics_error is the same distance between the buffers (BatchNorm's running statistics)
+    after both passes and those that the reference leaves.
+    """
 
     error: float
     cosine: float
     block_errors: tuple[float, ...]
     block_cosines: tuple[float, ...]
+    state_errors: tuple[float, ...]
+    state_cosines: tuple[float, ...]
+    statistics_error: float
 
 
 def measure(network: nn.Module, images: Tensor, labels: Tensor) -> GradientError:
@@ -31,29 +40,69 @@ def measure(network: nn.Module, images: Tensor, labels: Tensor) -> GradientError
     gradients, random state and the blocks' gradient methods are what they were.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    gradient = _gradient(network, parameters, images, labels)
+    found = _observe(network, parameters, images, labels)
     with _gradient_method(network, "backprop"):
-        reference = _gradient(network, parameters, images, labels)
-    error, cosine = _compare(gradient, reference)
+        reference = _observe(network, parameters, images, labels)
+    error, cosine = _compare(found.parameters, reference.parameters)
     position = {id(parameter): i for i, parameter in enumerate(parameters)}
     blocks = []
     for block in _blocks(network):
         own = [position[id(p)] for p in block.parameters() if id(p) in position]
-        blocks.append(_compare([gradient[i] for i in own], [reference[i] for i in own]))
-    return GradientError(error, cosine, tuple(b[0] for b in blocks), tuple(b[1] for b in blocks))
+        blocks.append(
+            _compare([found.parameters[i] for i in own], [reference.parameters[i] for i in own])
+        )
+    states = [
+        _compare([one], [other]) for one, other in zip(found.states, reference.states, strict=True)
+    ]
+    return GradientError(
+        error=error,
+        cosine=cosine,
+        block_errors=tuple(error for error, _ in blocks),
+        block_cosines=tuple(cosine for _, cosine in blocks),
+        state_errors=tuple(error for error, _ in states),
+        state_cosines=tuple(cosine for _, cosine in states),
+        statistics_error=_compare(found.buffers, reference.buffers)[0],
+    )
 
 
-def _gradient(
+class _Observed(NamedTuple):
+    """Gradients in the parameters and in the blocks' inputs, and the buffers afterwards."""
+
+    parameters: list[Tensor]
+    states: list[Tensor]
+    buffers: list[Tensor]
+
+
+def _observe(
     network: nn.Module, parameters: list[nn.Parameter], images: Tensor, labels: Tensor
-) -> list[Tensor]:
+) -> _Observed:
+    states: list[Tensor] = []
+    hooks = [
+        block.register_forward_pre_hook(lambda block, inputs: states.append(inputs[0]))
+        for block in _blocks(network)
+    ]
     devices = [images.device] if images.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), _buffers_restored(network), torch.enable_grad():
-        loss = F.cross_entropy(network(images), labels)
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        return [
-            torch.zeros_like(parameter) if gradient is None else gradient
-            for parameter, gradient in zip(parameters, found, strict=True)
-        ]
+    try:
+        with (
+            torch.random.fork_rng(devices=devices),
+            _buffers_restored(network),
+            torch.enable_grad(),
+        ):
+            loss = F.cross_entropy(network(images), labels)
+            # The input of a network's first layer is an image, which wants no gradient.
+            states = [state for state in states if state.requires_grad]
+            wanted = [*parameters, *states]
+            found = [
+                torch.zeros_like(tensor) if gradient is None else gradient
+                for tensor, gradient in zip(
+                    wanted, torch.autograd.grad(loss, wanted, allow_unused=True), strict=True
+                )
+            ]
+            buffers = [buffer.clone() for buffer in network.buffers()]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return _Observed(found[: len(parameters)], found[len(parameters) :], buffers)
 
 
 def _compare(gradient: list[Tensor], reference: list[Tensor]) -> tuple[float, float]:
