@@ -1,6 +1,7 @@
 """Run a suite of experiments and draw its figures: python run_bench.py --suite NAME."""
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -47,17 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(request: cli.Request, console: Console) -> int:
     """Run what is not recorded yet, then draw the figures."""
     device = environment.find_device(request.device)
-    _make_writable(request.out / request.suite.name)
+    _check_writable(request.out / request.suite.name)
     dataset = data.load(request.data_dir, request.suite.num_classes, generate=request.generated)
+    dataset.subset(request.suite.train_images, request.suite.test_images)  # are there so many?
+    _make_writable(request.out / request.suite.name)
     workload = Workload(request.suite.name, request.out, dataset, device)
-    for experiment in request.experiments:
-        dataset.subset(experiment.train_images, experiment.test_images)
     left = executors.left_to_run(workload, request.experiments)
     console.print(f"{request.suite.name} on {environment.device_name(device)}")
     console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
     runs: list[Run] = []
+    costs = executors.step_costs(workload, request.experiments)
     if left:
-        costs = executors.step_costs(workload, request.experiments)
         seconds = estimate_seconds(
             left,
             costs,
@@ -110,6 +111,18 @@ def list_suites(request: cli.Request, console: Console) -> int:
             )
     console.print(table)
     return DONE
+
+
+def _check_writable(folder: Path) -> None:
+    """Raises UsageError when the folder cannot be made; makes nothing."""
+    try:
+        there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+            return
+        reason = "it is not writable" if there.is_dir() else "it is no folder"
+    except OSError as error:
+        there, reason = folder, str(error.strerror)
+    raise UsageError(f"cannot write to {folder} ({there}: {reason}): choose another --out")
 
 
 def _make_writable(folder: Path) -> None:

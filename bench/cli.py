@@ -18,6 +18,8 @@ from solvers import GRADIENTS, METHODS
 Action = Literal["run", "list", "plots-only"]
 Value = TypeVar("Value")
 
+LARGEST = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class Request:
@@ -55,6 +57,7 @@ def parse(arguments: Sequence[str] | None = None) -> Request:
             num_epochs=options.num_epochs,
             batch_size=options.batch_size,
             train_images=options.train_images,
+            test_images=options.test_images,
         )
         experiments = suite.experiments()
     except ValueError as error:
@@ -107,14 +110,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--num_epochs", "--num-epochs", type=_count, metavar="N", help="epochs of each run")
     add("--batch_size", "--batch-size", type=_count, metavar="N", help="training batch")
     add("--train-images", type=_count, metavar="N", help="train on a fixed subset of so many")
+    add("--test-images", type=_count, metavar="N", help="test on a fixed subset of so many")
     group = parser.add_argument_group("where")
     add = group.add_argument
     add("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
-    add("--data-dir", type=Path, metavar="DIR", help="a folder of images (train/<class>/*, "
+    add("--data-dir", type=_folder, metavar="DIR", help="a folder of images (train/<class>/*, "
         "test/<class>/*) or of torchvision's files; without it the official data is downloaded "
         "to data/, but for smoke, which generates its images")  # fmt: skip
     add("--generated", action="store_true", help="use generated images instead of real ones")
-    add("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    add("--out", type=_folder, default=Path("results"), metavar="DIR", help="default: results")
     return parser
 
 
@@ -136,9 +140,9 @@ def _whole(least: int) -> Callable[[str], int]:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least or value > sys.maxsize:
+        if not least <= value <= LARGEST:
             raise argparse.ArgumentTypeError(
-                f"{text!r} is no whole number of at least {least}: give one"
+                f"{text!r} is no whole number from {least} to {LARGEST}: give one"
             )
         return value
 
@@ -147,6 +151,12 @@ def _whole(least: int) -> Callable[[str], int]:
 
 _count = _whole(1)
 _seed = _whole(0)
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no folder: give one")
+    return Path(text)
 
 
 def _rate(text: str) -> float:

@@ -98,7 +98,8 @@ def device_name(device: torch.device) -> str:
     """The model of the device, for people."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{_cpu_name()}, {threads} thread" + ("" if threads == 1 else "s")
 
 
 def _cpu_name() -> str:

@@ -10,7 +10,7 @@ from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.records import EpochRow, Measurement, Run
 from bench.run import run_experiment
-from bench.step_costs import measure_step_costs
+from bench.step_costs import configuration, measure_step_costs
 from bench.workload import Workload
 
 RESULTS = ("ok", "diverged", "oom")
@@ -34,9 +34,15 @@ def left_to_run(workload: Workload, experiments: Sequence[Experiment]) -> list[E
 
 
 def step_costs(workload: Workload, experiments: Sequence[Experiment]) -> list[Measurement]:
-    """The cost of a training step of each configuration, measured and recorded."""
+    """The cost of a training step of every configuration, measured and recorded where it is not
+    yet; with all that is recorded of others."""
     prepare()
-    measurements = measure_step_costs(workload, experiments)
+    known = records.read_measurements(workload.results, workload.suite)
+    have = {m.configuration for m in known}
+    missing = [e for e in experiments if configuration(workload, e) not in have]
+    if not missing:
+        return known
+    measurements = known + measure_step_costs(workload, missing)
     try:
         records.write_measurements(workload.results, workload.suite, measurements)
     except OSError as error:

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -75,6 +75,17 @@ class Run:
         return results / self.suite / self.name
 
 
+class Configuration(NamedTuple):
+    """What a training step's cost depends on."""
+
+    network: str
+    method: str
+    n_steps: int
+    gradient: str
+    batch_size: int
+    device: str
+
+
 @dataclass(frozen=True)
 class Measurement:
     """One measured quantity of one configuration, outside of any training run.
@@ -96,6 +107,10 @@ class Measurement:
     high: float
     repeats: int
 
+    @property
+    def configuration(self) -> Configuration:
+        return Configuration(*(getattr(self, name) for name in Configuration._fields))
+
 
 def write_run(results: Path, run: Run) -> Path:
     """Record a run and return its folder."""
@@ -113,7 +128,7 @@ def write_run(results: Path, run: Run) -> Path:
 
 def write_measurements(results: Path, suite: str, measurements: Iterable[Measurement]) -> None:
     """Record the measurements of a suite in place of those that were there."""
-    frame = pd.DataFrame([asdict(measurement) for measurement in measurements])
+    frame = pd.DataFrame([asdict(m) for m in measurements], columns=_MEASUREMENT_COLUMNS)
     _write(results / suite / MEASUREMENTS, frame.to_csv(index=False))
 
 
@@ -121,8 +136,8 @@ def load(path: str | Path) -> pd.DataFrame:
     """All epochs under `path`: the folder of a run, of a suite, or of all results.
 
     One row for each epoch of each run, with the columns of epochs.csv and before them `suite`,
-    `run`, `status`, every field of the experiment, and `data`, `fingerprint`, `is_generated` and
-    `device_name`.
+    `run`, `status`, every field of the experiment, and `data`, `fingerprint`, `is_generated`,
+    `device` and `device_name`.
     Raises UsageError when there is no record or one cannot be read.
     """
     frames = []
@@ -148,13 +163,18 @@ def load_runs(path: str | Path) -> pd.DataFrame:
 def load_measurements(suite_folder: str | Path) -> pd.DataFrame:
     """The measurements of a suite, one row each with Measurement's columns; may be empty."""
     file = Path(suite_folder) / MEASUREMENTS
-    columns = list(Measurement.__dataclass_fields__)
     if not file.exists():
-        return pd.DataFrame(columns=columns)
-    frame = _read_csv(file)
-    if list(frame.columns) != columns:
-        raise UsageError(f"{file} has other columns than it must have: delete it and run again")
-    return frame
+        return pd.DataFrame(columns=_MEASUREMENT_COLUMNS)
+    return _read_csv(file, file, _MEASUREMENT_COLUMNS, {"value", "low", "high", "n_steps"})
+
+
+def read_measurements(results: Path, suite: str) -> list[Measurement]:
+    """The recorded measurements of a suite; raises UsageError as `load_measurements` does."""
+    rows = load_measurements(results / suite).to_dict("records")
+    return [Measurement(**{str(name): value for name, value in row.items()}) for row in rows]
+
+
+_MEASUREMENT_COLUMNS = list(Measurement.__dataclass_fields__)
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
@@ -170,8 +190,13 @@ def read_run(folder: Path) -> dict[str, Any] | None:
                 f"{file} was written by another version (schema {content['schema']}, not "
                 f"{SCHEMA}): use another --out"
             )
-        if content["status"] not in STATUSES or not {"suite", "name", *_PARTS} <= set(content):
-            raise ValueError("a part is missing")
+        if content["status"] not in STATUSES:
+            raise ValueError(f"no status: {content['status']}")
+        for part, names in _REQUIRED.items():
+            missing = set(names) - set(content[part])
+            if missing or not isinstance(content[part], dict):
+                raise ValueError(f"{part} lacks {missing}")
+        [content[name] for name in ("suite", "name", "reason")]
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -179,7 +204,15 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-_PARTS = ("experiment", "environment", "data", "reason", "summary")
+_REQUIRED = {
+    "experiment": (
+        *("network", "gradient", "method", "n_steps", "seed", "num_classes"),
+        *("num_epochs", "batch_size", "lr", "train_images", "test_images"),
+    ),
+    "environment": ("device", "device_name"),
+    "data": ("source", "fingerprint", "is_generated"),
+    "summary": ("final_test_accuracy", "best_test_accuracy"),
+}
 
 
 def _runs(path: Path) -> list[tuple[Path, dict[str, Any]]]:
@@ -199,6 +232,7 @@ def _identity(content: Mapping[str, Any]) -> dict[str, Any]:
         "data": content["data"]["source"],
         "fingerprint": content["data"]["fingerprint"],
         "is_generated": content["data"]["is_generated"],
+        "device": content["environment"]["device"],
         "device_name": content["environment"]["device_name"],
     }
 
@@ -219,25 +253,40 @@ def _epochs_csv(rows: Sequence[EpochRow]) -> str:
             else:
                 columns[name] = value
         table.append(columns)
-    names = [name for name in EpochRow.__dataclass_fields__ if not name.endswith("_blocks")]
-    return (pd.DataFrame(table) if table else pd.DataFrame(columns=names)).to_csv(index=False)
+    return (pd.DataFrame(table) if table else pd.DataFrame(columns=_COLUMNS)).to_csv(index=False)
+
+
+_COLUMNS = [name for name in EpochRow.__dataclass_fields__ if not name.endswith("_blocks")]
 
 
 def _read_epochs(file: Path) -> pd.DataFrame:
-    frame = _read_csv(file)
-    if "epoch" not in frame or frame["epoch"].tolist() != list(range(1, len(frame) + 1)):
+    frame = _read_csv(file, file.parent, _COLUMNS, set(_COLUMNS))
+    if frame["epoch"].tolist() != list(range(1, len(frame) + 1)):
         raise UsageError(f"{file} is damaged: delete {file.parent} and run again")
     return frame
 
 
-def _read_csv(file: Path) -> pd.DataFrame:
+def _read_csv(
+    file: Path, to_delete: Path, columns: Sequence[str], numeric: set[str]
+) -> pd.DataFrame:
+    """A table that has these columns, some of them numbers; to_delete is what the error says to
+    delete when it is not so."""
     try:
-        with warnings.catch_warnings():
-            # Before pandas 3 other precisions lose the last bit; from 3.1 on naming it warns.
-            warnings.simplefilter("ignore")
-            return pd.read_csv(file, float_precision="round_trip")
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} cannot be read: delete {file.parent} and run again") from error
+        frame = _read_frame(file)
+        if not set(columns) <= set(frame.columns):
+            raise ValueError("columns are missing")
+        for name in numeric:
+            frame[name] = pd.to_numeric(frame[name])
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{file} is damaged: delete {to_delete} and run again") from error
+    return frame
+
+
+def _read_frame(file: Path) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        # Before pandas 3 other precisions lose the last bit; from 3.1 on naming it warns.
+        warnings.simplefilter("ignore")
+        return pd.read_csv(file, float_precision="round_trip")
 
 
 def _write(file: Path, text: str) -> None:

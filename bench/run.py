@@ -77,25 +77,23 @@ def _probe(workload: Workload, experiment: Experiment) -> Callable[[nn.Module], 
 
 
 def _peak_bytes(workload: Workload, experiment: Experiment) -> int:
-    step = Stepper(workload, experiment, experiment.batch_size)
+    step = Stepper(workload, experiment, workload.batch_size(experiment))
     step()  # the optimiser's own state is there before the step that is measured
     return memory.peak_bytes(step, workload.device)
 
 
 def _summary(rows: Sequence[EpochRow]) -> dict[str, object]:
-    if not rows:
-        return {"epochs": 0}
-    last = rows[-1]
-    best = max(rows, key=lambda row: row.test_accuracy)
+    last = rows[-1] if rows else None
+    best = max(rows, key=lambda row: row.test_accuracy) if rows else None
     return {
         "epochs": len(rows),
-        "final_train_loss": last.train_loss,
-        "final_test_accuracy": last.test_accuracy,
-        "best_test_accuracy": best.test_accuracy,
-        "best_epoch": best.epoch,
-        "final_gradient_error": last.gradient_error,
-        "nfe_forward": last.nfe_forward,
-        "nfe_backward": last.nfe_backward,
+        "final_train_loss": last and last.train_loss,
+        "final_test_accuracy": last and last.test_accuracy,
+        "best_test_accuracy": best and best.test_accuracy,
+        "best_epoch": best and best.epoch,
+        "final_gradient_error": last and last.gradient_error,
+        "nfe_forward": last and last.nfe_forward,
+        "nfe_backward": last and last.nfe_backward,
     }
 
 

@@ -6,7 +6,7 @@ from itertools import groupby
 from bench import cost, memory
 from bench.experiment import Experiment
 from bench.faults import free_memory, is_out_of_memory
-from bench.records import Measurement
+from bench.records import Configuration, Measurement
 from bench.workload import Stepper, Workload
 
 TIMED_STEPS = 3
@@ -23,9 +23,9 @@ def measure_step_costs(
 
     The configurations of a network take turns, so that their ratios hold on a machine that does
     other things besides. batch_size replaces the experiments' own. A configuration that does not
-    fit into memory is left out.
+    fit into memory, or fails, is left out: its runs will be recorded as what they are.
     """
-    configurations = {_configuration(experiment): experiment for experiment in experiments}
+    configurations = {configuration(workload, e): e for e in experiments}
     ordered = sorted(configurations.values(), key=lambda experiment: experiment.network)
     found: list[Measurement] = []
     for _, group in groupby(ordered, key=lambda experiment: experiment.network):
@@ -46,7 +46,7 @@ def estimate_seconds(
     train_images and test_images are the size of the whole data set.
     """
     per_image = {
-        (m.network, m.method, m.n_steps, m.gradient): m.value / m.batch_size
+        m.configuration[:4]: m.value / m.batch_size
         for m in measurements
         if m.quantity == "seconds_per_step"
     }
@@ -55,12 +55,24 @@ def estimate_seconds(
         train = experiment.train_images or train_images
         test = experiment.test_images or test_images
         images = experiment.num_epochs * (train + test / 3)
-        total += images * per_image.get(_configuration(experiment), 0.0)
+        total += images * per_image.get(_configuration(experiment, 0, "")[:4], 0.0)
     return total
 
 
-def _configuration(experiment: Experiment) -> tuple[str, str, int, str]:
-    return experiment.network, experiment.method, experiment.n_steps, experiment.gradient
+def configuration(workload: Workload, experiment: Experiment) -> Configuration:
+    """What a step's cost depends on."""
+    return _configuration(experiment, workload.batch_size(experiment), workload.device.type)
+
+
+def _configuration(experiment: Experiment, batch_size: int, device: str) -> Configuration:
+    return Configuration(
+        experiment.network,
+        experiment.method,
+        experiment.n_steps,
+        experiment.gradient,
+        batch_size,
+        device,
+    )
 
 
 def _measure(
@@ -70,14 +82,14 @@ def _measure(
     peaks: dict[Experiment, int] = {}
     for experiment in experiments:
         try:
-            stepper = Stepper(workload, experiment, batch_size or experiment.batch_size)
+            size = batch_size or workload.batch_size(experiment)
+            stepper = Stepper(workload, experiment, size)
             stepper()
             peaks[experiment] = memory.peak_bytes(stepper, workload.device)
             steppers[experiment] = stepper
         except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            free_memory(workload.device)
+            if is_out_of_memory(error):
+                free_memory(workload.device)
     seconds = cost.interleaved_seconds(steppers, workload.device, repeats)
     return [
         measurement
@@ -101,5 +113,5 @@ def _measurements(
         ("seconds_per_step", "seconds", seconds.median, seconds.low, seconds.high, seconds.repeats),
         *((quantity, unit, value, value, value, 1) for quantity, unit, value in exact),
     ]
-    where = (*_configuration(experiment), len(stepper.labels), device)
+    where = _configuration(experiment, len(stepper.labels), device)
     return [Measurement(*where, *row) for row in rows]

@@ -80,6 +80,7 @@ SUITES: Registry[Suite] = Registry(
                 "generated images, a few minutes on two CPU cores: does everything work?",
                 num_epochs=4,
                 batch_size=64,
+                lr=0.02,
                 train_images=640,
                 test_images=320,
                 probe_images=8,

@@ -30,6 +30,11 @@ class Workload:
         subset = self.dataset.subset(experiment.train_images, experiment.test_images)
         return DeviceData.of(subset, self.device)
 
+    def batch_size(self, experiment: Experiment) -> int:
+        """The size of the experiment's largest batch: no larger than its training set."""
+        available = experiment.train_images or len(self.dataset.train_labels)
+        return min(experiment.batch_size, available)
+
     def fixed_batch(self, size: int) -> tuple[Tensor, Tensor]:
         """Training images of all classes in turn, not augmented, the same for every run.
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from bench.errors import UsageError
 from plots import accuracy_table, cost, gradient_error, training
 from plots.recorded import Recorded, read
 
@@ -20,9 +21,16 @@ FIGURES: Mapping[str, Callable[[Recorded, Path], list[Path]]] = {
 def draw(names: Sequence[str], suite_folder: Path, runs: Sequence[str]) -> list[Path]:
     """Draw the named figures of a suite from those of its runs that are recorded.
 
-    Written to `<suite_folder>/figures/`. Raises UsageError when none is recorded.
+    Written to `<suite_folder>/figures/`. Raises UsageError when none is recorded or the
+    files cannot be written.
     """
     recorded = read(suite_folder, runs)
     folder = suite_folder / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    return [file for name in names for file in FIGURES[name](recorded, folder)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [file for name in names for file in FIGURES[name](recorded, folder)]
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {error.filename or folder} ({error.strerror}): mend that, then draw "
+            "again with --plots-only"
+        ) from error

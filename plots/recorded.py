@@ -1,5 +1,6 @@
 """What a figure is drawn from."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ class Panel:
 
     @property
     def slug(self) -> str:
-        return f"{self.method}-nt{self.n_steps}"
+        return re.sub(r"[^A-Za-z0-9._-]+", "_", f"{self.method}-nt{self.n_steps}")
 
     @property
     def title(self) -> str:
@@ -65,13 +66,16 @@ class Recorded:
     def protocol(self) -> str:
         """Data, seeds, epochs and images, in a line for the foot of a figure."""
         first = self.runs.iloc[0]
-        seeds = self.runs["seed"].nunique()
         images = "all" if pd.isna(first["train_images"]) else f"{int(first['train_images']):,}"
         return (
-            f"Data: {first['data']}. {images} training images, {int(first['num_epochs'])} epochs, "
-            f"batch {int(first['batch_size'])}, {seeds} seed{'s' if seeds > 1 else ''}, on "
-            f"{first['device_name']}."
+            f"Data: {first['data']}. {images} training images, "
+            f"{_count(int(first['num_epochs']), 'epoch')}, batch {int(first['batch_size'])}, "
+            f"{_count(self.runs['seed'].nunique(), 'seed')}, on {first['device_name']}."
         )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def read(suite_folder: Path, names: Sequence[str]) -> Recorded:
@@ -87,5 +91,15 @@ def read(suite_folder: Path, names: Sequence[str]) -> Recorded:
     runs = runs.sort_values("run", key=lambda column: column.map(order))
     epochs = records.load(suite_folder)
     epochs = epochs[epochs["run"].isin(names)] if "run" in epochs else epochs
-    measurements = records.load_measurements(suite_folder)
-    return Recorded(epochs, runs, measurements[measurements["network"].isin(runs["network"])])
+    return Recorded(epochs, runs, _of_runs(records.load_measurements(suite_folder), runs))
+
+
+def _of_runs(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The measurements of the runs' configurations, on the device and at the batch of the first."""
+    first = runs.iloc[0]
+    batch = int(first["batch_size"])
+    if not pd.isna(first["train_images"]):
+        batch = min(batch, int(first["train_images"]))
+    at_hand = (measurements["device"] == first["device"]) & (measurements["batch_size"] == batch)
+    key = ["network", "method", "n_steps", "gradient"]
+    return measurements[at_hand].merge(runs[key].drop_duplicates(), on=key)

@@ -47,7 +47,7 @@ def _draw(recorded: Recorded, title: str, folder: Path, name: str) -> list[Path]
         if _spans_decades(epochs["train_loss"]):
             axes[0, column].set_yscale("log")
         axes[0, column].set_title(style.network_name(network))
-        axes[1, column].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes[1, column].yaxis.set_major_formatter(PercentFormatter(1))
         axes[1, column].set_xlabel("epoch")
         axes[1, column].xaxis.set_major_locator(MaxNLocator(5, integer=True))
         _mark_lost(axes[1, column], recorded.runs[recorded.runs["network"] == network])

@@ -18,11 +18,13 @@ class Combination:
     """dt · (w₁k₁ + w₂k₂ + …) · scale.
 
     Weights and scale are kept apart because rounding depends on the order of operations, and the
-    forward pass has to equal torchdiffeq's bit for bit.
+    forward pass has to equal torchdiffeq's bit for bit. In mixed precision PyTorch rounds even
+    dt · k and k · dt differently: dt_last asks for the latter.
     """
 
     weights: tuple[float, ...]
     scale: float = 1.0
+    dt_last: bool = False
 
     def of(self, slopes: list[Tensor], dt: Tensor) -> Tensor:
         total = None
@@ -40,7 +42,7 @@ class Combination:
             else:
                 total = total + weight * part
         assert total is not None, "a combination needs a weight that is not zero"
-        increment = dt * total
+        increment = total * dt if self.dt_last else dt * total
         return increment if self.scale == 1 else increment * self.scale
 
 
@@ -71,7 +73,12 @@ EULER = Tableau("euler", 1, (0.0,), (), Combination((1.0,)), "euler")
 
 # The explicit midpoint rule, the papers' "RK2".
 RK2 = Tableau(
-    "rk2", 2, (0.0, 1 / 2), (Combination((1.0,), 1 / 2),), Combination((0.0, 1.0)), "midpoint"
+    "rk2",
+    2,
+    (0.0, 1 / 2),
+    (Combination((1.0,), 1 / 2, dt_last=True),),
+    Combination((0.0, 1.0)),
+    "midpoint",
 )
 
 # The classical method of Kutta (1901), the papers' "RK4". torchdiffeq has no such scheme.
@@ -98,7 +105,7 @@ RK4_38 = Tableau(
         Combination((-1 / 3, 1.0)),
         Combination((1.0, -1.0, 1.0)),
     ),
-    Combination((1.0, 3.0, 3.0, 1.0), 1 / 8),
+    Combination((1.0, 3.0, 3.0, 1.0), 1 / 8, dt_last=True),
     "rk4",
 )
 

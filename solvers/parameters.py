@@ -5,16 +5,26 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 
 def trainable_parameters(rhs: Callable[..., Tensor]) -> list[Tensor]:
-    """The parameters of `rhs` that require a gradient, each once.
+    """The tensors of `rhs` that require a gradient, each once: its parameters, and what else its
+    modules have for attributes, such as an input on which the solution is conditioned.
 
     A plain function has none. Raises ValueError when it closes over some: a gradient method that
-    hands gradients to the parameters it knows of would silently give those no gradient.
+    hands gradients to the parameters it knows of would silently give those no gradient. Raises
+    ValueError, too, for a lazy module that does not have its parameters yet.
     """
     if isinstance(rhs, nn.Module):
-        return [parameter for parameter in rhs.parameters() if parameter.requires_grad]
+        attributes = (value for module in rhs.modules() for value in vars(module).values())
+        tensors = [*rhs.parameters(), *(a for a in attributes if isinstance(a, Tensor))]
+        if any(is_lazy(tensor) for tensor in tensors):
+            raise ValueError(
+                "the right-hand side has lazy modules without parameters: evaluate it once first"
+            )
+        unique = {id(tensor): tensor for tensor in tensors if tensor.requires_grad}
+        return list(unique.values())
     hidden = [name for name, value in _enclosed(rhs) if _wants_gradient(value)]
     if hidden:
         raise ValueError(
@@ -49,4 +59,8 @@ def _enclosed(function: Any) -> list[tuple[str, Any]]:
 def _wants_gradient(value: Any) -> bool:
     if isinstance(value, nn.Module):
         return any(parameter.requires_grad for parameter in value.parameters())
+    if isinstance(value, list | tuple | set):
+        return any(_wants_gradient(part) for part in value)
+    if isinstance(value, dict):
+        return any(_wants_gradient(part) for part in value.values())
     return isinstance(value, Tensor) and value.requires_grad

@@ -115,5 +115,5 @@ def _load(kind: str, spec: str) -> Any:
     module_name, _, attribute = spec.partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # importing it runs somebody's code
         raise ValueError(f"cannot load {kind} {spec!r}: {error}") from error

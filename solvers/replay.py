@@ -1,7 +1,7 @@
 """Run a forward pass a second time, exactly."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +24,11 @@ class _Autocast:
             torch.is_autocast_cache_enabled(),
         )
 
-    def context(self, *, cache_enabled: bool) -> torch.autocast:
+    def context(self, *, cache_enabled: bool) -> AbstractContextManager[object]:
+        if not self.enabled and not torch.is_autocast_enabled(self.device_type):
+            # A context, even a disabled one, would keep the cache of a right-hand side that
+            # enters autocast itself beyond the single evaluation.
+            return nullcontext()
         return torch.autocast(
             self.device_type, dtype=self.dtype, enabled=self.enabled, cache_enabled=cache_enabled
         )

@@ -55,7 +55,7 @@ class Dataset:
         fingerprint stays that of the whole set. Raises UsageError when there are not so many.
         """
         train = _balanced(self.train_labels, train_images, "training", "--train-images")
-        test = _balanced(self.test_labels, test_images, "test", "another suite")
+        test = _balanced(self.test_labels, test_images, "test", "--test-images")
         return replace(
             self,
             train_images=self.train_images[train],

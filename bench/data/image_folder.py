@@ -24,7 +24,6 @@ SUFFIXES = {".png", ".jpg", ".jpeg"}
 _PARTS = ("train", "test")
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
-_console = Console(stderr=True)
 
 
 def load(folder: Path, num_classes: int) -> Dataset:
@@ -89,9 +88,17 @@ def _some(names: list[str]) -> str:
 
 def _decode(files: list[tuple[Path, int]], description: str) -> np.ndarray:
     images = np.empty((len(files), 3, 32, 32), np.uint8)
+    console = Console(stderr=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         decoded: Iterable[np.ndarray] = pool.map(_decode_image, (file for file, _ in files))
-        decoded = track(decoded, description, total=len(files), console=_console)
+        decoded = track(
+            decoded,
+            description,
+            total=len(files),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
         for index, image in enumerate(decoded):
             images[index] = image
     return images
@@ -112,7 +119,10 @@ def _decode_image(file: Path) -> np.ndarray:
 def _signature(folder: Path, files: list[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        status = file.stat()
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise UsageError(f"{file} cannot be read ({error.strerror}): replace it") from error
         digest.update(
             f"{file.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode()
         )
@@ -147,7 +157,9 @@ def _write_cache(cache: Path, signature: str, arrays: dict[str, np.ndarray]) -> 
                 raise
         os.replace(file.name, cache)
     except OSError as error:
-        _console.print(f"The decoded images could not be kept in {cache} ({error.strerror}).")
+        Console(stderr=True, soft_wrap=True).print(
+            f"The decoded images could not be kept in {cache} ({error.strerror})."
+        )
 
 
 def _fingerprint(arrays: dict[str, np.ndarray]) -> str:

@@ -91,7 +91,7 @@ def run(name="a", *, epochs=(), **changes) -> Run:
         "suite": "suite",
         "name": name,
         "experiment": fields,
-        "environment": {"device_name": "a test machine"},
+        "environment": {"device": "cpu", "device_name": "a test machine"},
         "data": {"source": "real images", "fingerprint": "0123", "is_generated": False},
         "status": "ok",
         "summary": {"final_test_accuracy": last, "best_test_accuracy": last},

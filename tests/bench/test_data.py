@@ -197,7 +197,13 @@ def spoil_size(folder):
     return folder
 
 
+def spoil_link(folder):
+    (folder / "train" / "cat" / "zz.png").symlink_to(folder / "nowhere.png")
+    return folder
+
+
 SPOILED = {
+    spoil_link: r"zz.png cannot be read \(No such file or directory\): replace it",
     spoil_missing: "nowhere does not exist: give another --data-dir",
     spoil_empty: "holds neither train/<class>/ .* nor cifar-10-batches-py",
     spoil_no_test: "has no .*test: it must hold",

@@ -1,4 +1,3 @@
-import gc
 import signal
 import time
 import weakref
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 import models
 from bench import cost, environment, memory
 from bench.errors import UsageError
+from bench.executors import step_costs
 from bench.step_costs import estimate_seconds, measure_step_costs
 from tests.bench.builders import CPU, experiment, workload
 
@@ -129,7 +129,32 @@ def test_configuration_that_does_not_fit_is_left_out(tmp_path, monkeypatch):
     experiments = [experiment(gradient=g) for g in ("anode", "node")]
     found = measure_step_costs(workload(tmp_path), experiments, batch_size=8, repeats=1)
     assert {m.gradient for m in found} == {"anode"}
-    gc.collect()
+
+
+def test_configuration_that_fails_does_not_stop_the_others(tmp_path):
+    broken = "tests.bench.test_training:ALWAYS_FAILS"
+    experiments = [experiment(gradient=g) for g in (broken, "anode")]
+    found = measure_step_costs(workload(tmp_path), experiments, repeats=1)
+    assert {m.gradient for m in found} == {"anode"}
+
+
+def test_step_is_measured_on_no_more_images_than_it_trains_on(tmp_path):
+    large = experiment(batch_size=1000, train_images=20)
+    found = measure_step_costs(workload(tmp_path), [large], repeats=1)
+    assert {m.batch_size for m in found} == {20}
+
+
+def test_measurements_of_earlier_commands_are_kept_and_missing_ones_made(tmp_path):
+    shared = workload(tmp_path)
+
+    def recorded(*gradients):
+        costs = step_costs(shared, [experiment(gradient=g) for g in gradients])
+        return {m.gradient: m.value for m in costs if m.quantity == "seconds_per_step"}
+
+    first = recorded("anode", "baseline")
+    second = recorded("backprop")
+    assert second == {**first, "backprop": second["backprop"]}
+    assert recorded("anode", "backprop") == second
 
 
 # --- environment

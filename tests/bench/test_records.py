@@ -9,6 +9,12 @@ from bench.errors import UsageError
 from bench.records import Measurement, load, load_measurements, load_runs, write_run
 from tests.bench.builders import row, run
 
+SUMMARY = {
+    "final_gradient_error": float("inf"),
+    "final_test_accuracy": 0.5,
+    "best_test_accuracy": 0.5,
+}
+
 
 def test_run_is_read_as_it_was_written(tmp_path):
     write_run(tmp_path, run("a", epochs=[row(1, train_loss=1 / 3), row(2)]))
@@ -55,7 +61,7 @@ def test_run_without_an_epoch_is_a_run_without_rows(tmp_path):
 
 def test_infinities_are_kept_where_they_can_be(tmp_path):
     infinite = row(1, gradient_error=float("inf"), test_loss=float("inf"))
-    write_run(tmp_path, run(epochs=[infinite], summary={"final_gradient_error": float("inf")}))
+    write_run(tmp_path, run(epochs=[infinite], summary=SUMMARY))
     assert load(tmp_path)["gradient_error"].tolist() == [float("inf")]
     assert load_runs(tmp_path)["final_gradient_error"].isna().all()
 
@@ -106,11 +112,40 @@ def test_damaged_record_is_named_in_one_line(tmp_path, content):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", ["", "epoch\n1\n3\n", "a,b\n1,2\n", 'epoch\n"1\n'])
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("data", {"source": "x"}),
+        ("environment", {}),
+        ("summary", []),
+        ("summary", {}),
+        ("experiment", {"network": "resnet4"}),
+        ("experiment", None),
+    ],
+)
+def test_record_that_lacks_a_part_is_damaged(tmp_path, part, change):
+    folder = write_run(tmp_path, run("a", epochs=[row(1)]))
+    content = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**content, part: change}))
+    with pytest.raises(UsageError, match="run.json is damaged"):
+        load(tmp_path)
+
+
+EPOCHS = ("", "epoch\n1\n3\n", "a,b\n1,2\n", 'epoch\n"1\n', None, "text")
+
+
+@pytest.mark.parametrize("content", EPOCHS)
 def test_damaged_epochs_are_named_in_one_line(tmp_path, content):
     folder = write_run(tmp_path, run("a", epochs=[row(1)]))
-    (folder / "epochs.csv").write_text(content)
-    with pytest.raises(UsageError, match="epochs.csv .* run again"):
+    file = folder / "epochs.csv"
+    if content == "text":
+        content = file.read_text().replace("2.0", "two")
+        assert "two" in content
+    if content is None:
+        file.unlink()
+    else:
+        file.write_text(content)
+    with pytest.raises(UsageError, match=r"epochs.csv is damaged: delete .*a and run again"):
         load(tmp_path)
 
 
@@ -137,7 +172,14 @@ def test_measurements_are_read_as_they_were_written(tmp_path):
     assert load_measurements(tmp_path / "other").empty
 
 
-def test_measurements_with_other_columns_are_refused(tmp_path):
-    (tmp_path / "measurements.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UsageError, match="other columns"):
+def test_no_measurements_can_be_recorded(tmp_path):
+    records.write_measurements(tmp_path, "suite", [])
+    assert load_measurements(tmp_path / "suite").empty
+
+
+@pytest.mark.parametrize("content", ["a,b\n1,2\n", "", "\xff\xfe"])
+def test_damaged_measurements_are_named_and_nothing_else_is_to_be_deleted(tmp_path, content):
+    file = tmp_path / "measurements.csv"
+    file.write_text(content, encoding="latin-1")
+    with pytest.raises(UsageError, match=f"is damaged: delete {file} and run again"):
         load_measurements(tmp_path)

@@ -154,6 +154,14 @@ class GoesWrong:
         return odeint(rhs, z0, method=method, n_steps=n_steps, gradient="backprop")
 
 
+class AlwaysFails:
+    name = "always-fails"
+
+    def solve(self, rhs, z0, method, n_steps):
+        raise RuntimeError("this gradient method is broken")
+
+
+ALWAYS_FAILS = AlwaysFails()
 FAILS = GoesWrong(RuntimeError("something broke"))
 EXHAUSTS = GoesWrong(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmuch"))
 EXHAUSTS_HOST = GoesWrong(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))

@@ -172,6 +172,20 @@ def test_only_the_runs_asked_for_are_drawn(recorded):
     assert set(read(folder, chosen).epochs["network"]) == {"alexnet"}
 
 
+def test_measurements_of_other_runs_are_not_drawn(recorded, figures):
+    folder, names = recorded
+    plots.draw(["cost"], folder, [name for name in names if "-anode-" in name])
+    (axis, *_) = figures["cost-rk2-nt2"].axes
+    assert len(axis.patches) == 1
+
+
+def test_unwritable_figures_are_one_line(recorded):
+    folder, names = recorded
+    (folder / "figures").write_text("a file")
+    with pytest.raises(UsageError, match=r"cannot write .*figures .*--plots-only"):
+        plots.draw(["training"], folder, names)
+
+
 def test_runs_without_any_epoch_can_be_drawn(tmp_path):
     records.write_run(tmp_path, run("a", status="diverged", reason="nan"))
     assert plots.draw(tuple(plots.FIGURES), tmp_path / "suite", ["a"])

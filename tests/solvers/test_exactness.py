@@ -143,6 +143,49 @@ def test_anode_is_exact_when_backward_runs_inside_the_autocast_context():
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
+class OwnAutocast(Tricky):
+    def forward(self, t, z):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return super().forward(t, z).float()
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_anode_is_exact_when_the_right_hand_side_enters_autocast_itself(autocast):
+    torch.manual_seed(0)
+    rhs, z0 = OwnAutocast(), torch.randn(3, 4, 5, 5)
+    case = {"method": "rk2", "n_steps": 3, "autocast": autocast}
+    assert_same_bits(
+        observe(rhs, z0, gradient="anode", **case),
+        observe(rhs, z0, gradient="backprop", **case),
+    )
+
+
+def test_tensors_that_modules_hold_get_their_gradient():
+    torch.manual_seed(0)
+    encoder = nn.Linear(3, 3).double()
+    gradients = []
+    for gradient in ("backprop", "anode", "anode-steps", "anode-revolve"):
+        rhs = Tanh()
+        with torch.no_grad():
+            rhs.matrix.fill_(0.5)
+        rhs.condition = encoder(torch.ones(2, 3, dtype=torch.float64))
+        rhs.forward = lambda t, z, rhs=rhs: torch.tanh(z @ rhs.matrix + rhs.condition)
+        encoder.zero_grad()
+        z0 = torch.ones(2, 3, dtype=torch.float64)
+        odeint(rhs, z0, method="rk2", n_steps=2, gradient=gradient).sum().backward()
+        gradients.append(encoder.weight.grad)
+    assert gradients[0].any()
+    for other in gradients[1:]:
+        torch.testing.assert_close(other, gradients[0])
+
+
+def test_lazy_module_is_refused_until_it_has_its_parameters():
+    rhs = Tricky()
+    rhs.layers[0] = nn.LazyConv2d(6, 3, padding=1)
+    with pytest.raises(ValueError, match="lazy modules without parameters: evaluate it once"):
+        odeint(rhs, torch.ones(2, 4, 5, 5), method="rk2", n_steps=1, gradient="anode")
+
+
 def test_anode_leaves_batchnorm_statistics_to_the_forward_pass():
     torch.manual_seed(0)
     rhs = Tricky()
@@ -202,6 +245,13 @@ def test_a_function_that_hides_parameters_is_refused(gradient):
     layer = nn.Linear(3, 3)
     with pytest.raises(ValueError, match="layer.*make it an nn.Module"):
         odeint(lambda t, z: layer(z), torch.ones(2, 3), method="rk2", n_steps=1, gradient=gradient)
+
+
+def test_parameters_in_a_list_are_not_overlooked():
+    layers = [nn.Linear(3, 3)]
+    with pytest.raises(ValueError, match="layers"):
+        odeint(lambda t, z: layers[0](z), torch.ones(2, 3), method="rk2", n_steps=1,
+               gradient="anode")  # fmt: skip
 
 
 @pytest.mark.parametrize("gradient", ["backprop", "anode", "node"])

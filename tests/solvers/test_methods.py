@@ -67,6 +67,22 @@ def test_forward_pass_of_a_layered_block_equals_torchdiffeq_bit_for_bit(method):
     assert torch.equal(ours, torchdiffeq_forward(rhs, z0, method, 3))
 
 
+@pytest.mark.parametrize("outer", [False, True])
+@pytest.mark.parametrize("n_steps", [2, 3, 5, 7])
+@pytest.mark.parametrize("method", SHARED)
+def test_forward_pass_in_mixed_precision_equals_torchdiffeq_bit_for_bit(method, n_steps, outer):
+    torch.manual_seed(0)
+    rhs = Tricky(dropout=False)
+    if not outer:
+        layers = rhs.layers.bfloat16()
+        rhs = lambda t, z: layers(z.bfloat16())  # noqa: E731
+    z0 = torch.randn(4, 4, 6, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=outer):
+        ours = integrate(rhs, z0, METHODS[method], n_steps)
+        theirs = torchdiffeq_forward(rhs, z0, method, n_steps)
+    assert torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_each_step_evaluates_each_stage_once(method):
     rhs = Counting(Tanh())
