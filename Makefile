@@ -1,17 +1,21 @@
 # make bench: run the default suite to its figures.   make test: run the tests.
-# Both create .venv and install into it what constraints.txt pins.
+# make check: compare the gradient errors with the reference.
+# They create .venv and install into it what constraints.txt pins.
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 
-.PHONY: bench test lint format clean
+.PHONY: bench test check lint format clean
 
 bench: $(VENV)/installed
 	$(VENV)/bin/python run_bench.py $(ARGS)
 
 test: $(VENV)/installed
 	$(VENV)/bin/python -m pytest
+
+check: $(VENV)/installed
+	$(VENV)/bin/python run_bench.py --suite gradients --check
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 import plots
-from bench import cli, data, environment, executors, records
+from bench import cli, data, environment, executors, gate, records
 from bench.errors import UsageError
 from bench.progress import SuiteProgress
 from bench.records import Run
 from bench.step_costs import estimate_seconds, measure_step_costs
-from bench.suites import SUITES
+from bench.suites import SUITES, GradientSuite
 from bench.workload import Workload
 
 CIFAR_SIZE = (50_000, 10_000)
@@ -26,9 +26,13 @@ DONE, BAD_USAGE, SOME_FAILED, INTERRUPTED = 0, 2, 3, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Does what the command line asks and returns the exit code."""
-    console = Console(soft_wrap=True, highlight=False)
+    # A log is not as narrow as a terminal, and a table must not lose words there.
+    width = None if sys.stdout.isatty() else 160
+    console = Console(soft_wrap=True, highlight=False, width=width)
     try:
         request = cli.parse(arguments)
+        if isinstance(request, cli.GradientRequest):
+            return gradients(request, console)
         if request.action == "list":
             return list_suites(request, console)
         if request.action == "plots-only":
@@ -92,6 +96,23 @@ def draw(request: cli.Request, console: Console) -> int:
     return DONE
 
 
+def gradients(request: cli.GradientRequest, console: Console) -> int:
+    """The suite that measures gradient errors without training, and its gate."""
+    device = environment.find_device(request.device)
+    environment.prepare()
+    images = request.suite.images
+    if request.action == "check":
+        return gate.check(request.cases, images, device, request.reference, console)
+    if request.action == "update-reference":
+        return gate.update_reference(request.cases, images, device, request.reference, console)
+    folder = request.out / request.suite.name
+    if request.action == "run":
+        gate.run(request.cases, images, device, folder, console)
+    for file in plots.draw_gradients(request.suite.figures, folder):
+        console.print(f"wrote {file}")
+    return DONE
+
+
 def list_suites(request: cli.Request, console: Console) -> int:
     """Print every suite with its runs and its time on this device."""
     device = environment.find_device(request.device)
@@ -99,6 +120,9 @@ def list_suites(request: cli.Request, console: Console) -> int:
     table = Table("suite", "runs", "time here", "what")
     with console.status("timing a step of each network on this device …"):
         for suite in SUITES.values():
+            if isinstance(suite, GradientSuite):
+                table.add_row(suite.name, str(len(suite.cases())), "", suite.description)
+                continue
             experiments = suite.experiments()
             pixels = data.load(None, suite.num_classes, generate=True)
             workload = Workload(suite.name, Path(), pixels, device)

@@ -11,14 +11,17 @@ from typing import Literal, NoReturn, TypeVar
 
 from bench.errors import UsageError
 from bench.experiment import Experiment
-from bench.suites import DEFAULT_SUITE, SUITES, Suite
+from bench.laboratory import GradientCase
+from bench.suites import DEFAULT_SUITE, SUITES, GradientSuite, Suite
 from models import BASELINE, NETWORKS
 from solvers import GRADIENTS, METHODS
 
 Action = Literal["run", "list", "plots-only"]
+GradientAction = Literal["run", "check", "update-reference", "plots-only"]
 Value = TypeVar("Value")
 
 LARGEST = 2**31 - 1
+REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "gradients.csv"
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,19 @@ class Request:
     out: Path
 
 
-def parse(arguments: Sequence[str] | None = None) -> Request:
+@dataclass(frozen=True)
+class GradientRequest:
+    """What the person wants of a suite that trains nothing. reference is the gate's file."""
+
+    action: GradientAction
+    suite: GradientSuite
+    cases: tuple[GradientCase, ...]
+    device: str
+    out: Path
+    reference: Path
+
+
+def parse(arguments: Sequence[str] | None = None) -> Request | GradientRequest:
     """The request of a command line.
 
     Raises UsageError, saying what to do, for anything that cannot be asked; exits for --help.
@@ -47,7 +62,14 @@ def parse(arguments: Sequence[str] | None = None) -> Request:
     if os.getcwd() not in sys.path:  # for package.module:Object of one's own
         sys.path.append(os.getcwd())
     try:
-        suite = SUITES.resolve(options.suite).replaced(
+        suite = SUITES.resolve(options.suite)
+        if isinstance(suite, GradientSuite) and not options.list:
+            return _gradient_request(options, suite)
+        if options.check or options.update_reference:
+            raise ValueError(f"the suite {suite.name} has no reference: use --suite gradients")
+        if isinstance(suite, GradientSuite):
+            suite = _training_suite(DEFAULT_SUITE)
+        suite = suite.replaced(
             networks=options.network,
             methods=options.method,
             n_steps=options.Nt,
@@ -75,6 +97,53 @@ def parse(arguments: Sequence[str] | None = None) -> Request:
     )
 
 
+def _training_suite(name: str) -> Suite:
+    suite = SUITES[name]
+    assert isinstance(suite, Suite), f"{name} is a training suite"
+    return suite
+
+
+def _gradient_request(options: argparse.Namespace, suite: GradientSuite) -> GradientRequest:
+    of_training = {
+        "--seeds": options.seeds,
+        "--lr": options.lr,
+        "--num_epochs": options.num_epochs,
+        "--batch_size": options.batch_size,
+        "--train-images": options.train_images,
+        "--test-images": options.test_images,
+        "--data-dir": options.data_dir,
+    }
+    given = [name for name, value in of_training.items() if value is not None]
+    if given:
+        raise ValueError(f"the suite {suite.name} trains nothing: leave out {', '.join(given)}")
+    chosen = (options.network, options.method, options.Nt, options.gradient)
+    if options.update_reference and any(value is not None for value in chosen):
+        raise ValueError("--update-reference writes the whole reference: give no other choice")
+    suite = suite.replaced(
+        networks=options.network,
+        methods=options.method,
+        check_methods=options.method,
+        n_steps=options.Nt,
+        check_n_steps=options.Nt,
+        gradients=options.gradient,
+    )
+    gate = options.check or options.update_reference
+    return GradientRequest(
+        action="check"
+        if options.check
+        else "update-reference"
+        if options.update_reference
+        else "plots-only"
+        if options.plots_only
+        else "run",
+        suite=suite,
+        cases=suite.check_cases() if gate else suite.cases(),
+        device=options.device,
+        out=options.out,
+        reference=options.reference,
+    )
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (--help shows the options)")
@@ -93,6 +162,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--suite", default=DEFAULT_SUITE, metavar="NAME", help=f"default: {DEFAULT_SUITE}")
     add("--list", action="store_true", help="print the suites, their runs and their time here")
     add("--plots-only", action="store_true", help="draw the figures again from what is recorded")
+    add("--check", action="store_true", help="with --suite gradients: measure its fixed set and "
+        "compare it with the reference; exit code 1 where it is not what it must be")  # fmt: skip
+    add("--update-reference", action="store_true", help="write that reference anew")
+    add("--reference", type=_folder, default=REFERENCE, metavar="FILE", help="where it is")
     group = parser.add_argument_group(
         "overrides of the suite (LIST: separated by commas)",
     )

@@ -15,13 +15,18 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pandas as pd
 
 from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Row = TypeVar("Row", bound="DataclassInstance")
 
 SCHEMA = 1
 RUN, EPOCHS, MEASUREMENTS = "run.json", "epochs.csv", "measurements.csv"
@@ -112,6 +117,26 @@ class Measurement:
         return Configuration(*(getattr(self, name) for name in Configuration._fields))
 
 
+@dataclass(frozen=True)
+class GradientRow:
+    """One part of one gradient, against backprop's.
+
+    part: "all parameters", "block 1", … (its parameters), "z0 of block 1", … (its input), or
+    "statistics" (BatchNorm's, after both passes; its cosine means nothing).
+    """
+
+    network: str
+    method: str
+    n_steps: int
+    gradient: str
+    precision: str
+    weights: str
+    device: str
+    part: str
+    error: float
+    cosine: float
+
+
 def write_run(results: Path, run: Run) -> Path:
     """Record a run and return its folder."""
     folder = run.folder(results)
@@ -128,8 +153,28 @@ def write_run(results: Path, run: Run) -> Path:
 
 def write_measurements(results: Path, suite: str, measurements: Iterable[Measurement]) -> None:
     """Record the measurements of a suite in place of those that were there."""
-    frame = pd.DataFrame([asdict(m) for m in measurements], columns=_MEASUREMENT_COLUMNS)
-    _write(results / suite / MEASUREMENTS, frame.to_csv(index=False))
+    write_rows(results / suite / MEASUREMENTS, Measurement, measurements)
+
+
+def write_rows(file: Path, kind: type[Row], rows: Iterable[Row]) -> None:
+    """Write a table, a row for each dataclass instance, in place of what was there."""
+    columns = [field.name for field in fields(kind)]
+    frame = pd.DataFrame([asdict(row) for row in rows], columns=columns)
+    _write(file, frame.to_csv(index=False))
+
+
+def read_rows(file: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a table that `write_rows` wrote.
+
+    Raises UsageError when the file is missing, damaged or of another version, which other columns
+    tell.
+    """
+    numbers = {f.name for f in fields(kind) if f.type in (int, float)}
+    frame = _read_csv(file, file, [field.name for field in fields(kind)], numbers)
+    return [
+        kind(**{str(name): value for name, value in row.items()})
+        for row in frame.to_dict("records")
+    ]
 
 
 def load(path: str | Path) -> pd.DataFrame:
@@ -170,8 +215,8 @@ def load_measurements(suite_folder: str | Path) -> pd.DataFrame:
 
 def read_measurements(results: Path, suite: str) -> list[Measurement]:
     """The recorded measurements of a suite; raises UsageError as `load_measurements` does."""
-    rows = load_measurements(results / suite).to_dict("records")
-    return [Measurement(**{str(name): value for name, value in row.items()}) for row in rows]
+    file = results / suite / MEASUREMENTS
+    return read_rows(file, Measurement) if file.exists() else []
 
 
 _MEASUREMENT_COLUMNS = list(Measurement.__dataclass_fields__)

@@ -1,13 +1,18 @@
 """Figures and tables, drawn from records alone. One per file."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
+
+from bench import records
 from bench.errors import UsageError
-from plots import accuracy_table, cost, gradient_error, training
+from plots import accuracy_table, cost, gradient_error, gradient_order, training
 from plots.recorded import Recorded, read
 
-__all__ = ["FIGURES", "draw"]
+__all__ = ["FIGURES", "GRADIENT_FIGURES", "draw", "draw_gradients"]
 
 FIGURES: Mapping[str, Callable[[Recorded, Path], list[Path]]] = {
     "training": training.draw,
@@ -18,6 +23,23 @@ FIGURES: Mapping[str, Callable[[Recorded, Path], list[Path]]] = {
 """Name → a function that draws into a folder and returns the files it wrote."""
 
 
+GRADIENT_FIGURES: Mapping[str, Callable[[pd.DataFrame, Path], list[Path]]] = {
+    "gradient_order": gradient_order.draw,
+}
+"""The same for the suite that trains nothing: from its measurements."""
+
+
+def draw_gradients(names: Sequence[str], suite_folder: Path) -> list[Path]:
+    """Draw the named figures from the gradient errors recorded in a suite's folder.
+
+    Raises UsageError when none is recorded or the files cannot be written.
+    """
+    rows = records.read_rows(suite_folder / records.MEASUREMENTS, records.GradientRow)
+    frame = pd.DataFrame([asdict(row) for row in rows])
+    with _writing(suite_folder / "figures") as folder:
+        return [file for name in names for file in GRADIENT_FIGURES[name](frame, folder)]
+
+
 def draw(names: Sequence[str], suite_folder: Path, runs: Sequence[str]) -> list[Path]:
     """Draw the named figures of a suite from those of its runs that are recorded.
 
@@ -25,10 +47,15 @@ def draw(names: Sequence[str], suite_folder: Path, runs: Sequence[str]) -> list[
     files cannot be written.
     """
     recorded = read(suite_folder, runs)
-    folder = suite_folder / "figures"
+    with _writing(suite_folder / "figures") as folder:
+        return [file for name in names for file in FIGURES[name](recorded, folder)]
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return [file for name in names for file in FIGURES[name](recorded, folder)]
+        yield folder
     except OSError as error:
         raise UsageError(
             f"cannot write {error.filename or folder} ({error.strerror}): mend that, then draw "

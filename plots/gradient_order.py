@@ -1,0 +1,89 @@
+"""Gradient error against the number of steps, with the observed order of convergence."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from plots import style
+from plots.recorded import METHOD_NAMES
+
+
+def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
+    """For each precision and kind of weights a figure: a row for each scheme, a column for each
+    network. A method whose error is rounding or nothing stands at the bottom, labelled "exact"."""
+    whole = rows[rows["part"] == "all parameters"]
+    return [
+        file
+        for (precision, weights), part in whole.groupby(["precision", "weights"], sort=False)
+        for file in _draw(part, str(precision), str(weights), folder)
+    ]
+
+
+def _draw(rows: pd.DataFrame, precision: str, weights: str, folder: Path) -> list[Path]:
+    style.begin()
+    networks, methods = list(rows["network"].unique()), list(rows["method"].unique())
+    gradients = [g for g in rows["gradient"].unique() if g != "backprop"]
+    figure, axes = plt.subplots(
+        len(methods),
+        len(networks),
+        figsize=(style.width(len(networks)), 1.0 + 1.7 * len(methods)),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    exact_below = 1e-12 if precision == "float64" else 1e-6
+    floor = 1e-7
+    for i, method in enumerate(methods):
+        for j, network in enumerate(networks):
+            axis = axes[i, j]
+            chosen = rows[(rows["network"] == network) & (rows["method"] == method)]
+            for gradient in gradients:
+                of_gradient = chosen[chosen["gradient"] == gradient].sort_values("n_steps")
+                error = of_gradient["error"].where(of_gradient["error"] > exact_below, floor)
+                axis.loglog(
+                    of_gradient["n_steps"],
+                    error,
+                    color=style.colour(gradient, gradients),
+                    linestyle=style.line(gradient),
+                    marker="o",
+                    markersize=2.5,
+                    linewidth=1.2,
+                )
+            node = chosen[chosen["gradient"] == "node"]
+            order = observed_order(node)
+            if order is not None:
+                axis.text(0.04, 0.16, f"node: order {order:.1f}", transform=axis.transAxes,
+                          fontsize=6.5, color=style.colour("node"))  # fmt: skip
+            ticks = sorted(rows["n_steps"].unique())
+            axis.set_xticks(ticks, [str(tick) for tick in ticks])
+            axis.set_yticks(
+                [floor, 1e-6, 1e-4, 1e-2, 1],
+                ["exact", "$10^{-6}$", "$10^{-4}$", "$10^{-2}$", "1"],
+            )
+            axis.minorticks_off()
+            axis.set_ylim(floor / 3, 10)
+            if i == 0:
+                axis.set_title(style.network_name(network))
+            if i == len(methods) - 1:
+                axis.set_xlabel("steps per block, Nt")
+        axes[i, 0].set_ylabel(f"{METHOD_NAMES.get(method, method)}\ngradient error")
+    figure.suptitle(f"{weights} weights, {precision}", fontsize=9)
+    style.legend(figure, gradients)
+    style.footnote(
+        figure,
+        "Relative error of the gradient in all parameters against backprop with the same scheme; "
+        "generated images, training mode. Order: fitted to node's four largest Nt.",
+    )
+    return style.save(figure, folder, f"gradient_order-{weights}-{precision}")
+
+
+def observed_order(rows: pd.DataFrame) -> float | None:
+    """-d log(error) / d log(Nt) over the four largest Nt; None with fewer than three."""
+    last = rows.sort_values("n_steps").tail(4)
+    last = last[last["error"] > 0]
+    if len(last) < 3:
+        return None
+    return float(-np.polyfit(np.log(last["n_steps"]), np.log(last["error"]), 1)[0])
