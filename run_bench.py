@@ -71,7 +71,7 @@ def run(request: cli.Request, console: Console) -> int:
         )
         recorded = len(request.experiments) - len(left)
         console.print(
-            f"{len(left)} runs, about {_duration(seconds)} on this device"
+            f"{_count(len(left), 'run')}, about {_duration(seconds)} on this device"
             + (f" ({recorded} are recorded already)" if recorded else "")
         )
         with SuiteProgress(console, len(left)) as progress:
@@ -161,11 +161,15 @@ def _make_writable(folder: Path) -> None:
         ) from error
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def _duration(seconds: float) -> str:
     if seconds < 60:
-        return f"{seconds:.0f} seconds"
+        return _count(round(seconds), "second")
     if seconds < 3600:
-        return f"{seconds / 60:.0f} minutes"
+        return _count(round(seconds / 60), "minute")
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.1f} hours"
     return f"{timedelta(seconds=seconds).days} days"

@@ -54,7 +54,7 @@ def test_suite_runs_to_its_figures_and_is_not_run_again(tmp_path):
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("run.json")} == before
 
     more = command(*SMALL, "--gradient", "anode,backprop", *out)
-    assert "1 runs, about" in more.stdout
+    assert "1 run, about" in more.stdout
     assert "(1 are recorded already)" in more.stdout
 
 
