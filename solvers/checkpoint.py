@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from solvers.methods import RightHandSide
-from solvers.parameters import trainable_parameters
+from solvers.parameters import trainable_parameters, wants_gradient
 from solvers.replay import Replay
 
 
@@ -19,7 +19,7 @@ def checkpointed(compute: Callable[[Tensor], Tensor], rhs: RightHandSide, z0: Te
     that of compute itself, bit for bit.
     """
     parameters = trainable_parameters(rhs)
-    if not (torch.is_grad_enabled() and (z0.requires_grad or parameters)):
+    if not wants_gradient(z0, parameters):
         return compute(z0)
     z1: Tensor = _Checkpointed.apply(compute, Replay(rhs, z0.device), z0, *parameters)
     return z1

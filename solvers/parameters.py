@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -32,6 +33,11 @@ def trainable_parameters(rhs: Callable[..., Tensor]) -> list[Tensor]:
             "module: make it an nn.Module, so that its parameters are known"
         )
     return []
+
+
+def wants_gradient(z0: Tensor, parameters: list[Tensor]) -> bool:
+    """Whether anything has to be kept for a backward pass."""
+    return torch.is_grad_enabled() and (z0.requires_grad or bool(parameters))
 
 
 def add(total: Tensor | None, part: Tensor | None) -> Tensor | None:

@@ -44,14 +44,9 @@ class Replay:
     """
 
     def __init__(self, rhs: Callable[..., Tensor], device: torch.device) -> None:
-        modules = list(rhs.modules()) if isinstance(rhs, nn.Module) else []
+        modules = rhs.modules() if isinstance(rhs, nn.Module) else ()
         self._training = [(module, module.training) for module in modules]
-        self._buffers = [
-            (module, name, buffer.clone())
-            for module in modules
-            for name, buffer in module._buffers.items()
-            if buffer is not None
-        ]
+        self._buffers = _copies(_buffers(rhs))
         self._device = device
         self._cpu_random = torch.get_rng_state()
         self._device_random = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
@@ -93,32 +88,46 @@ class Replay:
     @contextmanager
     def _modules(self) -> Iterator[None]:
         training_now = [(module, module.training) for module, _ in self._training]
-        buffers_now = [(module, name, module._buffers[name]) for module, name, _ in self._buffers]
         try:
             for module, training in self._training:
                 module.training = training
-            for module, name, buffer in self._buffers:
-                module._buffers[name] = buffer.clone()
-            yield
+            with _in_their_place(_copies(self._buffers)):
+                yield
         finally:
             for module, training in training_now:
                 module.training = training
-            for module, name, current in buffers_now:
-                module._buffers[name] = current
 
 
 @contextmanager
 def buffers_put_back(rhs: Callable[..., Tensor]) -> Iterator[None]:
     """Whatever is computed inside leaves no trace in the buffers of rhs."""
-    modules = list(rhs.modules()) if isinstance(rhs, nn.Module) else []
-    before = [(m, name, b) for m in modules for name, b in m._buffers.items() if b is not None]
+    with _in_their_place(_copies(_buffers(rhs))):
+        yield
+
+
+_Buffers = list[tuple[nn.Module, str, Tensor]]
+
+
+def _buffers(rhs: Callable[..., Tensor]) -> _Buffers:
+    modules = rhs.modules() if isinstance(rhs, nn.Module) else ()
+    return [(m, name, b) for m in modules for name, b in m._buffers.items() if b is not None]
+
+
+def _copies(buffers: _Buffers) -> _Buffers:
+    return [(module, name, buffer.clone()) for module, name, buffer in buffers]
+
+
+@contextmanager
+def _in_their_place(buffers: _Buffers) -> Iterator[None]:
+    """Has modules use these buffers instead of their own."""
+    own = [(module, name, module._buffers[name]) for module, name, _ in buffers]
     try:
-        for module, name, buffer in before:
-            module._buffers[name] = buffer.clone()
+        for module, name, buffer in buffers:
+            module._buffers[name] = buffer
         yield
     finally:
-        for module, name, buffer in before:
-            module._buffers[name] = buffer
+        for module, name, before in own:
+            module._buffers[name] = before
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from solvers.methods import METHODS, RightHandSide, Step, Tableau, advance, integrate, step_grid
-from solvers.parameters import add, trainable_parameters
+from solvers.parameters import add, trainable_parameters, wants_gradient
 from solvers.replay import Replay
 
 
@@ -54,7 +54,7 @@ class AnodeRevolve:
         self.check(method, n_steps)
         tableau = METHODS.resolve(method)
         parameters = trainable_parameters(rhs)
-        if not (torch.is_grad_enabled() and (z0.requires_grad or parameters)):
+        if not wants_gradient(z0, parameters):
             return integrate(rhs, z0, tableau, n_steps)
         m = self.m or max(1, math.ceil(math.log2(n_steps)))
         z1: Tensor = _Revolved.apply(rhs, tableau, n_steps, m, z0, *parameters)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from solvers.methods import METHODS, RightHandSide, Step, Tableau, advance, step_grid
-from solvers.parameters import add, trainable_parameters
+from solvers.parameters import add, trainable_parameters, wants_gradient
 from solvers.replay import Replay
 
 
@@ -45,7 +45,7 @@ class Reversible:
         self.check(method, n_steps)
         pair = _CoupledPair.of(rhs, METHODS.resolve(method), self.coupling, n_steps, z0)
         parameters = trainable_parameters(rhs)
-        if not (torch.is_grad_enabled() and (z0.requires_grad or parameters)):
+        if not wants_gradient(z0, parameters):
             return pair.solve(z0)[0]
         z1: Tensor = _Reversed.apply(pair, z0, *parameters)
         return z1
