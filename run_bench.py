@@ -17,7 +17,7 @@ from bench.errors import UsageError
 from bench.progress import SuiteProgress
 from bench.records import Run
 from bench.step_costs import estimate_seconds, measure_step_costs
-from bench.suites import SUITES, GradientSuite
+from bench.suites import SUITES, Suite
 from bench.workload import Workload
 
 CIFAR_SIZE = (50_000, 10_000)
@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(soft_wrap=True, highlight=False, width=width)
     try:
         request = cli.parse(arguments)
-        if isinstance(request, cli.GradientRequest):
-            return gradients(request, console)
+        if isinstance(request, cli.MeasuringRequest):
+            return measure(request, console)
         if request.action == "list":
             return list_suites(request, console)
         if request.action == "plots-only":
@@ -96,19 +96,24 @@ def draw(request: cli.Request, console: Console) -> int:
     return DONE
 
 
-def gradients(request: cli.GradientRequest, console: Console) -> int:
-    """The suite that measures gradient errors without training, and its gate."""
+def measure(request: cli.MeasuringRequest, console: Console) -> int:
+    """A suite that trains nothing, and its gate."""
     device = environment.find_device(request.device)
     environment.prepare()
-    images = request.suite.images
-    if request.action == "check":
-        return gate.check(request.cases, images, device, request.reference, console)
-    if request.action == "update-reference":
-        return gate.update_reference(request.cases, images, device, request.reference, console)
     folder = request.out / request.suite.name
-    if request.action == "run":
-        gate.run(request.cases, images, device, folder, console)
-    for file in plots.draw_gradients(request.suite.figures, folder):
+    if request.action != "plots-only":
+        dataset = data.load(None, 10, generate=True)
+        laboratory = request.suite.laboratory(dataset, device)
+        measuring = gate.Measuring(
+            request.cases, laboratory.measure, request.suite.row, device, console
+        )
+        if request.action == "check":
+            return gate.check(measuring, request.reference)
+        if request.action == "update-reference":
+            return gate.update_reference(measuring, request.reference)
+        _check_writable(folder)
+        gate.run(measuring, folder)
+    for file in plots.draw_measured(request.suite.figures, folder, request.suite.row):
         console.print(f"wrote {file}")
     return DONE
 
@@ -120,7 +125,7 @@ def list_suites(request: cli.Request, console: Console) -> int:
     table = Table("suite", "runs", "time here", "what")
     with console.status("timing a step of each network on this device …"):
         for suite in SUITES.values():
-            if isinstance(suite, GradientSuite):
+            if not isinstance(suite, Suite):
                 table.add_row(suite.name, str(len(suite.cases())), "", suite.description)
                 continue
             experiments = suite.experiments()

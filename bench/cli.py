@@ -7,21 +7,20 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 from bench.errors import UsageError
 from bench.experiment import Experiment
-from bench.laboratory import GradientCase
-from bench.suites import DEFAULT_SUITE, SUITES, GradientSuite, Suite
+from bench.suites import DEFAULT_SUITE, SUITES, MeasuringSuite, Suite
 from models import BASELINE, NETWORKS
 from solvers import GRADIENTS, METHODS
 
 Action = Literal["run", "list", "plots-only"]
-GradientAction = Literal["run", "check", "update-reference", "plots-only"]
+MeasuringAction = Literal["run", "check", "update-reference", "plots-only"]
 Value = TypeVar("Value")
 
 LARGEST = 2**31 - 1
-REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "gradients.csv"
+REFERENCES = Path(__file__).parents[1] / "results" / "reference"
 
 
 @dataclass(frozen=True)
@@ -42,18 +41,18 @@ class Request:
 
 
 @dataclass(frozen=True)
-class GradientRequest:
+class MeasuringRequest:
     """What the person wants of a suite that trains nothing. reference is the gate's file."""
 
-    action: GradientAction
-    suite: GradientSuite
-    cases: tuple[GradientCase, ...]
+    action: MeasuringAction
+    suite: MeasuringSuite
+    cases: tuple[Any, ...]
     device: str
     out: Path
     reference: Path
 
 
-def parse(arguments: Sequence[str] | None = None) -> Request | GradientRequest:
+def parse(arguments: Sequence[str] | None = None) -> Request | MeasuringRequest:
     """The request of a command line.
 
     Raises UsageError, saying what to do, for anything that cannot be asked; exits for --help.
@@ -61,35 +60,52 @@ def parse(arguments: Sequence[str] | None = None) -> Request | GradientRequest:
     options = _parser().parse_args(arguments)
     if os.getcwd() not in sys.path:  # for package.module:Object of one's own
         sys.path.append(os.getcwd())
-    try:
-        suite = SUITES.resolve(options.suite)
-        if isinstance(suite, GradientSuite) and not options.list:
-            return _gradient_request(options, suite)
-        if options.check or options.update_reference:
-            raise ValueError(f"the suite {suite.name} has no reference: use --suite gradients")
-        if isinstance(suite, GradientSuite):
-            suite = _training_suite(DEFAULT_SUITE)
-        suite = suite.replaced(
-            networks=options.network,
-            methods=options.method,
-            n_steps=options.Nt,
-            gradients=options.gradient,
-            seeds=options.seeds,
-            lr=options.lr,
-            num_epochs=options.num_epochs,
-            batch_size=options.batch_size,
-            train_images=options.train_images,
-            test_images=options.test_images,
-        )
-        experiments = suite.experiments()
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     if options.generated and options.data_dir:
         raise UsageError("--generated and --data-dir exclude each other: give one of them")
+    try:
+        suite = SUITES.resolve(options.suite)
+        if options.list:
+            suite = SUITES[DEFAULT_SUITE]
+        given = {name: getattr(options, name) for name in OVERRIDES}
+        given = {name: value for name, value in given.items() if value is not None}
+        refused = [OVERRIDES[name] for name in given if name not in suite.options]
+        if refused:
+            raise ValueError(
+                f"the suite {suite.name} has no use for {', '.join(refused)}: leave it out"
+            )
+        fields = {field: v for name, v in given.items() for field in suite.options[name]}
+        if isinstance(suite, Suite):
+            return _request(options, suite.replaced(**fields))
+        if options.update_reference and fields:
+            raise ValueError("--update-reference writes the whole reference: give no other choice")
+        return _measuring_request(options, suite.replaced(**fields))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+OVERRIDES = {
+    "network": "--network",
+    "method": "--method",
+    "Nt": "--Nt",
+    "gradient": "--gradient",
+    "seeds": "--seeds",
+    "lr": "--lr",
+    "num_epochs": "--num_epochs",
+    "batch_size": "--batch_size",
+    "train_images": "--train-images",
+    "test_images": "--test-images",
+}
+"""The options that replace fields of a suite, where it has them; see its `options`."""
+
+
+def _request(options: argparse.Namespace, suite: Suite) -> Request:
+    if options.check or options.update_reference or options.reference:
+        measured = ", ".join(s.name for s in SUITES.values() if not isinstance(s, Suite))
+        raise ValueError(f"the suite {suite.name} has no reference: use one of {measured}")
     return Request(
         action="list" if options.list else "plots-only" if options.plots_only else "run",
         suite=suite,
-        experiments=experiments,
+        experiments=suite.experiments(),
         data_dir=options.data_dir,
         generated=options.generated or (suite.generated and options.data_dir is None),
         device=options.device,
@@ -97,50 +113,26 @@ def parse(arguments: Sequence[str] | None = None) -> Request | GradientRequest:
     )
 
 
-def _training_suite(name: str) -> Suite:
-    suite = SUITES[name]
-    assert isinstance(suite, Suite), f"{name} is a training suite"
-    return suite
-
-
-def _gradient_request(options: argparse.Namespace, suite: GradientSuite) -> GradientRequest:
-    of_training = {
-        "--seeds": options.seeds,
-        "--lr": options.lr,
-        "--num_epochs": options.num_epochs,
-        "--batch_size": options.batch_size,
-        "--train-images": options.train_images,
-        "--test-images": options.test_images,
-        "--data-dir": options.data_dir,
-    }
-    given = [name for name, value in of_training.items() if value is not None]
-    if given:
-        raise ValueError(f"the suite {suite.name} trains nothing: leave out {', '.join(given)}")
-    chosen = (options.network, options.method, options.Nt, options.gradient)
-    if options.update_reference and any(value is not None for value in chosen):
-        raise ValueError("--update-reference writes the whole reference: give no other choice")
-    suite = suite.replaced(
-        networks=options.network,
-        methods=options.method,
-        check_methods=options.method,
-        n_steps=options.Nt,
-        check_n_steps=options.Nt,
-        gradients=options.gradient,
-    )
-    gate = options.check or options.update_reference
-    return GradientRequest(
-        action="check"
+def _measuring_request(options: argparse.Namespace, suite: MeasuringSuite) -> MeasuringRequest:
+    if options.data_dir:
+        raise ValueError(f"the suite {suite.name} uses generated images: leave out --data-dir")
+    action: MeasuringAction = (
+        "check"
         if options.check
         else "update-reference"
         if options.update_reference
         else "plots-only"
         if options.plots_only
-        else "run",
+        else "run"
+    )
+    gate = action in ("check", "update-reference")
+    return MeasuringRequest(
+        action=action,
         suite=suite,
         cases=suite.check_cases() if gate else suite.cases(),
         device=options.device,
         out=options.out,
-        reference=options.reference,
+        reference=options.reference or REFERENCES / f"{suite.name}.csv",
     )
 
 
@@ -162,10 +154,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--suite", default=DEFAULT_SUITE, metavar="NAME", help=f"default: {DEFAULT_SUITE}")
     add("--list", action="store_true", help="print the suites, their runs and their time here")
     add("--plots-only", action="store_true", help="draw the figures again from what is recorded")
-    add("--check", action="store_true", help="with --suite gradients: measure its fixed set and "
-        "compare it with the reference; exit code 1 where it is not what it must be")  # fmt: skip
+    add("--check", action="store_true", help="with --suite gradients or memory: measure its fixed set "
+        "and compare it with the reference; exit code 1 where it is not what it must be")  # fmt: skip
     add("--update-reference", action="store_true", help="write that reference anew")
-    add("--reference", type=_folder, default=REFERENCE, metavar="FILE", help="where it is")
+    add("--reference", type=_folder, metavar="FILE", help="where it is; default: "
+        "results/reference/SUITE.csv")  # fmt: skip
     group = parser.add_argument_group(
         "overrides of the suite (LIST: separated by commas)",
     )

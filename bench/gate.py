@@ -1,39 +1,58 @@
-"""The suite `gradients` from the command line: run it, check it, renew its reference."""
+"""A suite that trains nothing, from the command line: run it, check it, renew its reference."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench import data, records
+from bench import records
 from bench.errors import UsageError
-from bench.laboratory import GradientCase, Laboratory
-from bench.records import MEASUREMENTS, GradientRow
-from bench.regression import Finding, compare, needs_reference
+from bench.records import MEASUREMENTS
+from bench.regression import Finding, compare, describe, needs_reference
 
 DONE, CHECK_FAILED = 0, 1
 
 
-def run(
-    cases: Sequence[GradientCase], images: int, device: torch.device, folder: Path, console: Console
-) -> int:
-    """Measure the whole suite and record it in `<folder>/measurements.csv`."""
-    rows = _measure(cases, images, device, console)
-    _write(folder / MEASUREMENTS, rows)
-    console.print(f"wrote {folder / MEASUREMENTS}")
+@dataclass(frozen=True)
+class Measuring:
+    """What is measured: `measure` makes rows, of type `row`, of each of the cases."""
+
+    cases: Sequence[Any]
+    measure: Callable[[Any], list[Any]]
+    row: type[Any]
+    device: torch.device
+    console: Console
+
+    def rows(self) -> list[Any]:
+        steps = track(
+            self.cases,
+            "measuring",
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        return [row for case in steps for row in self.measure(case)]
+
+    def write(self, file: Path, rows: Iterable[Any]) -> None:
+        try:
+            records.write_rows(file, self.row, rows)
+        except OSError as error:
+            raise UsageError(f"cannot write {file} ({error.strerror}): mend that") from error
+
+
+def run(measuring: Measuring, folder: Path) -> int:
+    """Measure all cases and record them in `<folder>/measurements.csv`."""
+    measuring.write(folder / MEASUREMENTS, measuring.rows())
+    measuring.console.print(f"wrote {folder / MEASUREMENTS}")
     return DONE
 
 
-def check(
-    cases: Sequence[GradientCase],
-    images: int,
-    device: torch.device,
-    reference: Path,
-    console: Console,
-) -> int:
+def check(measuring: Measuring, reference: Path) -> int:
     """Measure the cases, print what is not as it must be, and say so by the exit code.
 
     Raises UsageError when the reference is missing, damaged, of another version, or has nothing
@@ -41,13 +60,14 @@ def check(
     """
     if not reference.exists():
         raise UsageError(f"there is no reference {reference}: make one with --update-reference")
-    known = records.read_rows(reference, GradientRow)
-    if not any(row.device == device.type for row in known):
+    known = records.read_rows(reference, measuring.row)
+    device = measuring.device.type
+    if not any(row.device == device for row in known):
         raise UsageError(
-            f"{reference} has no reference for {device.type}: check with --device "
+            f"{reference} has no reference for {device}: check with --device "
             f"{known[0].device if known else 'cpu'}, or make one there with --update-reference"
         )
-    findings = compare(_measure(cases, images, device, console), known)
+    findings = compare(measuring.rows(), known)
     lacking = {f.row.gradient for f in findings if f.reference is None and needs_reference(f.row)}
     if lacking:
         raise UsageError(
@@ -56,68 +76,34 @@ def check(
         )
     problems = [finding for finding in findings if finding.problem]
     if problems:
-        console.print(_table(problems))
-    console.print(
-        f"{len(findings)} gradient errors of {len(cases)} cases checked: "
+        measuring.console.print(_table(problems))
+    measuring.console.print(
+        f"{len(findings)} measurements of {len(measuring.cases)} cases checked: "
         + (f"{len(problems)} are not what they must be" if problems else "all as they must be")
     )
     return CHECK_FAILED if problems else DONE
 
 
-def update_reference(
-    cases: Sequence[GradientCase],
-    images: int,
-    device: torch.device,
-    reference: Path,
-    console: Console,
-) -> int:
+def update_reference(measuring: Measuring, reference: Path) -> int:
     """Measure the cases and write the reference, saying what changed.
 
     What the reference has for other devices is kept.
     """
-    known = records.read_rows(reference, GradientRow) if reference.exists() else []
-    rows = _measure(cases, images, device, console)
+    known = records.read_rows(reference, measuring.row) if reference.exists() else []
+    device = measuring.device.type
+    rows = measuring.rows()
     changed = [finding for finding in compare(rows, known) if finding.problem]
     if known and changed:
-        console.print(_table(changed))
-    others = [row for row in known if row.device != device.type]
-    _write(reference, [*others, *rows])
-    console.print(f"wrote {reference}: {len(rows)} rows for {device.type}, {len(changed)} changed")
+        measuring.console.print(_table(changed))
+    measuring.write(reference, [*(row for row in known if row.device != device), *rows])
+    measuring.console.print(
+        f"wrote {reference}: {len(rows)} rows for {device}, {len(changed)} changed"
+    )
     return DONE
 
 
-def _measure(
-    cases: Sequence[GradientCase], images: int, device: torch.device, console: Console
-) -> list[GradientRow]:
-    laboratory = Laboratory(data.load(None, 10, generate=True), device, images)
-    steps = track(
-        cases,
-        "measuring gradients",
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    return [row for case in steps for row in laboratory.measure(case)]
-
-
-def _write(file: Path, rows: Sequence[GradientRow]) -> None:
-    try:
-        records.write_rows(file, GradientRow, rows)
-    except OSError as error:
-        raise UsageError(f"cannot write {file} ({error.strerror}): mend that") from error
-
-
 def _table(findings: Sequence[Finding]) -> Table:
-    table = Table("network", "scheme", "gradient", "part", "error", "reference", "what is wrong")
+    table = Table(*describe(findings[0].row), "what is wrong")
     for finding in findings:
-        row = finding.row
-        table.add_row(
-            row.network,
-            f"{row.method}, Nt {row.n_steps}, {row.precision}",
-            row.gradient,
-            row.part,
-            f"{row.error:.6g}",
-            "" if finding.reference is None else f"{finding.reference:.6g}",
-            finding.problem,
-        )
+        table.add_row(*describe(finding.row).values(), finding.problem)
     return table

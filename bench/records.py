@@ -122,7 +122,8 @@ class GradientRow:
     """One part of one gradient, against backprop's.
 
     part: "all parameters", "block 1", … (its parameters), "z0 of block 1", … (its input), or
-    "statistics" (BatchNorm's, after both passes; its cosine means nothing).
+    "statistics" (BatchNorm's, after both passes; its cosine means nothing). lipschitz: ‖∂f/∂z‖₂
+    at the block's input, or the largest of the network's blocks.
     """
 
     network: str
@@ -131,10 +132,34 @@ class GradientRow:
     gradient: str
     precision: str
     weights: str
+    activation: str
+    scale: float
     device: str
     part: str
     error: float
     cosine: float
+    lipschitz: float
+
+
+@dataclass(frozen=True)
+class MemoryRow:
+    """Peak memory and evaluations of one training step.
+
+    peak_bytes is what the step needs at once beyond what was there before it, state_bytes the
+    size of the largest state that an ODE block has, n_blocks the number of ODE blocks.
+    """
+
+    network: str
+    n_blocks: int
+    method: str
+    n_steps: int
+    gradient: str
+    batch_size: int
+    device: str
+    state_bytes: int
+    peak_bytes: int
+    nfe_forward: int
+    nfe_backward: int
 
 
 def write_run(results: Path, run: Run) -> Path:

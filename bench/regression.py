@@ -1,10 +1,12 @@
-"""Compare measured gradient errors with a reference, and say which are not what they must be."""
+"""Compare measurements with a reference, and say which are not what they must be."""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.records import GradientRow
+from bench.records import GradientRow, MemoryRow
+
+Row = GradientRow | MemoryRow
 
 MOVED = 1e-9
 """By how much, relatively, the error of an inexact method may differ from the reference.
@@ -29,48 +31,101 @@ LEAVES_STATISTICS = (*EXACT, "anode-steps", "anode-revolve", "backprop-torchdiff
 
 @dataclass(frozen=True)
 class Finding:
-    """One measured part beside its reference. problem is None where all is as it must be."""
+    """One measured row beside its reference. problem is None where all is as it must be."""
 
-    row: GradientRow
-    reference: float | None
+    row: Row
+    reference: Row | None
     problem: str | None
 
 
-def compare(measured: Sequence[GradientRow], reference: Iterable[GradientRow]) -> list[Finding]:
+def compare(measured: Sequence[Row], reference: Iterable[Row]) -> list[Finding]:
     """A finding for each measured row; rows of the reference that were not measured do not count.
 
-    An exact method must have an error of zero, one that is exact up to summation at most 1e-14,
-    and any other the reference's to within 1e-9 of it, in either direction: an error that falls
-    unexpectedly is news as well.
+    Of gradients, an exact method must have an error of zero, one that is exact up to summation at
+    most 1e-14, and any other the reference's to within 1e-9 of it, in either direction: an error
+    that falls unexpectedly is news as well. Peak memory on the CPU and numbers of evaluations are
+    exact counts, and must be the reference's; CUDA's allocator rounds, and may give 1% more or
+    less.
     """
-    known = {_key(row): row.error for row in reference}
+    known = {_key(row): row for row in reference}
     return [
-        Finding(row, known.get(_key(row)), _problem(row, known.get(_key(row)))) for row in measured
+        Finding(row, known.get(_key(row)), problem(row, known.get(_key(row)))) for row in measured
     ]
 
 
-def needs_reference(row: GradientRow) -> bool:
-    """Whether a row can only be judged beside a reference: an inexact method's."""
-    base = row.gradient.partition(":")[0]
-    leaves = row.part == "statistics" and base in LEAVES_STATISTICS
-    return not (base in EXACT or base in EXACT_UP_TO_SUMMATION or leaves)
+def needs_reference(row: Row) -> bool:
+    """Whether a row can only be judged beside a reference."""
+    if isinstance(row, MemoryRow):
+        return True
+    return not (_must_vanish(row) or _base(row) in EXACT_UP_TO_SUMMATION)
 
 
-def _key(row: GradientRow) -> tuple[object, ...]:
-    return (
-        *(row.network, row.method, row.n_steps, row.gradient),
-        *(row.precision, row.weights, row.device, row.part),
-    )
-
-
-def _problem(row: GradientRow, reference: float | None) -> str | None:
-    base = row.gradient.partition(":")[0]
-    if base in EXACT or (row.part == "statistics" and base in LEAVES_STATISTICS):
-        return None if row.error == 0 else "must be exactly 0"
-    if base in EXACT_UP_TO_SUMMATION:
-        return None if row.error <= ROUNDING else f"must be at most {ROUNDING:g}"
-    if reference is None:
+def problem(row: Row, reference: Row | None) -> str | None:
+    """What is wrong with a row, in words; None when nothing is."""
+    if needs_reference(row) and reference is None:
         return "has no reference"
-    if math.isclose(row.error, reference, rel_tol=MOVED, abs_tol=NOTHING):
+    if isinstance(row, MemoryRow):
+        assert isinstance(reference, MemoryRow), "rows with one key are of one kind"
+        return _memory_problem(row, reference)
+    assert not isinstance(reference, MemoryRow), "rows with one key are of one kind"
+    return _gradient_problem(row, reference)
+
+
+def describe(row: Row) -> dict[str, str]:
+    """A row in a person's words: column → text, the measured values last."""
+    if isinstance(row, MemoryRow):
+        return {
+            "network": row.network,
+            "scheme": f"{row.method}, Nt {row.n_steps}",
+            "gradient": row.gradient,
+            "peak": f"{row.peak_bytes:,} bytes",
+            "evaluations": f"{row.nfe_forward} + {row.nfe_backward}",
+        }
+    return {
+        "network": row.network,
+        "scheme": f"{row.method}, Nt {row.n_steps}, {row.precision}",
+        "gradient": row.gradient,
+        "part": row.part,
+        "error": f"{row.error:.6g}",
+    }
+
+
+def _key(row: Row) -> tuple[object, ...]:
+    common = (row.network, row.method, row.n_steps, row.gradient, row.device)
+    if isinstance(row, MemoryRow):
+        return (*common, row.batch_size)
+    return (*common, row.precision, row.weights, row.activation, row.scale, row.part)
+
+
+def _base(row: Row) -> str:
+    return row.gradient.partition(":")[0]
+
+
+def _must_vanish(row: GradientRow) -> bool:
+    return _base(row) in EXACT or (row.part == "statistics" and _base(row) in LEAVES_STATISTICS)
+
+
+def _gradient_problem(row: GradientRow, reference: GradientRow | None) -> str | None:
+    if _must_vanish(row):
+        return None if row.error == 0 else "must be exactly 0"
+    if _base(row) in EXACT_UP_TO_SUMMATION:
+        return None if row.error <= ROUNDING else f"must be at most {ROUNDING:g}"
+    assert reference is not None, "what needs a reference has one here"
+    if math.isclose(row.error, reference.error, rel_tol=MOVED, abs_tol=NOTHING):
         return None
-    return f"moved by {abs(row.error - reference) / max(abs(reference), 1e-300):.1e} of it"
+    moved = abs(row.error - reference.error) / max(abs(reference.error), 1e-300)
+    return f"was {reference.error:.6g}: moved by {moved:.1e} of it"
+
+
+def _memory_problem(row: MemoryRow, reference: MemoryRow) -> str | None:
+    evaluations = (row.nfe_forward, row.nfe_backward)
+    if evaluations != (reference.nfe_forward, reference.nfe_backward):
+        return f"evaluations were {reference.nfe_forward} + {reference.nfe_backward}"
+    difference = row.peak_bytes - reference.peak_bytes
+    allowed = 0.01 * reference.peak_bytes if row.device == "cuda" else 0
+    if abs(difference) <= allowed:
+        return None
+    return (
+        f"was {reference.peak_bytes:,} bytes: {difference:+,}, "
+        f"{difference / row.state_bytes:+.2f} states"
+    )

@@ -1,21 +1,15 @@
 """What each suite runs, declared as data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 from bench.experiment import Experiment
-from bench.laboratory import GradientCase
+from bench.studies.gradients import FOUR_NETWORKS, GradientSuite
+from bench.studies.memory import MemorySuite
 from solvers.registry import Registry
 
-FOUR_NETWORKS = ("alexnet", "resnet4", "resnet10", "squeezenext")
 THREE_GRADIENTS = ("baseline", "node", "anode")
-ALL_GRADIENTS = (
-    *("backprop", "anode", "anode-steps", "anode-revolve", "backprop-torchdiffeq"),
-    *("reversible", "node", "node-grid", "node-frozen"),
-)
-"""All but node-rk45, whose number of evaluations has no bound on networks with kinks."""
-
 TRAINING_FIGURES = ("training", "gradient_error", "cost", "accuracy_table")
 
 
@@ -44,9 +38,22 @@ class Suite:
     generated: bool = False
     figures: tuple[str, ...] = TRAINING_FIGURES
 
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "network": ("networks",),
+        "method": ("methods",),
+        "Nt": ("n_steps",),
+        "gradient": ("gradients",),
+        "seeds": ("seeds",),
+        **{
+            name: (name,)
+            for name in ("lr", "num_epochs", "batch_size", "train_images", "test_images")
+        },
+    }
+    """Which options of the command line replace which fields."""
+
     def replaced(self, **overrides: Any) -> "Suite":
-        """This suite with the overrides that are not None in place of its own values."""
-        return replace(self, **{k: v for k, v in overrides.items() if v is not None})
+        """This suite with other values."""
+        return replace(self, **overrides)
 
     def experiments(self) -> tuple[Experiment, ...]:
         """The suite's runs, each once: all of one seed first, those that are compared side by side.
@@ -78,56 +85,10 @@ class Suite:
         return tuple(found.values())
 
 
-@dataclass(frozen=True)
-class GradientSuite:
-    """Gradient errors without training: every network × method × Nt × gradient method ×
-    precision × weights, on the first `images` generated images.
+MeasuringSuite = GradientSuite | MemorySuite
+"""A suite that trains nothing."""
 
-    check_n_steps: the steps of the fixed set that is compared with the reference, in float64 and
-    at initialisation, where the numbers are the same on every machine.
-    """
-
-    name: str
-    description: str
-    networks: tuple[str, ...] = FOUR_NETWORKS
-    methods: tuple[str, ...] = ("euler", "rk2", "rk4_38")
-    n_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    gradients: tuple[str, ...] = ALL_GRADIENTS
-    precisions: tuple[str, ...] = ("float32", "float64")
-    weights: tuple[str, ...] = ("initial", "trained")
-    images: int = 4
-    check_methods: tuple[str, ...] = ("euler", "rk2")
-    check_n_steps: tuple[int, ...] = (1, 3)
-    figures: tuple[str, ...] = ("gradient_order",)
-
-    def replaced(self, **overrides: Any) -> "GradientSuite":
-        """This suite with the overrides that are not None in place of its own values."""
-        return replace(self, **{k: v for k, v in overrides.items() if v is not None})
-
-    def cases(self) -> tuple[GradientCase, ...]:
-        """All cases. Raises ValueError, saying what to do, for what cannot be used."""
-        return tuple(
-            GradientCase(*case)
-            for case in product(
-                self.networks,
-                self.methods,
-                self.n_steps,
-                self.gradients,
-                self.precisions,
-                self.weights,
-            )
-        )
-
-    def check_cases(self) -> tuple[GradientCase, ...]:
-        """The fixed set of the gate. anode's must be exact in float32 as well."""
-        common = (self.networks, self.check_methods, self.check_n_steps)
-        return (
-            *(GradientCase(*case) for case in product(*common, self.gradients)),
-            *(GradientCase(*case) for case in product(*common, ("anode",), ("float32",))),
-        )
-
-
-SUITES: Registry[Suite | GradientSuite] = Registry(
+SUITES: Registry[Suite | MeasuringSuite] = Registry(
     "suite",
     {
         suite.name: suite
@@ -167,7 +128,11 @@ SUITES: Registry[Suite | GradientSuite] = Registry(
             ),
             GradientSuite(
                 "gradients",
-                "gradient error against Nt for every gradient method, without training",
+                "gradient error of every gradient method without training: Nt, blocks, activation",
+            ),
+            MemorySuite(
+                "memory",
+                "peak memory of a training step against Nt and blocks, every gradient method",
             ),
         )
     },

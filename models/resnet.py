@@ -1,5 +1,7 @@
 """Residual networks whose shape-keeping second blocks are ODE blocks."""
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
 from models.layers import Autonomous, MakeODEBlock, conv_bn, conv_bn_relu
@@ -36,6 +38,26 @@ def resnet4(ode_block: MakeODEBlock, num_classes: int) -> nn.Module:
     return nn.Sequential(
         *conv_bn_relu(3, 16, 3), ode_block(right_hand_side(16)), *_head(8, 256, num_classes)
     )
+
+
+@dataclass(frozen=True)
+class ResNetChain:
+    """ResNet-4 with `blocks` ODE blocks, one after another, where it has one.
+
+    (batch, 3, 32, 32) → (batch, num_classes). Not a published network: it shows how cost and
+    memory depend on the number of blocks alone. Named `models.resnet:CHAIN:blocks=4`.
+    """
+
+    blocks: int = 1
+
+    def __call__(self, ode_block: MakeODEBlock, num_classes: int) -> nn.Module:
+        if self.blocks < 1:
+            raise ValueError(f"a chain needs at least one block, not {self.blocks}: choose more")
+        chain = (ode_block(right_hand_side(16)) for _ in range(self.blocks))
+        return nn.Sequential(*conv_bn_relu(3, 16, 3), *chain, *_head(8, 256, num_classes))
+
+
+CHAIN = ResNetChain()
 
 
 def resnet10(ode_block: MakeODEBlock, num_classes: int) -> nn.Module:

@@ -4,15 +4,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from bench import records
 from bench.errors import UsageError
-from plots import accuracy_table, cost, gradient_error, gradient_order, training
+from plots import (
+    accuracy_table,
+    cost,
+    gradient_error,
+    gradient_order,
+    training,
+)
 from plots.recorded import Recorded, read
 
-__all__ = ["FIGURES", "GRADIENT_FIGURES", "draw", "draw_gradients"]
+__all__ = ["FIGURES", "MEASURED_FIGURES", "draw", "draw_measured"]
 
 FIGURES: Mapping[str, Callable[[Recorded, Path], list[Path]]] = {
     "training": training.draw,
@@ -23,21 +30,21 @@ FIGURES: Mapping[str, Callable[[Recorded, Path], list[Path]]] = {
 """Name → a function that draws into a folder and returns the files it wrote."""
 
 
-GRADIENT_FIGURES: Mapping[str, Callable[[pd.DataFrame, Path], list[Path]]] = {
+MEASURED_FIGURES: Mapping[str, Callable[[pd.DataFrame, Path], list[Path]]] = {
     "gradient_order": gradient_order.draw,
 }
-"""The same for the suite that trains nothing: from its measurements."""
+"""The same for the suites that train nothing: from their measurements."""
 
 
-def draw_gradients(names: Sequence[str], suite_folder: Path) -> list[Path]:
-    """Draw the named figures from the gradient errors recorded in a suite's folder.
+def draw_measured(names: Sequence[str], suite_folder: Path, row: type[Any]) -> list[Path]:
+    """Draw the named figures from the rows of measurements recorded in a suite's folder.
 
     Raises UsageError when none is recorded or the files cannot be written.
     """
-    rows = records.read_rows(suite_folder / records.MEASUREMENTS, records.GradientRow)
+    rows = records.read_rows(suite_folder / records.MEASUREMENTS, row)
     frame = pd.DataFrame([asdict(row) for row in rows])
     with _writing(suite_folder / "figures") as folder:
-        return [file for name in names for file in GRADIENT_FIGURES[name](frame, folder)]
+        return [file for name in names for file in MEASURED_FIGURES[name](frame, folder)]
 
 
 def draw(names: Sequence[str], suite_folder: Path, runs: Sequence[str]) -> list[Path]:

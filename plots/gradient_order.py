@@ -13,7 +13,8 @@ from plots.recorded import METHOD_NAMES
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     """For each precision and kind of weights a figure: a row for each scheme, a column for each
     network. A method whose error is rounding or nothing stands at the bottom, labelled "exact"."""
-    whole = rows[rows["part"] == "all parameters"]
+    whole = rows[(rows["part"] == "all parameters") & (rows["activation"] == "relu")]
+    whole = whole[whole["scale"] == 1]
     return [
         file
         for (precision, weights), part in whole.groupby(["precision", "weights"], sort=False)
