@@ -101,6 +101,7 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
     device = environment.find_device(request.device)
     environment.prepare()
     folder = request.out / request.suite.name
+    code = DONE
     if request.action != "plots-only":
         dataset = data.load(None, 10, generate=True)
         laboratory = request.suite.laboratory(dataset, device)
@@ -112,10 +113,10 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
         if request.action == "update-reference":
             return gate.update_reference(measuring, request.reference)
         _check_writable(folder)
-        gate.run(measuring, folder)
+        code = gate.run(measuring, folder)
     for file in plots.draw_measured(request.suite.figures, folder, request.suite.row):
         console.print(f"wrote {file}")
-    return DONE
+    return code
 
 
 def list_suites(request: cli.Request, console: Console) -> int:

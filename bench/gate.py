@@ -1,7 +1,7 @@
 """A suite that trains nothing, from the command line: run it, check it, renew its reference."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from rich.table import Table
 
 from bench import records
 from bench.errors import UsageError
+from bench.faults import free_memory, is_out_of_memory
 from bench.records import MEASUREMENTS
 from bench.regression import Finding, compare, describe, needs_reference
 
-DONE, CHECK_FAILED = 0, 1
+DONE, CHECK_FAILED, SOME_FAILED = 0, 1, 3
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Measuring:
     device: torch.device
     console: Console
 
-    def rows(self) -> list[Any]:
+    def rows(self) -> "Measured":
         steps = track(
             self.cases,
             "measuring",
@@ -36,7 +37,17 @@ class Measuring:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        return [row for case in steps for row in self.measure(case)]
+        measured = Measured()
+        for case in steps:
+            try:
+                measured.rows += self.measure(case)
+            except Exception as error:  # one bad case never stops the others
+                measured.failures += 1
+                if is_out_of_memory(error):
+                    free_memory(self.device)
+                first = str(error).strip().partition("\n")[0]
+                self.console.print(f"{case}: {type(error).__name__}: {first}", markup=False)
+        return measured
 
     def write(self, file: Path, rows: Iterable[Any]) -> None:
         try:
@@ -45,11 +56,20 @@ class Measuring:
             raise UsageError(f"cannot write {file} ({error.strerror}): mend that") from error
 
 
+@dataclass
+class Measured:
+    """The rows of the cases that could be measured, and how many could not."""
+
+    rows: list[Any] = field(default_factory=list)
+    failures: int = 0
+
+
 def run(measuring: Measuring, folder: Path) -> int:
     """Measure all cases and record them in `<folder>/measurements.csv`."""
-    measuring.write(folder / MEASUREMENTS, measuring.rows())
+    measured = measuring.rows()
+    measuring.write(folder / MEASUREMENTS, measured.rows)
     measuring.console.print(f"wrote {folder / MEASUREMENTS}")
-    return DONE
+    return _failed(measured, measuring) or DONE
 
 
 def check(measuring: Measuring, reference: Path) -> int:
@@ -67,7 +87,8 @@ def check(measuring: Measuring, reference: Path) -> int:
             f"{reference} has no reference for {device}: check with --device "
             f"{known[0].device if known else 'cpu'}, or make one there with --update-reference"
         )
-    findings = compare(measuring.rows(), known)
+    measured = measuring.rows()
+    findings = compare(measured.rows, known)
     lacking = {f.row.gradient for f in findings if f.reference is None and needs_reference(f.row)}
     if lacking:
         raise UsageError(
@@ -81,7 +102,7 @@ def check(measuring: Measuring, reference: Path) -> int:
         f"{len(findings)} measurements of {len(measuring.cases)} cases checked: "
         + (f"{len(problems)} are not what they must be" if problems else "all as they must be")
     )
-    return CHECK_FAILED if problems else DONE
+    return CHECK_FAILED if problems else _failed(measured, measuring) or DONE
 
 
 def update_reference(measuring: Measuring, reference: Path) -> int:
@@ -91,7 +112,11 @@ def update_reference(measuring: Measuring, reference: Path) -> int:
     """
     known = records.read_rows(reference, measuring.row) if reference.exists() else []
     device = measuring.device.type
-    rows = measuring.rows()
+    measured = measuring.rows()
+    if measured.failures:
+        measuring.console.print(f"{reference} is left as it was")
+        return _failed(measured, measuring)
+    rows = measured.rows
     changed = [finding for finding in compare(rows, known) if finding.problem]
     if known and changed:
         measuring.console.print(_table(changed))
@@ -100,6 +125,16 @@ def update_reference(measuring: Measuring, reference: Path) -> int:
         f"wrote {reference}: {len(rows)} rows for {device}, {len(changed)} changed"
     )
     return DONE
+
+
+def _failed(measured: Measured, measuring: Measuring) -> int:
+    """The exit code of what could not be measured; 0 when all could."""
+    if not measured.failures:
+        return DONE
+    measuring.console.print(
+        f"{measured.failures} of {len(measuring.cases)} cases failed: the lines above say why"
+    )
+    return SOME_FAILED
 
 
 def _table(findings: Sequence[Finding]) -> Table:

@@ -13,8 +13,15 @@ from bench.errors import UsageError
 from plots import (
     accuracy_table,
     cost,
+    gradient_activation,
+    gradient_blocks,
     gradient_error,
+    gradient_lipschitz,
     gradient_order,
+    memory_blocks,
+    memory_laws,
+    memory_steps,
+    memory_tradeoff,
     training,
 )
 from plots.recorded import Recorded, read
@@ -32,6 +39,13 @@ FIGURES: Mapping[str, Callable[[Recorded, Path], list[Path]]] = {
 
 MEASURED_FIGURES: Mapping[str, Callable[[pd.DataFrame, Path], list[Path]]] = {
     "gradient_order": gradient_order.draw,
+    "gradient_blocks": gradient_blocks.draw,
+    "gradient_activation": gradient_activation.draw,
+    "gradient_lipschitz": gradient_lipschitz.draw,
+    "memory_steps": memory_steps.draw,
+    "memory_blocks": memory_blocks.draw,
+    "memory_tradeoff": memory_tradeoff.draw,
+    "memory_laws": memory_laws.draw,
 }
 """The same for the suites that train nothing: from their measurements."""
 

@@ -9,12 +9,14 @@ import pandas as pd
 from plots import style
 from plots.recorded import METHOD_NAMES
 
+EXACT = {"float64": 1e-12, "float32": 1e-6}
+"""Errors below this are rounding."""
+
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     """For each precision and kind of weights a figure: a row for each scheme, a column for each
     network. A method whose error is rounding or nothing stands at the bottom, labelled "exact"."""
-    whole = rows[(rows["part"] == "all parameters") & (rows["activation"] == "relu")]
-    whole = whole[whole["scale"] == 1]
+    whole = own_networks(rows[rows["part"] == "all parameters"])
     return [
         file
         for (precision, weights), part in whole.groupby(["precision", "weights"], sort=False)
@@ -35,7 +37,7 @@ def _draw(rows: pd.DataFrame, precision: str, weights: str, folder: Path) -> lis
         squeeze=False,
         layout="constrained",
     )
-    exact_below = 1e-12 if precision == "float64" else 1e-6
+    exact_below = EXACT[precision]
     floor = 1e-7
     for i, method in enumerate(methods):
         for j, network in enumerate(networks):
@@ -47,11 +49,7 @@ def _draw(rows: pd.DataFrame, precision: str, weights: str, folder: Path) -> lis
                 axis.loglog(
                     of_gradient["n_steps"],
                     error,
-                    color=style.colour(gradient, gradients),
-                    linestyle=style.line(gradient),
-                    marker="o",
-                    markersize=2.5,
-                    linewidth=1.2,
+                    **style.curve(gradient, gradients),
                 )
             node = chosen[chosen["gradient"] == "node"]
             order = observed_order(node)
@@ -79,6 +77,11 @@ def _draw(rows: pd.DataFrame, precision: str, weights: str, folder: Path) -> lis
         "generated images, training mode. Order: fitted to node's four largest Nt.",
     )
     return style.save(figure, folder, f"gradient_order-{weights}-{precision}")
+
+
+def own_networks(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the networks as they are: with their own activation, not scaled."""
+    return rows[(rows["activation"] == "relu") & (rows["scale"] == 1)]
 
 
 def observed_order(rows: pd.DataFrame) -> float | None:

@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0
 """Widths of a paper's figures in inches."""
@@ -58,6 +62,12 @@ _OTHER_COLOURS = ("#000000", "#117733", "#AA4499", "#88CCEE")
 _LINES = {"baseline": (0, (1, 1)), "node": (0, (4, 1.5)), "anode": "solid"}
 
 
+_MARKERS = {"backprop": "s", "anode": "o", "node": "X", "anode-steps": "D", "reversible": "P"}
+
+CHAIN = "models.resnet:CHAIN:blocks="
+"""How the suite `memory` names ResNet-4 with several ODE blocks."""
+
+
 def begin() -> None:
     """Set the style for the figures that follow."""
     sns.set_theme(context="paper", style="ticks", font="DejaVu Sans")
@@ -95,12 +105,56 @@ def line(gradient: str) -> Any:
     return _LINES.get(gradient, (0, (6, 1, 1, 1)))
 
 
+def marker(gradient: str) -> str:
+    """A gradient method's marker."""
+    return _MARKERS.get(gradient.partition(":")[0], "v")
+
+
+def curve(gradient: str, others: list[str]) -> dict[str, Any]:
+    """How a gradient method's measured points are drawn and joined."""
+    return {
+        "color": colour(gradient, others),
+        "linestyle": line(gradient),
+        "marker": "o",
+        "markersize": 2.5,
+        "linewidth": 1.2,
+    }
+
+
+def ticks(axis: Axis, at: Iterable[float]) -> None:
+    """Label these values, and nothing else."""
+    values = list(at)
+    axis.set_major_locator(FixedLocator(values))
+    axis.set_major_formatter(FixedFormatter([f"{value:g}" for value in values]))
+    axis.set_minor_locator(NullLocator())
+
+
+def one_two_five(values: "pd.Series[float]") -> list[float]:
+    """1, 2, 5, 10, … as far as the values go; fewer where they span many decades."""
+    low, high = float(values.min()), float(values.max())
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high < 100 * low else (1,)
+    return [
+        step * 10.0**decade
+        for decade in decades
+        for step in steps
+        if low / 1.3 <= step * 10.0**decade <= high * 1.3
+    ]
+
+
+def how_counted(device: str) -> str:
+    """What peak memory means on a device, for a figure's small print."""
+    return "the allocator's peak" if device == "cuda" else "live tensor bytes, counted exactly"
+
+
 def width(panels: int) -> float:
     """The width, in inches, of a figure with so many panels side by side."""
     return ONE_COLUMN if panels == 1 else TWO_COLUMNS
 
 
 def network_name(network: str) -> str:
+    if network.startswith(CHAIN):
+        return f"ResNet-4, {network.removeprefix(CHAIN)} ODE blocks"
     return NETWORK_NAMES.get(network, network)
 
 
@@ -116,10 +170,12 @@ def short_name(gradient: str) -> str:
     return SHORT_NAMES.get(gradient, gradient)
 
 
-def legend(figure: Figure, gradients: list[str]) -> None:
-    """One legend for all panels, below them."""
+def legend(figure: Figure, gradients: list[str], *, markers: bool = False) -> None:
+    """One legend for all panels, below them: lines, or markers where there are no lines."""
     handles = [
-        Line2D([], [], color=colour(g, gradients), linestyle=line(g), linewidth=1.6)
+        Line2D([], [], color=colour(g, gradients), linestyle="none", marker=marker(g))
+        if markers
+        else Line2D([], [], color=colour(g, gradients), linestyle=line(g), linewidth=1.6)
         for g in gradients
     ]
     figure.legend(

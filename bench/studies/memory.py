@@ -13,7 +13,7 @@ from bench import memory
 from bench.data import Dataset
 from bench.experiment import Experiment
 from bench.records import MemoryRow
-from bench.studies.gradients import ALL_GRADIENTS, FOUR_NETWORKS
+from bench.studies.gradients import ALL_GRADIENTS, FIXED_STEP_GRADIENTS, FOUR_NETWORKS
 from bench.workload import Stepper, Workload
 
 CHAIN = "models.resnet:CHAIN:blocks="
@@ -38,16 +38,17 @@ class MemorySuite:
     revolved: str = "resnet4"
     revolved_steps: int = 32
     check_networks: tuple[str, ...] = (*FOUR_NETWORKS, f"{CHAIN}3")
+    check_gradients: tuple[str, ...] = FIXED_STEP_GRADIENTS
     check_n_steps: tuple[int, ...] = (1, 3)
     check_batch_size: int = 8
-    figures: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ("memory_steps", "memory_blocks", "memory_tradeoff", "memory_laws")
 
     row: ClassVar[type[MemoryRow]] = MemoryRow
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "network": ("networks", "check_networks"),
         "method": ("methods",),
         "Nt": ("n_steps", "check_n_steps"),
-        "gradient": ("gradients",),
+        "gradient": ("gradients", "check_gradients"),
         "batch_size": ("batch_size", "check_batch_size"),
     }
 
@@ -68,7 +69,7 @@ class MemorySuite:
 
     def check_cases(self) -> tuple[Experiment, ...]:
         """The fixed set of the gate."""
-        schemes = (self.check_networks, self.methods, self.check_n_steps, self.gradients)
+        schemes = (self.check_networks, self.methods, self.check_n_steps, self.check_gradients)
         return tuple(dict.fromkeys(_steps(*schemes, self.check_batch_size)))
 
     def laboratory(self, dataset: Dataset, device: torch.device) -> "MemoryLaboratory":

@@ -1,0 +1,90 @@
+"""How peak memory grows with blocks and steps: the laws, with fitted coefficients."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from plots import style
+from plots.recorded import METHOD_NAMES
+
+TERMS = ("1", "L", "Nt", "L·Nt")
+SMALL = 0.02
+"""A coefficient below this many states, per unit, is not named in a law."""
+
+
+def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
+    """laws.csv, with the coefficients, and laws.md, for people."""
+    table = fit(chains(rows))
+    if table.empty:
+        return []
+    csv, markdown = folder / "laws.csv", folder / "laws.md"
+    table.to_csv(csv, index=False)
+    first = rows.iloc[0]
+    markdown.write_text(_markdown(table, first), encoding="utf-8")
+    return [csv, markdown]
+
+
+def chains(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ResNet-4 with one and with more ODE blocks."""
+    chain = (rows["network"] == "resnet4") | rows["network"].str.startswith(style.CHAIN)
+    return rows[chain & ~rows["gradient"].str.contains("anode-revolve:")]
+
+
+def fit(rows: pd.DataFrame) -> pd.DataFrame:
+    """For each method × gradient method: peak = a + b·L + c·Nt + d·L·Nt, in states.
+
+    Least squares in the relative error over all L and all Nt > 1 (a single step has nothing to
+    checkpoint); misfit is the largest relative error of a measured peak. The states of all blocks
+    have one size, so the coefficients are numbers of states.
+    """
+    found = []
+    for (method, gradient), own in rows.groupby(["method", "gradient"], sort=False):
+        own = own[own["n_steps"] > 1]
+        if own["n_blocks"].nunique() < 2 or own["n_steps"].nunique() < 2:
+            continue
+        blocks, steps = own["n_blocks"].to_numpy(float), own["n_steps"].to_numpy(float)
+        peak = (own["peak_bytes"] / own["state_bytes"]).to_numpy(float)
+        terms = np.stack([np.ones_like(blocks), blocks, steps, blocks * steps], axis=1)
+        solved, *_ = np.linalg.lstsq(terms / peak[:, None], np.ones_like(peak), rcond=None)
+        misfit = float(np.abs(terms @ solved / peak - 1).max())
+        found.append(
+            {
+                "method": method,
+                "gradient": gradient,
+                **dict(zip(TERMS, solved.tolist(), strict=True)),
+                "misfit": misfit,
+                "law": _law(solved),
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def _law(coefficients: np.ndarray) -> str:
+    return (
+        "O("
+        + " + ".join(
+            term for term, value in zip(TERMS[1:], coefficients[1:], strict=True) if value > SMALL
+        )
+        + ")"
+    )
+
+
+def _markdown(table: pd.DataFrame, first: pd.Series) -> str:
+    lines = [
+        f"Peak memory of one training step of ResNet-4 with L ODE blocks, "
+        f"{int(first['batch_size'])} images, in states (one state is {first['state_bytes']:,} "
+        f"bytes); {style.how_counted(first['device'])}.",
+        "Fitted to L = 1, 2, 4, 8 and every Nt > 1; the misfit is the largest relative error.",
+        "",
+        "| scheme | gradient method | 1 | L | Nt | L·Nt | misfit | law |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in table.to_dict("records"):
+        cells = " | ".join(f"{row[term]:.2f}" for term in TERMS)
+        method = METHOD_NAMES.get(row["method"], row["method"])
+        lines.append(
+            f"| {method} | {style.gradient_name(row['gradient'])} | {cells} | "
+            f"{row['misfit']:.1%} | {row['law']} |"
+        )
+    return "\n".join([*lines, ""])

@@ -1,0 +1,79 @@
+"""Peak memory against recomputation: what each gradient method makes of the same block."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from plots import style
+from plots.recorded import METHOD_NAMES
+
+MIB = 2**20
+
+
+def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
+    """anode-revolve with every number m of checkpoints, and beside it the other methods."""
+    revolved = rows[rows["gradient"].str.contains("anode-revolve:")]
+    if revolved.empty:
+        return []
+    style.begin()
+    first = revolved.iloc[-1]
+    network, method, n_steps = first["network"], first["method"], int(first["n_steps"])
+    same = rows[(rows["network"] == network) & (rows["method"] == method)]
+    same = same[same["n_steps"] == n_steps]
+    line = recomputation(same[same["gradient"].str.contains("anode-revolve:")])
+    line = line.sort_values("m")
+    others = recomputation(same[~same["gradient"].str.contains("anode-revolve")])
+    figure, axis = plt.subplots(figsize=(style.TWO_COLUMNS * 0.75, 3.0), layout="constrained")
+    axis.plot(
+        line["again"],
+        line["peak_bytes"] / MIB,
+        color=style.colour("anode-revolve"),
+        marker="o",
+        markersize=3,
+        linewidth=1,
+        zorder=2,
+    )
+    for m in (1, 2, 3, 4, 5, 8, 16, n_steps):
+        for row in line[line["m"] == m].itertuples():
+            axis.annotate(
+                f"m = {m}",
+                (row.again, row.peak_bytes / MIB),
+                xytext=(3, 4),
+                textcoords="offset points",
+                fontsize=6.5,
+                color=style.colour("anode-revolve"),
+            )
+    for row in others.itertuples():
+        axis.plot(
+            max(row.again, 0.7),
+            row.peak_bytes / MIB,
+            marker=style.marker(row.gradient),
+            color=style.colour(row.gradient),
+            linestyle="none",
+            markersize=6,
+            zorder=3,
+        )
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    most = float(line["again"].max())
+    at = [value for value in (1, 2, 4, 8, 16, 32) if value <= 2 * most]
+    style.ticks(axis.xaxis, [0.7, *at])
+    axis.set_xticklabels(["0", *(str(value) for value in at)])
+    style.ticks(axis.yaxis, style.one_two_five(same["peak_bytes"] / MIB))
+    axis.set_xlabel("evaluations in the backward pass ÷ those of the forward pass")
+    axis.set_ylabel("peak memory (MiB)")
+    style.legend(figure, ["anode-revolve", *others["gradient"]], markers=True)
+    style.footnote(
+        figure,
+        f"{style.network_name(network)}, {METHOD_NAMES.get(method, method)}, Nt = {n_steps}, one "
+        f"training step of {int(first['batch_size'])} images; "
+        f"{style.how_counted(first['device'])}. m: states that anode-revolve may keep.",
+    )
+    return style.save(figure, folder, "memory_tradeoff")
+
+
+def recomputation(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with two columns more: m, and `again`, evaluations backward over forward."""
+    m = rows["gradient"].str.extract(r":m=(\d+)", expand=False).astype(float)
+    return rows.assign(m=m, again=rows["nfe_backward"] / rows["nfe_forward"])
