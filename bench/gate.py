@@ -1,5 +1,6 @@
 """A suite that trains nothing, from the command line: run it, check it, renew its reference."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,10 @@ class Measuring:
             disable=not self.console.is_terminal,
         )
         measured = Measured()
-        for case in steps:
+        tenths = {math.ceil(len(self.cases) * i / 10) for i in range(1, 10)}
+        for count, case in enumerate(steps, start=1):
+            if count in tenths and not self.console.is_terminal and len(self.cases) > 200:
+                self.console.print(f"{count} of {len(self.cases)} cases …")
             try:
                 measured.rows += self.measure(case)
             except Exception as error:  # one bad case never stops the others

@@ -70,6 +70,7 @@ def _draw(rows: pd.DataFrame, method: str, n_steps: int, folder: Path) -> list[P
     style.footnote(
         figure,
         "Relative error of the gradient, block by block; generated images, training mode. "
-        + (f"No error beyond rounding, not drawn: {'; '.join(exact)}." if exact else ""),
+        + (f"No error beyond rounding, not drawn: {'; '.join(exact)}." if exact else "")
+        + style.other_schemes(gradients),
     )
     return style.save(figure, folder, f"gradient_blocks-{method}-nt{n_steps}")

@@ -74,7 +74,8 @@ def _draw(rows: pd.DataFrame, precision: str, weights: str, folder: Path) -> lis
     style.footnote(
         figure,
         "Relative error of the gradient in all parameters against backprop with the same scheme; "
-        "generated images, training mode. Order: fitted to node's four largest Nt.",
+        "generated images, training mode. Order: fitted to node's four largest Nt."
+        + style.other_schemes(gradients),
     )
     return style.save(figure, folder, f"gradient_order-{weights}-{precision}")
 

@@ -20,7 +20,8 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     style.begin()
     method = str(rows["method"].iloc[-1])
     rows = rows[rows["method"] == method]
-    every = sorted(rows["n_steps"].unique())
+    several = rows.groupby("n_steps")["n_blocks"].nunique() > 1
+    every = sorted(several[several].index)
     panels = sorted({every[0], every[len(every) // 2], every[-1]})
     gradients = list(rows["gradient"].unique())
     figure, axes = plt.subplots(

@@ -9,6 +9,8 @@ from plots import style
 from plots.recorded import METHOD_NAMES
 
 MIB = 2**20
+NONE = 0.7
+"""Where, on the logarithmic axis, "0" stands: at so much of Nt."""
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
@@ -21,9 +23,9 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     network, method, n_steps = first["network"], first["method"], int(first["n_steps"])
     same = rows[(rows["network"] == network) & (rows["method"] == method)]
     same = same[same["n_steps"] == n_steps]
-    line = recomputation(same[same["gradient"].str.contains("anode-revolve:")])
-    line = line.sort_values("m")
-    others = recomputation(same[~same["gradient"].str.contains("anode-revolve")])
+    same = recomputation(same)
+    line = same[same["m"].notna()].sort_values("m")
+    others = same[~same["gradient"].str.startswith("anode-revolve")]
     figure, axis = plt.subplots(figsize=(style.TWO_COLUMNS * 0.75, 3.0), layout="constrained")
     axis.plot(
         line["again"],
@@ -34,7 +36,7 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
         linewidth=1,
         zorder=2,
     )
-    for m in (1, 2, 3, 4, 5, 8, 16, n_steps):
+    for m in (1, 2, 3, 4, 8, 16, n_steps):
         for row in line[line["m"] == m].itertuples():
             axis.annotate(
                 f"m = {m}",
@@ -46,7 +48,7 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
             )
     for row in others.itertuples():
         axis.plot(
-            max(row.again, 0.7),
+            max(row.again, NONE * n_steps),
             row.peak_bytes / MIB,
             marker=style.marker(row.gradient),
             color=style.colour(row.gradient),
@@ -56,24 +58,26 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
         )
     axis.set_xscale("log")
     axis.set_yscale("log")
-    most = float(line["again"].max())
-    at = [value for value in (1, 2, 4, 8, 16, 32) if value <= 2 * most]
-    style.ticks(axis.xaxis, [0.7, *at])
-    axis.set_xticklabels(["0", *(str(value) for value in at)])
+    at = style.one_two_five(line["again"])
+    style.ticks(axis.xaxis, [NONE * n_steps, n_steps, *(value for value in at if value > n_steps)])
+    axis.set_xticklabels(["0", *axis.get_xticklabels()[1:]])
     style.ticks(axis.yaxis, style.one_two_five(same["peak_bytes"] / MIB))
-    axis.set_xlabel("evaluations in the backward pass ÷ those of the forward pass")
+    axis.set_xlabel("steps run again in the backward pass")
     axis.set_ylabel("peak memory (MiB)")
     style.legend(figure, ["anode-revolve", *others["gradient"]], markers=True)
     style.footnote(
         figure,
         f"{style.network_name(network)}, {METHOD_NAMES.get(method, method)}, Nt = {n_steps}, one "
         f"training step of {int(first['batch_size'])} images; "
-        f"{style.how_counted(first['device'])}. m: states that anode-revolve may keep.",
+        f"{style.how_counted(first['device'])}. m: states that anode-revolve may keep. A step is "
+        "as many evaluations of the right-hand side as the scheme has stages.",
     )
     return style.save(figure, folder, "memory_tradeoff")
 
 
 def recomputation(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with two columns more: m, and `again`, evaluations backward over forward."""
+    """The rows with two columns more: m, and `again`, the evaluations of the backward pass in
+    steps of the scheme."""
     m = rows["gradient"].str.extract(r":m=(\d+)", expand=False).astype(float)
-    return rows.assign(m=m, again=rows["nfe_backward"] / rows["nfe_forward"])
+    stages = rows["nfe_forward"][m.notna()].iloc[0] / rows["n_steps"].iloc[0]
+    return rows.assign(m=m, again=rows["nfe_backward"] / stages)

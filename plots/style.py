@@ -142,6 +142,17 @@ def one_two_five(values: "pd.Series[float]") -> list[float]:
     ]
 
 
+def other_schemes(gradients: Iterable[str]) -> str:
+    """For the small print: which methods are compared with another scheme's gradient."""
+    names = [gradient_name(g) for g in gradients if g.partition(":")[0] in _OTHER_SCHEMES]
+    if not names:
+        return ""
+    return f" {' and '.join(names)}: another discretisation, so a distance and no error."
+
+
+_OTHER_SCHEMES = ("reversible", "node-rk45")
+
+
 def how_counted(device: str) -> str:
     """What peak memory means on a device, for a figure's small print."""
     return "the allocator's peak" if device == "cuda" else "live tensor bytes, counted exactly"
