@@ -114,6 +114,8 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
             return gate.update_reference(measuring, request.reference)
         _check_writable(folder)
         code = gate.run(measuring, folder)
+        if code and not (folder / records.MEASUREMENTS).exists():
+            return code
     for file in plots.draw_measured(request.suite.figures, folder, request.suite.row):
         console.print(f"wrote {file}")
     return code

@@ -69,8 +69,10 @@ class Measured:
 
 
 def run(measuring: Measuring, folder: Path) -> int:
-    """Measure all cases and record them in `<folder>/measurements.csv`."""
+    """Measure all cases and record them in `<folder>/measurements.csv`, if there is anything."""
     measured = measuring.rows()
+    if not measured.rows:
+        return _failed(measured, measuring)
     measuring.write(folder / MEASUREMENTS, measured.rows)
     measuring.console.print(f"wrote {folder / MEASUREMENTS}")
     return _failed(measured, measuring) or DONE

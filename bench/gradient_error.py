@@ -19,8 +19,8 @@ class GradientError:
     parameters; in the tuples over those of each ODE block, in the network's order. The state
     errors are of the gradients in the blocks' inputs z(0).
 
-    statistics_error is the same distance between the buffers (BatchNorm's running statistics)
-    after both passes and those that the reference leaves.
+    statistics_error is the same distance between the floating-point buffers (BatchNorm's running
+    statistics) after both passes and those that the reference leaves.
     """
 
     error: float
@@ -98,7 +98,8 @@ def _observe(
                     wanted, torch.autograd.grad(loss, wanted, allow_unused=True), strict=True
                 )
             ]
-            buffers = [buffer.clone() for buffer in network.buffers()]
+            # BatchNorm's count of batches is no statistic, and would drown those that are.
+            buffers = [b.clone() for b in network.buffers() if b.is_floating_point()]
     finally:
         for hook in hooks:
             hook.remove()

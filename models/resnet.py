@@ -50,9 +50,11 @@ class ResNetChain:
 
     blocks: int = 1
 
-    def __call__(self, ode_block: MakeODEBlock, num_classes: int) -> nn.Module:
+    def __post_init__(self) -> None:
         if self.blocks < 1:
             raise ValueError(f"a chain needs at least one block, not {self.blocks}: choose more")
+
+    def __call__(self, ode_block: MakeODEBlock, num_classes: int) -> nn.Module:
         chain = (ode_block(right_hand_side(16)) for _ in range(self.blocks))
         return nn.Sequential(*conv_bn_relu(3, 16, 3), *chain, *_head(8, 256, num_classes))
 

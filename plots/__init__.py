@@ -18,6 +18,7 @@ from plots import (
     gradient_error,
     gradient_lipschitz,
     gradient_order,
+    gradient_statistics,
     memory_blocks,
     memory_laws,
     memory_steps,
@@ -40,6 +41,7 @@ FIGURES: Mapping[str, Callable[[Recorded, Path], list[Path]]] = {
 MEASURED_FIGURES: Mapping[str, Callable[[pd.DataFrame, Path], list[Path]]] = {
     "gradient_order": gradient_order.draw,
     "gradient_blocks": gradient_blocks.draw,
+    "gradient_statistics": gradient_statistics.draw,
     "gradient_activation": gradient_activation.draw,
     "gradient_lipschitz": gradient_lipschitz.draw,
     "memory_steps": memory_steps.draw,

@@ -1,5 +1,6 @@
 """Gradient error against the number of steps, with the observed order of convergence."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,18 +14,46 @@ EXACT = {"float64": 1e-12, "float32": 1e-6}
 """Errors below this are rounding."""
 
 
+@dataclass(frozen=True)
+class Quantity:
+    """What stands on the vertical axis: a part of GradientRow, in words, and its small print."""
+
+    part: str
+    label: str
+    meaning: str
+    name: str
+    has_order: bool
+
+
+ERROR = Quantity(
+    "all parameters",
+    "gradient error",
+    "Relative error of the gradient in all parameters against backprop with the same scheme",
+    "gradient_order",
+    has_order=True,
+)
+
+
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     """For each precision and kind of weights a figure: a row for each scheme, a column for each
     network. A method whose error is rounding or nothing stands at the bottom, labelled "exact"."""
-    whole = own_networks(rows[rows["part"] == "all parameters"])
+    return draw_quantity(own_networks(rows), ERROR, folder)
+
+
+def draw_quantity(rows: pd.DataFrame, quantity: Quantity, folder: Path) -> list[Path]:
+    """The same for another quantity."""
     return [
         file
-        for (precision, weights), part in whole.groupby(["precision", "weights"], sort=False)
-        for file in _draw(part, str(precision), str(weights), folder)
+        for (precision, weights), part in rows[rows["part"] == quantity.part].groupby(
+            ["precision", "weights"], sort=False
+        )
+        for file in _draw(part, quantity, str(precision), str(weights), folder)
     ]
 
 
-def _draw(rows: pd.DataFrame, precision: str, weights: str, folder: Path) -> list[Path]:
+def _draw(
+    rows: pd.DataFrame, quantity: Quantity, precision: str, weights: str, folder: Path
+) -> list[Path]:
     style.begin()
     networks, methods = list(rows["network"].unique()), list(rows["method"].unique())
     gradients = [g for g in rows["gradient"].unique() if g != "backprop"]
@@ -53,7 +82,7 @@ def _draw(rows: pd.DataFrame, precision: str, weights: str, folder: Path) -> lis
                 )
             node = chosen[chosen["gradient"] == "node"]
             order = observed_order(node)
-            if order is not None:
+            if quantity.has_order and order is not None:
                 axis.text(0.04, 0.16, f"node: order {order:.1f}", transform=axis.transAxes,
                           fontsize=6.5, color=style.colour("node"))  # fmt: skip
             ticks = sorted(rows["n_steps"].unique())
@@ -68,16 +97,16 @@ def _draw(rows: pd.DataFrame, precision: str, weights: str, folder: Path) -> lis
                 axis.set_title(style.network_name(network))
             if i == len(methods) - 1:
                 axis.set_xlabel("steps per block, Nt")
-        axes[i, 0].set_ylabel(f"{METHOD_NAMES.get(method, method)}\ngradient error")
+        axes[i, 0].set_ylabel(f"{METHOD_NAMES.get(method, method)}\n{quantity.label}")
     figure.suptitle(f"{weights} weights, {precision}", fontsize=9)
     style.legend(figure, gradients)
+    fitted = " Order: fitted to node's four largest Nt." if quantity.has_order else ""
     style.footnote(
         figure,
-        "Relative error of the gradient in all parameters against backprop with the same scheme; "
-        "generated images, training mode. Order: fitted to node's four largest Nt."
-        + style.other_schemes(gradients),
+        f"{quantity.meaning}; generated images, training mode.{fitted}"
+        f"{style.other_schemes(gradients)}",
     )
-    return style.save(figure, folder, f"gradient_order-{weights}-{precision}")
+    return style.save(figure, folder, f"{quantity.name}-{weights}-{precision}")
 
 
 def own_networks(rows: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = {"bench", "models", "plots", "solvers", "run_bench"}
-INSTRUMENTS = {"training", "gradient_error", "memory", "cost"}
+INSTRUMENTS = {"training", "gradient_error", "memory", "cost", "lipschitz"}
 FOUNDATIONS = {"bench", "bench.errors", "bench.records", "bench.experiment", "bench.nfe"}
 
 
@@ -65,7 +65,7 @@ def test_instruments_stand_on_data_and_records():
 def test_foundations_do_not_reach_up(package):
     place = ROOT / "bench" / package
     above = INSTRUMENTS | {
-        *("cli", "suites", "executors", "run", "workload", "step_costs", "gate", "laboratory")
+        *("cli", "suites", "executors", "run", "workload", "step_costs", "gate", "studies")
     }
     for file in files(place) if place.is_dir() else [place.with_suffix(".py")]:
         assert not imports(file) & {f"bench.{name}" for name in above}, file

@@ -96,7 +96,8 @@ class GradientSuite:
     check_methods: tuple[str, ...] = ("euler", "rk2")
     check_n_steps: tuple[int, ...] = (1, 3)
     figures: tuple[str, ...] = (
-        *("gradient_order", "gradient_blocks", "gradient_activation", "gradient_lipschitz"),
+        *("gradient_order", "gradient_blocks", "gradient_statistics", "gradient_activation"),
+        "gradient_lipschitz",
     )
 
     row: ClassVar[type[GradientRow]] = GradientRow

@@ -11,6 +11,7 @@ import torch
 import models
 from bench import memory
 from bench.data import Dataset
+from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.records import MemoryRow
 from bench.studies.gradients import ALL_GRADIENTS, FIXED_STEP_GRADIENTS, FOUR_NETWORKS
@@ -73,6 +74,10 @@ class MemorySuite:
         return tuple(dict.fromkeys(_steps(*schemes, self.check_batch_size)))
 
     def laboratory(self, dataset: Dataset, device: torch.device) -> "MemoryLaboratory":
+        """Raises UsageError when the data has fewer images than the batch."""
+        available = len(dataset.train_labels)
+        if self.batch_size > available:
+            raise UsageError(f"--batch_size {self.batch_size}: the data has {available} images")
         return MemoryLaboratory(Workload(self.name, Path(), dataset, device))
 
 
@@ -100,8 +105,9 @@ class MemoryLaboratory:
         device = self._workload.device
         step = Stepper(self._workload, case, self._workload.batch_size(case))
         step()
-        peak = memory.peak_bytes(step, device)
-        evaluations = step.evaluations()
+        evaluations: list[tuple[int, int]] = []
+        peak = memory.peak_bytes(lambda: evaluations.append(step.evaluations()), device)
+        ((forward, backward),) = evaluations
         states = _state_bytes(step)
         return [
             MemoryRow(
@@ -114,8 +120,8 @@ class MemoryLaboratory:
                 device=device.type,
                 state_bytes=max(states),
                 peak_bytes=peak,
-                nfe_forward=evaluations[0],
-                nfe_backward=evaluations[1],
+                nfe_forward=forward,
+                nfe_backward=backward,
             )
         ]
 

@@ -1,13 +1,11 @@
 """The gate passes as it is, and fails when a gradient method is made wrong."""
 
-import dataclasses
-
 import pytest
 import torch
 
 import run_bench
-from bench.laboratory import GradientCase, Laboratory
-from bench.records import GradientRow, read_rows, write_rows
+from bench.cli import REFERENCES
+from bench.records import GradientRow, MemoryRow, read_rows, write_rows
 from bench.regression import MOVED, compare
 from bench.suites import SUITES
 from solvers import GRADIENTS
@@ -61,6 +59,76 @@ def test_gate_fails_when_recomputation_moves_batchnorm_statistics(monkeypatch, c
     assert "statistics" in capsys.readouterr().out
 
 
+class Hoarding:
+    """A gradient method that keeps one state more for each step, until its backward pass."""
+
+    def __init__(self, inner):
+        self.inner, self.name = inner, inner.name
+
+    def solve(self, rhs, z0, method, n_steps):
+        kept = [z0.detach().clone() for _ in range(n_steps)]
+        return _Kept.apply(self.inner.solve(rhs, z0, method, n_steps), kept)
+
+
+class _Kept(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z1, kept):
+        ctx.kept = kept
+        return z1.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient, None
+
+
+MEMORY = ["--suite", "memory", "--network", "resnet4", "--Nt", "3", "--method", "rk2", "--check"]
+
+
+def test_memory_gate_passes(capsys):
+    assert run_bench.main([*MEMORY, "--gradient", "anode,node"]) == 0
+    assert "2 measurements of 2 cases checked: all as they must be" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("gradient", ["backprop", "anode", "anode-steps", "node", "reversible"])
+def test_memory_gate_fails_when_memory_grows_by_one_state_per_step(gradient, monkeypatch, capsys):
+    monkeypatch.setitem(GRADIENTS._entries, gradient, Hoarding(GRADIENTS[gradient]))
+    assert run_bench.main([*MEMORY, "--gradient", gradient]) == 1
+    said = capsys.readouterr().out
+    assert "+3.00 states" in said or "+4.00 states" in said  # the fourth: z1 is copied
+
+
+def test_memory_gate_fails_when_a_step_is_run_once_more(monkeypatch, capsys):
+    anode = GRADIENTS["anode"]
+
+    class Twice:
+        name = "anode"
+
+        def solve(self, rhs, z0, method, n_steps):
+            with torch.no_grad():
+                rhs(torch.zeros(()), z0)
+            return anode.solve(rhs, z0, method, n_steps)
+
+    monkeypatch.setitem(GRADIENTS._entries, "anode", Twice())
+    assert run_bench.main([*MEMORY, "--gradient", "anode"]) == 1
+    assert "evaluations were 6 + 6" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suite", ["gradients", "memory"])
+def test_method_that_raises_is_said_and_fails_the_check(suite, monkeypatch, capsys):
+    class Broken:
+        name = "anode"
+
+        def solve(self, rhs, z0, method, n_steps):
+            raise RuntimeError("no\nmore")
+
+    monkeypatch.setitem(GRADIENTS._entries, "anode", Broken())
+    line = ["--suite", suite, "--network", "resnet4", "--Nt", "3", "--method", "rk2", "--check"]
+    assert run_bench.main([*line, "--gradient", "anode,node"]) == 3
+    said = capsys.readouterr().out
+    assert "RuntimeError: no" in said
+    assert "cases failed: the lines above say why" in said
+
+
 def reference_row(**changes):
     values = {
         "network": "resnet4",
@@ -69,10 +137,13 @@ def reference_row(**changes):
         "gradient": "node",
         "precision": "float64",
         "weights": "initial",
+        "activation": "relu",
+        "scale": 1.0,
         "device": "cpu",
         "part": "all parameters",
         "error": 0.25,
         "cosine": 0.9,
+        "lipschitz": 5.0,
     }
     return GradientRow(**{**values, **changes})
 
@@ -89,6 +160,7 @@ def reference_row(**changes):
         (reference_row(error=1e-11, part="block 1"), False),
         (reference_row(error=float("nan")), False),
         (reference_row(n_steps=5), False),
+        (reference_row(activation="tanh"), False),
         (reference_row(gradient="anode", error=0.0), True),
         (reference_row(gradient="anode", error=1e-300), False),
         (reference_row(gradient="anode-revolve:m=2", error=1e-15), True),
@@ -103,14 +175,50 @@ def test_what_is_as_it_must_be(measured, is_right):
     assert (finding.problem is None) == is_right
 
 
-def test_committed_reference_covers_the_whole_fixed_set():
-    from bench.cli import REFERENCE
-
-    known = {
-        (r.network, r.method, r.n_steps, r.gradient, r.precision, r.weights)
-        for r in read_rows(REFERENCE, GradientRow)
+def memory_row(**changes):
+    values = {
+        "network": "resnet4",
+        "n_blocks": 1,
+        "method": "rk2",
+        "n_steps": 3,
+        "gradient": "anode",
+        "batch_size": 8,
+        "device": "cpu",
+        "state_bytes": 1000,
+        "peak_bytes": 50_000,
+        "nfe_forward": 6,
+        "nfe_backward": 6,
     }
-    assert {dataclasses.astuple(case) for case in SUITES["gradients"].check_cases()} == known
+    return MemoryRow(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("measured", "is_right"),
+    [
+        (memory_row(), True),
+        (memory_row(peak_bytes=50_001), False),
+        (memory_row(peak_bytes=49_999), False),
+        (memory_row(nfe_backward=7), False),
+        (memory_row(gradient="node"), False),
+        (memory_row(device="cuda"), True),
+        (memory_row(device="cuda", peak_bytes=50_400), True),
+        (memory_row(device="cuda", peak_bytes=51_000), False),
+    ],
+)
+def test_what_memory_must_be(measured, is_right):
+    (finding,) = compare([measured], [memory_row(), memory_row(device="cuda")])
+    assert (finding.problem is None) == is_right
+
+
+@pytest.mark.parametrize("suite", ["gradients", "memory"])
+def test_committed_reference_covers_the_whole_fixed_set(suite):
+    own = ("network", "method", "n_steps", "gradient")
+    own += ("precision", "weights") if suite == "gradients" else ("batch_size",)
+    known = read_rows(REFERENCES / f"{suite}.csv", SUITES[suite].row)
+    cases = SUITES[suite].check_cases()
+    assert {tuple(getattr(case, name) for name in own) for case in cases} == {
+        tuple(getattr(row, name) for name in own) for row in known
+    }
 
 
 BAD = {
@@ -123,11 +231,15 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize("suite", ["gradients", "memory"])
 @pytest.mark.parametrize("damage", BAD)
-def test_bad_reference_is_one_line_and_is_not_overwritten(damage, tmp_path, capsys):
+def test_bad_reference_is_one_line_and_is_not_overwritten(suite, damage, tmp_path, capsys):
     file = tmp_path / "reference.csv"
     changes = {"another device": {"device": "cuda"}, "other cases": {"n_steps": 7}}
-    write_rows(file, GradientRow, [reference_row(**changes.get(damage, {}))])
+    make, renamed = {"gradients": (reference_row, "cosine"), "memory": (memory_row, "state_bytes")}[
+        suite
+    ]
+    write_rows(file, SUITES[suite].row, [make(gradient="node", **changes.get(damage, {}))])
     content = file.read_text()
     if damage == "missing":
         file.unlink()
@@ -136,10 +248,10 @@ def test_bad_reference_is_one_line_and_is_not_overwritten(damage, tmp_path, caps
     elif damage == "empty":
         file.write_text("")
     elif damage == "another version":
-        file.write_text(content.replace("cosine", "angle"))
+        file.write_text(content.replace(renamed, "angle"))
     before = file.read_text() if file.exists() else None
-    arguments = [*CHECK, "--gradient", "node", "--reference", str(file)]
-    assert run_bench.main(arguments) == 2
+    line = ["--suite", suite, "--network", "resnet4", "--Nt", "3", "--method", "rk2", "--check"]
+    assert run_bench.main([*line, "--gradient", "node", "--reference", str(file)]) == 2
     said = capsys.readouterr().err
     assert BAD[damage] in said
     assert said.count("\n") == 1
@@ -149,8 +261,13 @@ def test_bad_reference_is_one_line_and_is_not_overwritten(damage, tmp_path, caps
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("--suite smoke --check", "has no reference: use --suite gradients"),
-        ("--suite gradients --lr 0.1", "trains nothing: leave out --lr"),
+        ("--suite smoke --check", "has no reference: use one of gradients, memory"),
+        ("--suite gradients --lr 0.1", "has no use for --lr: leave it out"),
+        ("--suite memory --seeds 1", "has no use for --seeds: leave it out"),
+        ("--suite memory --data-dir .", "uses generated images: leave out --data-dir"),
+        ("--suite memory --update-reference --Nt 2", "writes the whole reference"),
+        ("--suite memory --batch_size 6000", "--batch_size 6000: the data has 5000 images"),
+        ("--suite memory --network models.resnet:CHAIN:blocks=0", "needs at least one block"),
         ("--suite gradients --update-reference --network resnet4", "writes the whole reference"),
         ("--suite gradients --gradient anode-revolve:m=9", "needs 1 ≤ m ≤ Nt"),
         ("--suite gradients --gradient baseline", "unknown gradient method 'baseline'"),
@@ -159,27 +276,3 @@ def test_bad_reference_is_one_line_and_is_not_overwritten(damage, tmp_path, caps
 def test_what_makes_no_sense_is_refused(line, said, capsys):
     assert run_bench.main(line.split()) == 2
     assert said in capsys.readouterr().err
-
-
-def test_suite_measures_records_and_draws(tmp_path):
-    arguments = [*SMALL, "--Nt", "1,2,4", "--gradient", "anode,node", "--out", str(tmp_path)]
-    assert run_bench.main(arguments) == 0
-    rows = read_rows(tmp_path / "gradients" / "measurements.csv", GradientRow)
-    # 3 Nt, 2 gradients, 2 precisions, 2 kinds of weights; whole, block, z0, statistics.
-    assert len(rows) == 3 * 2 * 2 * 2 * 4
-    assert all(r.error == 0 for r in rows if r.gradient == "anode")
-    assert all(r.error > 0 for r in rows if r.gradient == "node")
-    assert len(list((tmp_path / "gradients" / "figures").glob("*.png"))) == 4
-
-
-def test_trained_weights_are_the_same_for_every_gradient_method():
-    from bench import data
-
-    laboratory = Laboratory(data.load(None, 10, generate=True), torch.device("cpu"), 4)
-    cases = [GradientCase("resnet4", "rk2", 2, g, "float64", "trained") for g in ("node", "anode")]
-    one, other = (laboratory.measure(case) for case in cases)
-    again = laboratory.measure(cases[0])
-    assert [r.error for r in one] == [r.error for r in again]
-    assert one[0].error > 0 == other[0].error
-    initial = laboratory.measure(dataclasses.replace(cases[0], weights="initial"))
-    assert initial[0].error != one[0].error

@@ -138,3 +138,11 @@ def test_published_names_are_aliases():
 def test_what_cannot_be_built_is_said(change, said):
     with pytest.raises(ValueError, match=said):
         make(**{"network": "resnet4", **change})
+
+
+def test_chain_has_as_many_blocks_as_it_is_told_and_one_is_resnet4():
+    chain = make("models.resnet:CHAIN:blocks=3")
+    assert len([m for m in chain.modules() if isinstance(m, ODEBlock)]) == 3
+    one, resnet4 = make("models.resnet:CHAIN:blocks=1"), make("resnet4")
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(one(images), resnet4(images))
