@@ -1,5 +1,5 @@
 # make bench: run the default suite to its figures.   make test: run the tests.
-# make check: compare the gradient errors with the reference.
+# make check: compare gradient errors and peak memory with the references.
 # They create .venv and install into it what constraints.txt pins.
 
 PYTHON ?= python3
@@ -16,6 +16,7 @@ test: $(VENV)/installed
 
 check: $(VENV)/installed
 	$(VENV)/bin/python run_bench.py --suite gradients --check
+	$(VENV)/bin/python run_bench.py --suite memory --check
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

@@ -39,18 +39,32 @@ def measure(network: nn.Module, images: Tensor, labels: Tensor) -> GradientError
     weights, batch, precision and mode. Leaves no trace: buffers (BatchNorm's statistics),
     gradients, random state and the blocks' gradient methods are what they were.
     """
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    found = _observe(network, parameters, images, labels)
+    return compare(observe(network, images, labels), reference(network, images, labels))
+
+
+class Observed(NamedTuple):
+    """Gradients in the parameters and in the blocks' inputs, and the buffers afterwards; blocks:
+    which of the parameters are each block's."""
+
+    parameters: list[Tensor]
+    states: list[Tensor]
+    buffers: list[Tensor]
+    blocks: list[list[int]]
+
+
+def reference(network: nn.Module, images: Tensor, labels: Tensor) -> Observed:
+    """What `observe` gives with `backprop`."""
     with _gradient_method(network, "backprop"):
-        reference = _observe(network, parameters, images, labels)
+        return observe(network, images, labels)
+
+
+def compare(found: Observed, reference: Observed) -> GradientError:
+    """The error of what was found on the same network and batch."""
     error, cosine = _compare(found.parameters, reference.parameters)
-    position = {id(parameter): i for i, parameter in enumerate(parameters)}
-    blocks = []
-    for block in _blocks(network):
-        own = [position[id(p)] for p in block.parameters() if id(p) in position]
-        blocks.append(
-            _compare([found.parameters[i] for i in own], [reference.parameters[i] for i in own])
-        )
+    blocks = [
+        _compare([found.parameters[i] for i in own], [reference.parameters[i] for i in own])
+        for own in found.blocks
+    ]
     states = [
         _compare([one], [other]) for one, other in zip(found.states, reference.states, strict=True)
     ]
@@ -65,17 +79,9 @@ def measure(network: nn.Module, images: Tensor, labels: Tensor) -> GradientError
     )
 
 
-class _Observed(NamedTuple):
-    """Gradients in the parameters and in the blocks' inputs, and the buffers afterwards."""
-
-    parameters: list[Tensor]
-    states: list[Tensor]
-    buffers: list[Tensor]
-
-
-def _observe(
-    network: nn.Module, parameters: list[nn.Parameter], images: Tensor, labels: Tensor
-) -> _Observed:
+def observe(network: nn.Module, images: Tensor, labels: Tensor) -> Observed:
+    """The gradients of one batch of cross-entropy loss; leaves no trace, as `measure`."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     states: list[Tensor] = []
     hooks = [
         block.register_forward_pre_hook(lambda block, inputs: states.append(inputs[0]))
@@ -103,7 +109,12 @@ def _observe(
     finally:
         for hook in hooks:
             hook.remove()
-    return _Observed(found[: len(parameters)], found[len(parameters) :], buffers)
+    position = {id(parameter): i for i, parameter in enumerate(parameters)}
+    blocks = [
+        [position[id(p)] for p in block.parameters() if id(p) in position]
+        for block in _blocks(network)
+    ]
+    return Observed(found[: len(parameters)], found[len(parameters) :], buffers, blocks)
 
 
 def _compare(gradient: list[Tensor], reference: list[Tensor]) -> tuple[float, float]:

@@ -151,19 +151,34 @@ class GradientLaboratory:
             evaluation_batches(self._data.train_images, self._data.train_labels, images)
         )
         self._trained: dict[str, dict[str, Tensor]] = {}
+        self._references: dict[GradientCase, gradient_error.Observed] = {}
         self._lipschitz: dict[GradientCase, tuple[float, ...]] = {}
 
     def measure(self, case: GradientCase) -> list[GradientRow]:
         """The rows of a case: the whole gradient, each block's, each block's input's, and the
         BatchNorm statistics."""
-        pixels = self._pixels.to(PRECISIONS[case.precision])
-        found = gradient_error.measure(self._network(case), pixels, self._labels)
+        batch = self._pixels.to(PRECISIONS[case.precision]), self._labels
+        found = gradient_error.compare(
+            gradient_error.observe(self._network(case), *batch), self._reference(case, batch)
+        )
         # What a block's input is depends a little on how the blocks before it are solved: the
         # constants are those of one scheme.
         which = replace(case, method="rk2", n_steps=2, gradient="backprop")
         if which not in self._lipschitz:
-            self._lipschitz[which] = lipschitz.of_blocks(self._network(which), pixels)
+            self._lipschitz[which] = lipschitz.of_blocks(self._network(which), batch[0])
         return _rows(case, found, self._lipschitz[which], self._device)
+
+    def _reference(
+        self, case: GradientCase, batch: tuple[Tensor, Tensor]
+    ) -> gradient_error.Observed:
+        """backprop's gradient, kept for the cases of the same network, method and Nt."""
+        which = replace(case, gradient="backprop")
+        if which not in self._references:
+            scheme = which.network, which.method, which.n_steps
+            if any((w.network, w.method, w.n_steps) != scheme for w in self._references):
+                self._references.clear()
+            self._references[which] = gradient_error.observe(self._network(which), *batch)
+        return self._references[which]
 
     def _network(self, case: GradientCase) -> nn.Module:
         network = _build(case, self._device)

@@ -35,7 +35,7 @@ class MemorySuite:
     methods: tuple[str, ...] = ("euler", "rk2")
     n_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     gradients: tuple[str, ...] = ALL_GRADIENTS
-    batch_size: int = 32
+    batch_size: int = 8
     revolved: str = "resnet4"
     revolved_steps: int = 32
     check_networks: tuple[str, ...] = (*FOUR_NETWORKS, f"{CHAIN}3")
