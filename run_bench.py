@@ -102,16 +102,18 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
     environment.prepare()
     folder = request.out / request.suite.name
     if request.action != "plots-only":
-        dataset = data.load(None, 10, generate=True)
+        dataset = data.load(request.data_dir, 10, generate=request.data_dir is None)
         laboratory = request.suite.laboratory(dataset, device)
+        pictures = getattr(laboratory, "pictures", None)
         measuring = gate.Measuring(
-            request.cases, laboratory.measure, request.suite.row, device, console
+            request.cases, laboratory.measure, request.suite.row, device, console, pictures
         )
         if request.action == "check":
             return gate.check(measuring, request.reference)
         if request.action == "update-reference":
             return gate.update_reference(measuring, request.reference)
         _check_writable(folder)
+        console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
         gate.run(measuring, folder)
     for file in plots.draw_measured(request.suite.figures, folder, request.suite.row):
         console.print(f"wrote {file}")

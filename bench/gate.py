@@ -12,7 +12,7 @@ from rich.table import Table
 
 from bench import records
 from bench.errors import UsageError
-from bench.records import MEASUREMENTS
+from bench.records import MEASUREMENTS, Picture
 from bench.regression import Finding, compare, describe, needs_reference
 
 DONE, CHECK_FAILED = 0, 1
@@ -20,13 +20,17 @@ DONE, CHECK_FAILED = 0, 1
 
 @dataclass(frozen=True)
 class Measuring:
-    """What is measured: `measure` makes rows, of type `row`, of each of the cases."""
+    """What is measured: `measure` makes rows, of type `row`, of each of the cases.
+
+    pictures is filled while they are measured; None where the suite makes none.
+    """
 
     cases: Sequence[Any]
     measure: Callable[[Any], list[Any]]
     row: type[Any]
     device: torch.device
     console: Console
+    pictures: list[Picture] | None = None
 
     def rows(self) -> list[Any]:
         steps = track(
@@ -44,10 +48,19 @@ class Measuring:
         except OSError as error:
             raise UsageError(f"cannot write {file} ({error.strerror}): mend that") from error
 
+    def write_pictures(self, folder: Path) -> None:
+        try:
+            file = records.write_pictures(folder, self.pictures or [])
+        except OSError as error:
+            raise UsageError(f"cannot write to {folder} ({error.strerror}): mend that") from error
+        self.console.print(f"wrote {file}")
+
 
 def run(measuring: Measuring, folder: Path) -> int:
-    """Measure all cases and record them in `<folder>/measurements.csv`."""
+    """Measure all cases and record them in `<folder>/measurements.csv`, and their pictures."""
     measuring.write(folder / MEASUREMENTS, measuring.rows())
+    if measuring.pictures is not None:
+        measuring.write_pictures(folder)
     measuring.console.print(f"wrote {folder / MEASUREMENTS}")
     return DONE
 

@@ -15,6 +15,9 @@ from plots import (
     cost,
     gradient_error,
     gradient_order,
+    reversal_claims,
+    reversal_pictures,
+    reversal_steps,
     training,
 )
 from plots.recorded import Recorded, read
@@ -32,6 +35,9 @@ FIGURES: Mapping[str, Callable[[Recorded, Path], list[Path]]] = {
 
 MEASURED_FIGURES: Mapping[str, Callable[[pd.DataFrame, Path], list[Path]]] = {
     "gradient_order": gradient_order.draw,
+    "reversal_pictures": reversal_pictures.draw,
+    "reversal_steps": reversal_steps.draw,
+    "reversal_claims": reversal_claims.draw,
 }
 """The same for the suites that train nothing: from their measurements."""
 
