@@ -36,7 +36,7 @@ _COLOURS = {
     "rk4_38": "#56B4E9",
     "reversible": "#CC79A7",
     "rk45": "#009E73",
-    "rk45_relative": "#332288",
+    "rk45_relative": "#882255",
 }
 _MARKERS = {"euler": "o", "rk2": "s", "rk4": "^", "reversible": "D", "rk45": "v"}
 
@@ -60,7 +60,7 @@ def median_over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """
     fixed = (rows["tolerance"] == 0).all()
     medians = rows.groupby("n_steps" if fixed else "tolerance")[["n_steps", "rho"]].median()
-    return medians.sort_values("n_steps").reset_index(drop=True)
+    return medians.reset_index(drop=True).sort_values("n_steps", ignore_index=True)
 
 
 def steps_needed(rows: pd.DataFrame, rho: float) -> float | None:
