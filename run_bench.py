@@ -17,6 +17,7 @@ from bench.errors import UsageError
 from bench.progress import SuiteProgress
 from bench.records import Run
 from bench.step_costs import estimate_seconds, measure_step_costs
+from bench.studies.reversibility import ReversibilityLaboratory
 from bench.suites import SUITES, Suite
 from bench.workload import Workload
 
@@ -104,7 +105,7 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
     if request.action != "plots-only":
         dataset = data.load(request.data_dir, 10, generate=request.data_dir is None)
         laboratory = request.suite.laboratory(dataset, device)
-        pictures = getattr(laboratory, "pictures", None)
+        pictures = laboratory.pictures if isinstance(laboratory, ReversibilityLaboratory) else None
         measuring = gate.Measuring(
             request.cases, laboratory.measure, request.suite.row, device, console, pictures
         )

@@ -170,8 +170,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--suite", default=DEFAULT_SUITE, metavar="NAME", help=f"default: {DEFAULT_SUITE}")
     add("--list", action="store_true", help="print the suites, their runs and their time here")
     add("--plots-only", action="store_true", help="draw the figures again from what is recorded")
-    add("--check", action="store_true", help="with --suite gradients or memory: measure its fixed set "
-        "and compare it with the reference; exit code 1 where it is not what it must be")  # fmt: skip
+    add("--check", action="store_true", help="with --suite gradients or memory: measure its "
+        "fixed set and compare it with the reference; exit code 1 where it is not what it must "
+        "be")  # fmt: skip
     add("--update-reference", action="store_true", help="write that reference anew")
     add("--reference", type=_folder, metavar="FILE", help="where it is; default: "
         "results/reference/SUITE.csv")  # fmt: skip

@@ -16,7 +16,8 @@ from solvers.methods import Step, advance, step_grid
 from solvers.with_torchdiffeq import unit_interval
 
 State = Any
-"""A tensor, or a NumPy array or scalar, whose steps take a tenth of the time where it is small."""
+"""A tensor, or a NumPy array or scalar. A scalar's Euler step takes 3 µs in NumPy and 8 in PyTorch;
+and NumPy's steps are made one by one, so that there can be a million, a tensor's all at once."""
 
 Rhs = Callable[[Any, State], State]
 
