@@ -10,8 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from plots import style
+from plots.claims import CLAIMS, Steps
 from plots.reversal import PROBLEM_NAMES, colour, marker, median_over_seeds, scheme_name
-from plots.reversal_claims import CLAIMS, Steps
 
 CEILING, FLOOR = 1e3, 1e-16
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from plots import reversal_claims, reversal_steps
+from plots.claims import CLAIMS
 from plots.reversal import steps_needed
-from plots.reversal_claims import CLAIMS
 
 
 def rows(problem, scheme, errors, *, tolerance=0.0, activation="relu", precision="float64"):
@@ -70,7 +70,7 @@ def test_too_few_steps_contradict_the_claim_as_well():
 
 def test_an_error_that_grows_again_is_told():
     _, measured = verdict(rows("linear-100", "euler", {1: 1e-15, 10: 1e20}), "200,000")
-    assert measured == "1 step, not with 10 steps and more"
+    assert measured == "1 step, though not with 10 steps"
 
 
 @pytest.mark.parametrize(("rho", "holds"), [(1.0, "yes"), (np.inf, "yes"), (0.005, "no")])
