@@ -17,6 +17,7 @@ from bench.errors import UsageError
 from bench.progress import SuiteProgress
 from bench.records import Run
 from bench.step_costs import estimate_seconds, measure_step_costs
+from bench.studies.reversibility import ReversibilityLaboratory
 from bench.suites import SUITES, Suite
 from bench.workload import Workload
 
@@ -103,16 +104,18 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
     folder = request.out / request.suite.name
     code = DONE
     if request.action != "plots-only":
-        dataset = data.load(None, 10, generate=True)
+        dataset = data.load(request.data_dir, 10, generate=request.data_dir is None)
         laboratory = request.suite.laboratory(dataset, device)
+        pictures = laboratory.pictures if isinstance(laboratory, ReversibilityLaboratory) else None
         measuring = gate.Measuring(
-            request.cases, laboratory.measure, request.suite.row, device, console
+            request.cases, laboratory.measure, request.suite.row, device, console, pictures
         )
         if request.action == "check":
             return gate.check(measuring, request.reference)
         if request.action == "update-reference":
             return gate.update_reference(measuring, request.reference)
         _check_writable(folder)
+        console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
         code = gate.run(measuring, folder)
         if code and not (folder / records.MEASUREMENTS).exists():
             return code

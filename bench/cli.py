@@ -11,7 +11,8 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 from bench.errors import UsageError
 from bench.experiment import Experiment
-from bench.suites import DEFAULT_SUITE, SUITES, MeasuringSuite, Suite
+from bench.studies.reversibility import ADAPTIVE, PAIR
+from bench.suites import DEFAULT_SUITE, SUITES, GatedSuite, MeasuringSuite, Suite
 from models import BASELINE, NETWORKS
 from solvers import GRADIENTS, METHODS
 
@@ -42,11 +43,15 @@ class Request:
 
 @dataclass(frozen=True)
 class MeasuringRequest:
-    """What the person wants of a suite that trains nothing. reference is the gate's file."""
+    """What the person wants of a suite that trains nothing. reference is the gate's file.
+
+    data_dir None means generated images.
+    """
 
     action: MeasuringAction
     suite: MeasuringSuite
     cases: tuple[Any, ...]
+    data_dir: Path | None
     device: str
     out: Path
     reference: Path
@@ -100,8 +105,7 @@ OVERRIDES = {
 
 def _request(options: argparse.Namespace, suite: Suite) -> Request:
     if options.check or options.update_reference or options.reference:
-        measured = ", ".join(s.name for s in SUITES.values() if not isinstance(s, Suite))
-        raise ValueError(f"the suite {suite.name} has no reference: use one of {measured}")
+        raise _no_reference(suite)
     return Request(
         action="list" if options.list else "plots-only" if options.plots_only else "run",
         suite=suite,
@@ -113,8 +117,13 @@ def _request(options: argparse.Namespace, suite: Suite) -> Request:
     )
 
 
+def _no_reference(suite: Suite | MeasuringSuite) -> ValueError:
+    gated = ", ".join(s.name for s in SUITES.values() if isinstance(s, GatedSuite))
+    return ValueError(f"the suite {suite.name} has no reference: use one of {gated}")
+
+
 def _measuring_request(options: argparse.Namespace, suite: MeasuringSuite) -> MeasuringRequest:
-    if options.data_dir:
+    if isinstance(suite, GatedSuite) and options.data_dir:
         raise ValueError(f"the suite {suite.name} uses generated images: leave out --data-dir")
     action: MeasuringAction = (
         "check"
@@ -126,10 +135,17 @@ def _measuring_request(options: argparse.Namespace, suite: MeasuringSuite) -> Me
         else "run"
     )
     gate = action in ("check", "update-reference")
+    if not isinstance(suite, GatedSuite):
+        if gate or options.reference:
+            raise _no_reference(suite)
+        cases: tuple[Any, ...] = suite.cases()
+    else:
+        cases = suite.check_cases() if gate else suite.cases()
     return MeasuringRequest(
         action=action,
         suite=suite,
-        cases=suite.check_cases() if gate else suite.cases(),
+        cases=cases,
+        data_dir=options.data_dir,
         device=options.device,
         out=options.out,
         reference=options.reference or REFERENCES / f"{suite.name}.csv",
@@ -166,7 +182,8 @@ def _parser() -> argparse.ArgumentParser:
     own = "or your own, as package.module:"
     networks = ", ".join([*NETWORKS, *NETWORKS.aliases])
     add("--network", type=_list_of(str), metavar="LIST", help=f"{networks}, {own}Function")
-    add("--method", type=_list_of(str), metavar="LIST", help=f"{', '.join(METHODS)}, {own}Tableau")
+    add("--method", type=_list_of(str), metavar="LIST", help=f"{', '.join(METHODS)}, {own}Tableau; "
+        f"with --suite reversibility also {', '.join([PAIR, *ADAPTIVE])}")  # fmt: skip
     add("--Nt", type=_list_of(_count), metavar="LIST", help="time steps in each ODE block")
     gradients = ", ".join([BASELINE, *GRADIENTS])
     add("--gradient", type=_list_of(str), metavar="LIST", help=f"{gradients}, {own}Object; "
@@ -182,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
     add("--data-dir", type=_folder, metavar="DIR", help="a folder of images (train/<class>/*, "
         "test/<class>/*) or of torchvision's files; without it the official data is downloaded "
-        "to data/, but for smoke, which generates its images")  # fmt: skip
+        "to data/, but for smoke and reversibility, which generate their images")  # fmt: skip
     add("--generated", action="store_true", help="use generated images instead of real ones")
     add("--out", type=_folder, default=Path("results"), metavar="DIR", help="default: results")
     return parser

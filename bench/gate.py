@@ -14,7 +14,7 @@ from rich.table import Table
 from bench import records
 from bench.errors import UsageError
 from bench.faults import free_memory, is_out_of_memory
-from bench.records import MEASUREMENTS
+from bench.records import MEASUREMENTS, Picture
 from bench.regression import Finding, compare, describe, needs_reference
 
 DONE, CHECK_FAILED, SOME_FAILED = 0, 1, 3
@@ -22,13 +22,17 @@ DONE, CHECK_FAILED, SOME_FAILED = 0, 1, 3
 
 @dataclass(frozen=True)
 class Measuring:
-    """What is measured: `measure` makes rows, of type `row`, of each of the cases."""
+    """What is measured: `measure` makes rows, of type `row`, of each of the cases.
+
+    pictures is filled while they are measured; None where the suite makes none.
+    """
 
     cases: Sequence[Any]
     measure: Callable[[Any], list[Any]]
     row: type[Any]
     device: torch.device
     console: Console
+    pictures: list[Picture] | None = None
 
     def rows(self) -> "Measured":
         steps = track(
@@ -59,6 +63,13 @@ class Measuring:
         except OSError as error:
             raise UsageError(f"cannot write {file} ({error.strerror}): mend that") from error
 
+    def write_pictures(self, folder: Path) -> None:
+        try:
+            file = records.write_pictures(folder, self.pictures or [])
+        except OSError as error:
+            raise UsageError(f"cannot write to {folder} ({error.strerror}): mend that") from error
+        self.console.print(f"wrote {file}")
+
 
 @dataclass
 class Measured:
@@ -69,10 +80,13 @@ class Measured:
 
 
 def run(measuring: Measuring, folder: Path) -> int:
-    """Measure all cases and record them in `<folder>/measurements.csv`, if there is anything."""
+    """Measure all cases and record them in `<folder>/measurements.csv`, if there is anything, and
+    their pictures."""
     measured = measuring.rows()
     if not measured.rows:
         return _failed(measured, measuring)
+    if measuring.pictures is not None:
+        measuring.write_pictures(folder)
     measuring.write(folder / MEASUREMENTS, measured.rows)
     measuring.console.print(f"wrote {folder / MEASUREMENTS}")
     return _failed(measured, measuring) or DONE

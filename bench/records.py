@@ -3,22 +3,26 @@
     results/<suite>/<experiment>/run.json     experiment, environment, data, status, summary
     results/<suite>/<experiment>/epochs.csv   a row for each epoch
     results/<suite>/measurements.csv          a row for each measurement that is no training run
+    results/<suite>/pictures.npz              images that were solved there and back
 
 A file is written beside its place and renamed, so it is complete or absent; run.json comes last
 and says that the run is recorded.
 """
 
 import contextlib
+import io
 import json
 import math
 import os
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import numpy as np
 import pandas as pd
 
 from bench.errors import UsageError
@@ -30,6 +34,7 @@ Row = TypeVar("Row", bound="DataclassInstance")
 
 SCHEMA = 1
 RUN, EPOCHS, MEASUREMENTS = "run.json", "epochs.csv", "measurements.csv"
+PICTURES = "pictures.npz"
 STATUSES = ("ok", "diverged", "oom", "failed")
 
 
@@ -162,6 +167,50 @@ class MemoryRow:
     nfe_backward: int
 
 
+@dataclass(frozen=True)
+class ReversalRow:
+    """One problem solved from t = 0 to 1 and back.
+
+    rho: ‖φ(φ(z0, 1), -1) - z0‖₂ / ‖z0‖₂, infinite where status is not "ok" (what came back is not
+    finite, or the adaptive solver gave up). n_steps and n_steps_back: the fixed steps, or the
+    accepted adaptive ones. tolerance: the relative one, 0 with fixed steps. nfe: there and back.
+    data and fingerprint: of the images, or "none" where no image is solved.
+    """
+
+    problem: str
+    activation: str
+    scheme: str
+    n_steps: int
+    n_steps_back: int
+    tolerance: float
+    precision: str
+    seed: int
+    rho: float
+    status: str
+    nfe: int
+    device: str
+    data: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image (3, 32, 32), float64 in [0, 1], what a solver makes of it, and what comes back.
+
+    n_steps and tolerance as in ReversalRow; data says where the image is from.
+    """
+
+    scheme: str
+    activation: str
+    n_steps: int
+    tolerance: float
+    rho: float
+    data: str
+    input: np.ndarray
+    output: np.ndarray
+    reconstruction: np.ndarray
+
+
 def write_run(results: Path, run: Run) -> Path:
     """Record a run and return its folder."""
     folder = run.folder(results)
@@ -194,12 +243,45 @@ def read_rows(file: Path, kind: type[Row]) -> list[Row]:
     Raises UsageError when the file is missing, damaged or of another version, which other columns
     tell.
     """
+    if not file.exists():
+        raise UsageError(f"there is no {file}: run the suite first")
     numbers = {f.name for f in fields(kind) if f.type in (int, float)}
     frame = _read_csv(file, file, [field.name for field in fields(kind)], numbers)
     return [
         kind(**{str(name): value for name, value in row.items()})
         for row in frame.to_dict("records")
     ]
+
+
+def write_pictures(suite_folder: Path, pictures: Sequence[Picture]) -> Path:
+    """Record pictures in place of those that were there, and return the file."""
+    columns = {
+        name: np.array([getattr(picture, name) for picture in pictures])
+        for name in Picture.__dataclass_fields__
+    }
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **columns)
+    _write(suite_folder / PICTURES, content.getvalue())
+    return suite_folder / PICTURES
+
+
+def read_pictures(suite_folder: Path) -> list[Picture]:
+    """The pictures recorded in a suite's folder. Raises UsageError when there is no such record
+    or it cannot be read."""
+    file = suite_folder / PICTURES
+    if not file.exists():
+        raise UsageError(f"there is no {file}: run the suite first")
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            columns = {name: content[name] for name in Picture.__dataclass_fields__}
+        rows = zip(*columns.values(), strict=True)
+        return [Picture(*(_plain(value) for value in row)) for row in rows]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{file} is damaged: delete it and run again") from error
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def load(path: str | Path) -> pd.DataFrame:
@@ -359,12 +441,12 @@ def _read_frame(file: Path) -> pd.DataFrame:
         return pd.read_csv(file, float_precision="round_trip")
 
 
-def _write(file: Path, text: str) -> None:
+def _write(file: Path, content: str | bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content if isinstance(content, bytes) else content.encode("utf-8"))
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(beside, 0o644)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from bench.experiment import Experiment
 from bench.studies.gradients import FOUR_NETWORKS, GradientSuite
 from bench.studies.memory import MemorySuite
+from bench.studies.reversibility import ReversibilitySuite
 from solvers.registry import Registry
 
 THREE_GRADIENTS = ("baseline", "node", "anode")
@@ -85,7 +86,10 @@ class Suite:
         return tuple(found.values())
 
 
-MeasuringSuite = GradientSuite | MemorySuite
+GatedSuite = GradientSuite | MemorySuite
+"""A suite that trains nothing and is compared with a reference."""
+
+MeasuringSuite = GatedSuite | ReversibilitySuite
 """A suite that trains nothing."""
 
 SUITES: Registry[Suite | MeasuringSuite] = Registry(
@@ -133,6 +137,11 @@ SUITES: Registry[Suite | MeasuringSuite] = Registry(
             MemorySuite(
                 "memory",
                 "peak memory of a training step against Nt and blocks, every gradient method",
+            ),
+            ReversibilitySuite(
+                "reversibility",
+                "what comes back when a solution is solved backwards: Figures 1 and 7 and §III of "
+                "the ANODE paper",
             ),
         )
     },

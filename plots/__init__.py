@@ -23,6 +23,9 @@ from plots import (
     memory_laws,
     memory_steps,
     memory_tradeoff,
+    reversal_claims,
+    reversal_pictures,
+    reversal_steps,
     training,
 )
 from plots.recorded import Recorded, read
@@ -48,6 +51,9 @@ MEASURED_FIGURES: Mapping[str, Callable[[pd.DataFrame, Path], list[Path]]] = {
     "memory_blocks": memory_blocks.draw,
     "memory_tradeoff": memory_tradeoff.draw,
     "memory_laws": memory_laws.draw,
+    "reversal_pictures": reversal_pictures.draw,
+    "reversal_steps": reversal_steps.draw,
+    "reversal_claims": reversal_claims.draw,
 }
 """The same for the suites that train nothing: from their measurements."""
 

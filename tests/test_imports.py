@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = {"bench", "models", "plots", "solvers", "run_bench"}
-INSTRUMENTS = {"training", "gradient_error", "memory", "cost", "lipschitz"}
+INSTRUMENTS = {"training", "gradient_error", "memory", "cost", "lipschitz", "reversibility"}
 FOUNDATIONS = {"bench", "bench.errors", "bench.records", "bench.experiment", "bench.nfe"}
 
 

@@ -43,7 +43,7 @@ class Reversible:
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         self.check(method, n_steps)
-        pair = _CoupledPair.of(rhs, METHODS.resolve(method), self.coupling, n_steps, z0)
+        pair = CoupledPair.of(rhs, METHODS.resolve(method), self.coupling, n_steps, z0)
         parameters = trainable_parameters(rhs)
         if not wants_gradient(z0, parameters):
             return pair.solve(z0)[0]
@@ -54,12 +54,12 @@ class Reversible:
         self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int
     ) -> Tensor:
         """The same z(1) with everything stored for autograd: the reference for its gradient."""
-        pair = _CoupledPair.of(rhs, METHODS.resolve(method), self.coupling, n_steps, z0)
+        pair = CoupledPair.of(rhs, METHODS.resolve(method), self.coupling, n_steps, z0)
         return pair.solve(z0)[0]
 
 
 @dataclass(frozen=True)
-class _CoupledPair:
+class CoupledPair:
     """The scheme's steps; there[n] takes the n-th step and back[n] goes over it in reverse."""
 
     rhs: RightHandSide
@@ -71,7 +71,7 @@ class _CoupledPair:
     @classmethod
     def of(
         cls, rhs: RightHandSide, tableau: Tableau, coupling: float, n_steps: int, z0: Tensor
-    ) -> "_CoupledPair":
+    ) -> "CoupledPair":
         there = step_grid(tableau, n_steps, z0.dtype, z0.device)
         back = step_grid(tableau, n_steps, z0.dtype, z0.device, backwards=True)
         return cls(rhs, tableau, coupling, there, back[::-1])
@@ -90,10 +90,21 @@ class _CoupledPair:
             z = z - self.increment(y, back)
         return y, z
 
+    def undo(self, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The pair that `solve` began with, from the one it ended with, up to rounding."""
+        for there, back in zip(reversed(self.there), reversed(self.back), strict=True):
+            z = z + self.increment(y, back)
+            y = self.y_before(y, z, self.increment(z, there))
+        return y, z
+
+    def y_before(self, y: Tensor, z: Tensor, increment: Tensor) -> Tensor:
+        """What y was before a step that began at z and made this increment."""
+        return (y - (1 - self.coupling) * z - increment) / self.coupling
+
 
 class _Reversed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, pair: _CoupledPair, z0: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, pair: CoupledPair, z0: Tensor, *parameters: Tensor) -> Tensor:
         ctx.pair, ctx.parameters = pair, parameters
         ctx.replays = []
         with Replay(pair.rhs, z0.device).first():
@@ -104,7 +115,7 @@ class _Reversed(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        pair: _CoupledPair = ctx.pair
+        pair: CoupledPair = ctx.pair
         c = pair.coupling
         y, z = (state.detach() for state in ctx.saved_tensors[:2])
         y_adjoint, z_adjoint = gradient, torch.zeros_like(gradient)
@@ -117,7 +128,7 @@ class _Reversed(torch.autograd.Function):
             y_adjoint = y_adjoint + part
             # Undo y₊ = cy + (1-c)z + Ψ(dt, z), and its part.
             increment, part, found = _differentiate(ctx, z, there, replays.pop(), y_adjoint, found)
-            y = (y - (1 - c) * z - increment) / c
+            y = pair.y_before(y, z, increment)
             z_adjoint = z_adjoint + (1 - c) * y_adjoint + part
             y_adjoint = c * y_adjoint
         return (None, y_adjoint + z_adjoint, *found)

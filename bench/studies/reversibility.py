@@ -1,0 +1,203 @@
+"""The suite `reversibility`: what comes back when a solution is solved backwards in time."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bench import reversibility
+from bench.data import Dataset
+from bench.records import Picture, ReversalRow
+from bench.reversibility import Reversal, Rhs, State
+from bench.studies import reversal_problems
+from bench.studies.reversal_problems import ACTIVATIONS, CONVOLUTION, PROBLEMS
+from solvers import METHODS
+
+PAIR = "reversible"
+"""The pair of solvers/gradients/reversible.py over Euler."""
+
+ADAPTIVE: Mapping[str, float] = {"rk45": 1e-3, "rk45_relative": 0.0}
+"""torchdiffeq's dopri5 with an absolute tolerance of so many times the relative one.
+
+The first is the ratio of the defaults of MATLAB's ode45 and of SciPy, 1e-3 and 1e-6.
+"""
+
+MAX_ADAPTIVE_STEPS = 10_000
+
+
+@dataclass(frozen=True)
+class ReversalCase:
+    """One problem, one scheme. n_steps is 0 for an adaptive scheme, tolerance 0 for the others."""
+
+    problem: str
+    activation: str
+    scheme: str
+    n_steps: int = 0
+    tolerance: float = 0.0
+    precision: str = "float64"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ReversibilitySuite:
+    """Every problem × scheme × number of steps, or tolerance.
+
+    The problems of PROBLEMS in float64, and where the paper speaks of single precision also in
+    float32 with the fixed-step methods but Euler; the convolution for every activation.
+
+    pictured: the cases of the convolution, as (scheme, n_steps, tolerance), whose images are kept.
+    """
+
+    name: str
+    description: str
+    schemes: tuple[str, ...] = ("euler", "rk2", "rk4", PAIR, *ADAPTIVE)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    activations: tuple[str, ...] = tuple(ACTIVATIONS)
+    image_steps: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100, 200)
+    image_digits: tuple[int, ...] = tuple(range(1, 9))
+    pictured: tuple[tuple[str, int, float], ...] = (
+        ("euler", 1, 0.0),
+        ("rk4", 10, 0.0),
+        (PAIR, 1, 0.0),
+        ("rk45", 0, 0.1),
+        ("rk45", 0, 0.001),
+    )
+    figures: tuple[str, ...] = ("reversal_pictures", "reversal_steps", "reversal_claims")
+
+    row: ClassVar[type[ReversalRow]] = ReversalRow
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "method": ("schemes",),
+        "seeds": ("seeds",),
+    }
+
+    def replaced(self, **overrides: Any) -> "ReversibilitySuite":
+        """This suite with other values."""
+        return replace(self, **overrides)
+
+    def cases(self) -> tuple[ReversalCase, ...]:
+        """All cases, each once. Raises ValueError, saying what to do, for an unknown scheme."""
+        schemes = tuple(dict.fromkeys(canonical(scheme) for scheme in self.schemes))
+        return tuple(dict.fromkeys([*self._of_problems(schemes), *self._of_images(schemes)]))
+
+    def laboratory(self, dataset: Dataset, device: torch.device) -> "ReversibilityLaboratory":
+        return ReversibilityLaboratory(dataset, device, self.pictured)
+
+    def _of_problems(self, schemes: tuple[str, ...]) -> Iterator[ReversalCase]:
+        for (name, problem), scheme in product(PROBLEMS.items(), schemes):
+            case = ReversalCase(name, problem.activation, scheme)
+            for seed in self.seeds if problem.depends_on_seed else (0,):
+                if scheme in ADAPTIVE:
+                    for digits in problem.digits if scheme in problem.schemes else ():
+                        yield replace(case, tolerance=10.0**-digits, seed=seed)
+                    continue
+                # Euler gets to single precision nowhere, and the pair's rounding is its own topic.
+                one = scheme in ("euler", PAIR) or seed != self.seeds[0]
+                precisions = ("float64",) if one else problem.precisions
+                largest = problem.n_steps.get(scheme, problem.n_steps[""])
+                stated = [n for n in problem.stated if n <= largest]
+                for precision, n in product(precisions, sorted({*_sweep(largest), *stated})):
+                    yield replace(case, n_steps=n, precision=precision, seed=seed)
+
+    def _of_images(self, schemes: tuple[str, ...]) -> Iterator[ReversalCase]:
+        for activation, scheme in product(self.activations, schemes):
+            case = ReversalCase(CONVOLUTION, activation, scheme)
+            if scheme == "rk45":
+                yield from (replace(case, tolerance=10.0**-d) for d in self.image_digits)
+            elif scheme not in ADAPTIVE:  # black pixels have no relative tolerance
+                yield from (replace(case, n_steps=n) for n in self.image_steps)
+
+
+def canonical(scheme: str) -> str:
+    """The name of a scheme: a fixed-step method's, "reversible", or an adaptive solver's."""
+    if scheme == PAIR or scheme in ADAPTIVE:
+        return scheme
+    try:
+        return METHODS.canonical(scheme)
+    except ValueError as error:
+        raise ValueError(f"{error}; or one of {PAIR}, {', '.join(ADAPTIVE)}") from error
+
+
+def _sweep(largest: int) -> list[int]:
+    """Ten numbers of steps a decade, five beyond 10,000 where they become expensive."""
+    tenths = [*range(41), *range(42, 100, 2)]
+    return sorted({n for k in tenths if (n := round(10 ** (k / 10))) <= largest})
+
+
+class ReversibilityLaboratory:
+    """Measures cases, the convolution's on one test image, and keeps the pictures."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        device: torch.device,
+        pictured: tuple[tuple[str, int, float], ...] = (),
+    ) -> None:
+        self._dataset, self._device, self._pictured = dataset, device, pictured
+        self._image = _contrasted(dataset).to(device, torch.float64) / 255
+        self.pictures: list[Picture] = []
+
+    def measure(self, case: ReversalCase) -> list[ReversalRow]:
+        """One row. Small problems are solved in NumPy on the CPU, the image on the device."""
+        is_image = case.problem == CONVOLUTION
+        if is_image:
+            rhs: Rhs = reversal_problems.convolution(case.activation, case.seed, self._device)
+            z0: State = self._image
+        else:
+            problem = PROBLEMS[case.problem]
+            rhs, z0 = reversal_problems.small(problem, case.precision, case.seed)
+        found = _solve(case, rhs, z0)
+        if is_image and (case.scheme, case.n_steps, case.tolerance) in self._pictured:
+            self._keep(case, found)
+        return [
+            ReversalRow(
+                problem=case.problem,
+                activation=case.activation,
+                scheme=case.scheme,
+                n_steps=found.n_steps,
+                n_steps_back=found.n_steps_back,
+                tolerance=case.tolerance,
+                precision=case.precision,
+                seed=case.seed,
+                rho=found.rho,
+                status=found.status,
+                nfe=found.nfe,
+                device=self._device.type if is_image else "cpu",
+                data=self._dataset.source if is_image else "none",
+                fingerprint=self._dataset.fingerprint if is_image else "none",
+            )
+        ]
+
+    def _keep(self, case: ReversalCase, found: Reversal) -> None:
+        images = (self._image, found.output, found.reconstruction)
+        self.pictures.append(
+            Picture(
+                case.scheme,
+                case.activation,
+                found.n_steps,
+                case.tolerance,
+                found.rho,
+                f"{self._dataset.source}, fingerprint {self._dataset.fingerprint}",
+                *(image[0].cpu().numpy() for image in images),
+            )
+        )
+
+
+def _contrasted(dataset: Dataset) -> Tensor:
+    """Of the first hundred test images, the classes in turn, the one with most contrast."""
+    pixels = dataset.subset(None, min(100, len(dataset.test_labels))).test_images
+    most = int(pixels.flatten(1).double().std(1).argmax())
+    return pixels[most : most + 1]
+
+
+def _solve(case: ReversalCase, rhs: Rhs, z0: State) -> Reversal:
+    if case.scheme in ADAPTIVE:
+        absolute = case.tolerance * ADAPTIVE[case.scheme]
+        return reversibility.adaptive_steps(
+            rhs, z0, case.tolerance, absolute, max_steps=MAX_ADAPTIVE_STEPS
+        )
+    if case.scheme == PAIR:
+        return reversibility.reversible_pair(rhs, z0, METHODS["euler"], case.n_steps)
+    return reversibility.fixed_steps(rhs, z0, METHODS.resolve(case.scheme), case.n_steps)
