@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from plots.reversal import ACTIVATION_NAMES, median_over_seeds, steps_needed
+from plots.reversal import median_over_seeds, steps_needed
+from plots.style import ACTIVATION_NAMES
 
 SINGLE = 2.0**-23
 """Single precision: the distance from 1 to the next number."""

@@ -7,7 +7,6 @@ import pandas as pd
 
 from plots import style
 from plots.gradient_order import EXACT, own_networks
-from plots.recorded import METHOD_NAMES
 
 PARTS = {"block": "in its parameters", "z0 of block": "in its input z(0)"}
 
@@ -63,7 +62,7 @@ def _draw(rows: pd.DataFrame, method: str, n_steps: int, folder: Path) -> list[P
                 axis.set_xlabel("ODE block, from the input")
         axes[i, 0].set_ylabel(f"gradient error\n{words}")
     figure.suptitle(
-        f"{METHOD_NAMES.get(method, method)}, Nt = {n_steps}, initial weights, float64", fontsize=9
+        f"{style.method_name(method)}, Nt = {n_steps}, initial weights, float64", fontsize=9
     )
     style.legend(figure, gradients)
     exact = [style.gradient_name(g) for g in rows["gradient"].unique() if g not in gradients]

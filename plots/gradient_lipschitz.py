@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from plots import style
 from plots.gradient_order import EXACT
-from plots.recorded import METHOD_NAMES
+from plots.panels import grid
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
@@ -22,31 +21,15 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     scaled = rows.groupby("gradient")["scale"].nunique() > 1
     gradients = [g for g in rows["gradient"].unique() if scaled[g] and g != "backprop"]
     style.begin()
-    networks, methods = list(rows["network"].unique()), list(rows["method"].unique())
-    figure, axes = plt.subplots(
-        len(methods),
-        len(networks),
-        figsize=(style.width(len(networks)), 1.0 + 1.7 * len(methods)),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for i, method in enumerate(methods):
-        for j, network in enumerate(networks):
-            axis = axes[i, j]
-            chosen = rows[(rows["network"] == network) & (rows["method"] == method)]
-            for gradient in gradients:
-                own = chosen[chosen["gradient"] == gradient].sort_values("lipschitz")
-                shown = own["error"].where(own["error"] > EXACT["float64"], FLOOR)
-                axis.loglog(own["lipschitz"], shown, **style.curve(gradient, gradients))
-            style.ticks(axis.xaxis, style.one_two_five(chosen["lipschitz"]))
-            axis.set_yticks([FLOOR, 1e-3, 1e-2, 1e-1, 1], ["exact", "0.001", "0.01", "0.1", "1"])
-            axis.minorticks_off()
-            if i == 0:
-                axis.set_title(style.network_name(network))
-            if i == len(methods) - 1:
-                axis.set_xlabel("‖∂f/∂z‖₂")
-        axes[i, 0].set_ylabel(f"{METHOD_NAMES.get(method, method)}\ngradient error")
+    figure, panels = grid(rows, x="‖∂f/∂z‖₂", y="gradient error", sharey=True)
+    for axis, chosen in panels:
+        for gradient in gradients:
+            own = chosen[chosen["gradient"] == gradient].sort_values("lipschitz")
+            shown = own["error"].where(own["error"] > EXACT["float64"], FLOOR)
+            axis.loglog(own["lipschitz"], shown, **style.curve(gradient, gradients))
+        style.ticks(axis.xaxis, style.one_two_five(chosen["lipschitz"]))
+        axis.set_yticks([FLOOR, 1e-3, 1e-2, 1e-1, 1], ["exact", "0.001", "0.01", "0.1", "1"])
+        axis.minorticks_off()
     steps = int(rows["n_steps"].iloc[0])
     style.legend(figure, gradients)
     style.footnote(

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from plots import style
-from plots.recorded import METHOD_NAMES
+from plots.panels import grid
 
 EXACT = {"float64": 1e-12, "float32": 1e-6}
 """Errors below this are rounding."""
@@ -55,49 +54,32 @@ def _draw(
     rows: pd.DataFrame, quantity: Quantity, precision: str, weights: str, folder: Path
 ) -> list[Path]:
     style.begin()
-    networks, methods = list(rows["network"].unique()), list(rows["method"].unique())
     gradients = [g for g in rows["gradient"].unique() if g != "backprop"]
-    figure, axes = plt.subplots(
-        len(methods),
-        len(networks),
-        figsize=(style.width(len(networks)), 1.0 + 1.7 * len(methods)),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    figure, panels = grid(rows, x="steps per block, Nt", y=quantity.label, sharex=True, sharey=True)
     exact_below = EXACT[precision]
     floor = 1e-7
-    for i, method in enumerate(methods):
-        for j, network in enumerate(networks):
-            axis = axes[i, j]
-            chosen = rows[(rows["network"] == network) & (rows["method"] == method)]
-            for gradient in gradients:
-                of_gradient = chosen[chosen["gradient"] == gradient].sort_values("n_steps")
-                error = of_gradient["error"].where(of_gradient["error"] > exact_below, floor)
-                axis.loglog(
-                    of_gradient["n_steps"],
-                    error,
-                    **style.curve(gradient, gradients),
-                )
-            node = chosen[chosen["gradient"] == "node"]
-            order = observed_order(node)
-            if quantity.has_order and order is not None:
-                axis.text(0.04, 0.16, f"node: order {order:.1f}", transform=axis.transAxes,
-                          fontsize=6.5, color=style.colour("node"))  # fmt: skip
-            ticks = sorted(rows["n_steps"].unique())
-            axis.set_xticks(ticks, [str(tick) for tick in ticks])
-            axis.set_yticks(
-                [floor, 1e-6, 1e-4, 1e-2, 1],
-                ["exact", "$10^{-6}$", "$10^{-4}$", "$10^{-2}$", "1"],
+    for axis, chosen in panels:
+        for gradient in gradients:
+            of_gradient = chosen[chosen["gradient"] == gradient].sort_values("n_steps")
+            error = of_gradient["error"].where(of_gradient["error"] > exact_below, floor)
+            axis.loglog(
+                of_gradient["n_steps"],
+                error,
+                **style.curve(gradient, gradients),
             )
-            axis.minorticks_off()
-            axis.set_ylim(floor / 3, 10)
-            if i == 0:
-                axis.set_title(style.network_name(network))
-            if i == len(methods) - 1:
-                axis.set_xlabel("steps per block, Nt")
-        axes[i, 0].set_ylabel(f"{METHOD_NAMES.get(method, method)}\n{quantity.label}")
+        node = chosen[chosen["gradient"] == "node"]
+        order = observed_order(node)
+        if quantity.has_order and order is not None:
+            axis.text(0.04, 0.16, f"node: order {order:.1f}", transform=axis.transAxes,
+                      fontsize=6.5, color=style.colour("node"))  # fmt: skip
+        ticks = sorted(rows["n_steps"].unique())
+        axis.set_xticks(ticks, [str(tick) for tick in ticks])
+        axis.set_yticks(
+            [floor, 1e-6, 1e-4, 1e-2, 1],
+            ["exact", "$10^{-6}$", "$10^{-4}$", "$10^{-2}$", "1"],
+        )
+        axis.minorticks_off()
+        axis.set_ylim(floor / 3, 10)
     figure.suptitle(f"{weights} weights, {precision}", fontsize=9)
     style.legend(figure, gradients)
     fitted = " Order: fitted to node's four largest Nt." if quantity.has_order else ""

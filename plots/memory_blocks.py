@@ -7,7 +7,6 @@ import pandas as pd
 
 from plots import style
 from plots.memory_laws import chains
-from plots.recorded import METHOD_NAMES
 
 MIB = 2**20
 
@@ -49,7 +48,7 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     first = rows.iloc[0]
     style.footnote(
         figure,
-        f"ResNet-4 with L ODE blocks of 16 channels, {METHOD_NAMES.get(method, method)}, one "
+        f"ResNet-4 with L ODE blocks of 16 channels, {style.method_name(method)}, one "
         f"training step of {int(first['batch_size'])} images; "
         f"{style.how_counted(first['device'])}.",
     )

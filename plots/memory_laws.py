@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from plots import style
-from plots.recorded import METHOD_NAMES
 
 TERMS = ("1", "L", "Nt", "L·Nt")
 SMALL = 0.1
@@ -87,7 +86,7 @@ def _markdown(table: pd.DataFrame, chain: pd.DataFrame) -> str:
     ]
     for row in table.to_dict("records"):
         cells = " | ".join(f"{round(row[term], 2) + 0:.2f}" for term in TERMS)
-        method = METHOD_NAMES.get(row["method"], row["method"])
+        method = style.method_name(row["method"])
         lines.append(
             f"| {method} | {style.gradient_name(row['gradient'])} | {cells} | "
             f"{row['misfit']:.1%} | {row['law']} |"

@@ -6,7 +6,6 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from plots import style
-from plots.recorded import METHOD_NAMES
 
 MIB = 2**20
 NONE = 0.7
@@ -67,7 +66,7 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     style.legend(figure, ["anode-revolve", *others["gradient"]], markers=True)
     style.footnote(
         figure,
-        f"{style.network_name(network)}, {METHOD_NAMES.get(method, method)}, Nt = {n_steps}, one "
+        f"{style.network_name(network)}, {style.method_name(method)}, Nt = {n_steps}, one "
         f"training step of {int(first['batch_size'])} images; "
         f"{style.how_counted(first['device'])}. m: states that anode-revolve may keep. A step is "
         "as many evaluations of the right-hand side as the scheme has stages.",

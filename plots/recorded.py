@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench import records
 from bench.errors import UsageError
+from plots import style
 
 BASELINE = "baseline"
 
@@ -27,10 +28,7 @@ class Panel:
     @property
     def title(self) -> str:
         steps = "step" if self.n_steps == 1 else "steps"
-        return f"{METHOD_NAMES.get(self.method, self.method)}, {self.n_steps} {steps}"
-
-
-METHOD_NAMES = {"euler": "Euler", "rk2": "RK2", "rk4": "RK4", "rk4_38": "RK4 (3/8 rule)"}
+        return f"{style.method_name(self.method)}, {self.n_steps} {steps}"
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from plots import style
+
 SCHEME_NAMES = {
-    "euler": "Euler",
-    "rk2": "RK2",
-    "rk4": "RK4",
-    "rk4_38": "RK4 (3/8 rule)",
+    **style.METHOD_NAMES,
     "reversible": "Reversible pair over Euler",
     "rk45": "RK45, adaptive",
     "rk45_relative": "RK45, relative tolerance",
@@ -19,13 +18,6 @@ PROBLEM_NAMES = {
     "gaussian": "dz/dt = max(0, W z)",
     "gaussian-unit": "dz/dt = max(0, W z), ‖W‖₂ = 1",
     "convolution": "dz/dt = ReLU(conv z), an image",
-}
-ACTIVATION_NAMES = {
-    "none": "no activation",
-    "relu": "ReLU",
-    "leaky_relu": "Leaky ReLU",
-    "softplus": "Softplus",
-    "tanh": "tanh",
 }
 
 # Okabe & Ito (2008) and, for the last, Tol's muted scheme.

@@ -13,7 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from bench import records
 from bench.records import Picture
 from plots import style
-from plots.reversal import ACTIVATION_NAMES, scheme_name
+from plots.reversal import scheme_name
 
 COLUMNS = ("input", "output", "reconstruction", "difference")
 
@@ -52,7 +52,7 @@ def _draw(solver: str, pictures: Sequence[Picture], folder: Path) -> list[Path]:
             axis.set_xticks([])
             axis.set_yticks([])
             axis.spines[:].set_visible(False)
-        line[0].set_ylabel(ACTIVATION_NAMES.get(picture.activation, picture.activation))
+        line[0].set_ylabel(style.ACTIVATION_NAMES.get(picture.activation, picture.activation))
         steps = f"\n{picture.n_steps} steps" if picture.tolerance else ""
         line[-1].text(1.06, 0.5, f"ρ = {picture.rho:.2g}{steps}", va="center",
                       transform=line[-1].transAxes)  # fmt: skip

@@ -41,6 +41,14 @@ GRADIENT_NAMES = {
     "node-rk45": "Neural ODE, adaptive RK45",
     "backprop-torchdiffeq": "Backprop through torchdiffeq",
 }
+METHOD_NAMES = {"euler": "Euler", "rk2": "RK2", "rk4": "RK4", "rk4_38": "RK4 (3/8 rule)"}
+ACTIVATION_NAMES = {
+    "none": "no activation",
+    "relu": "ReLU",
+    "leaky_relu": "Leaky ReLU",
+    "softplus": "Softplus",
+    "tanh": "tanh",
+}
 SHORT_NAMES = {"baseline": "Baseline", "node": "Neural\nODE", "anode": "ANODE"}
 
 # Okabe & Ito (2008) and Tol's muted scheme. Red for Neural ODE and blue for ANODE, as in the
@@ -167,6 +175,10 @@ def network_name(network: str) -> str:
     if network.startswith(CHAIN):
         return f"ResNet-4, {network.removeprefix(CHAIN)} ODE blocks"
     return NETWORK_NAMES.get(network, network)
+
+
+def method_name(method: str) -> str:
+    return METHOD_NAMES.get(method, method)
 
 
 def gradient_name(gradient: str) -> str:
