@@ -29,6 +29,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         self.aliases = dict(aliases or {})
         self._entries = dict(entries)
         self._check = check
+        self._made: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Entry:
         return self._entries[name]
@@ -73,7 +74,14 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         entry: Entry = (
             self._usable(_load(self.kind, name), name) if ":" in name else self._entries[name]
         )
-        return _with_parameters(entry, _converted(self.kind, name, entry, given))
+        values = _converted(self.kind, name, entry, given)
+        if not values:
+            return entry
+        # The same object for the same words: an entry may remember what it saw.
+        key = ":".join([name, *(f"{k}={values[k]}" for k in sorted(values))])
+        if key not in self._made:
+            self._made[key] = dataclasses.replace(entry, **values)
+        return self._made[key]
 
     def _usable(self, entry: Entry, spec: str) -> Entry:
         lack = self._check(entry)
@@ -87,10 +95,6 @@ def _split(spec: str) -> tuple[str, list[str]]:
     parts = spec.split(":")
     first = next((i for i, part in enumerate(parts) if "=" in part), len(parts))
     return ":".join(parts[:first]), parts[first:]
-
-
-def _with_parameters(entry: Any, values: dict[str, Any]) -> Any:
-    return dataclasses.replace(entry, **values) if values else entry
 
 
 def _converted(kind: str, name: str, entry: Any, given: list[str]) -> dict[str, Any]:

@@ -63,6 +63,13 @@ class Replay:
             yield
 
     @contextmanager
+    def stored(self) -> Iterator[None]:
+        """The forward pass itself, with gradients: what `backprop` does."""
+        autocast = self._autocast.context(cache_enabled=self._autocast.cache_enabled)
+        with _own_autocast_cache(), torch.enable_grad(), autocast:
+            yield
+
+    @contextmanager
     def again(self) -> Iterator[None]:
         """The same forward pass once more, with gradients."""
         # The weights must be cast where the graph sees it, and as often as in the original.

@@ -5,6 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from solvers.gradients.anode import Anode
+from solvers.gradients.anode_auto import AnodeAuto
 from solvers.gradients.anode_revolve import AnodeRevolve
 from solvers.gradients.anode_steps import AnodeSteps
 from solvers.gradients.backprop import Backprop
@@ -49,6 +50,7 @@ GRADIENTS: Registry[GradientMethod] = Registry(
     {
         "backprop": Backprop(),
         "anode": Anode(),
+        "anode-auto": AnodeAuto(),
         "anode-steps": AnodeSteps(),
         "anode-revolve": AnodeRevolve(),
         "reversible": Reversible(),

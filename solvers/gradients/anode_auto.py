@@ -1,0 +1,251 @@
+"""ANODE that runs again only what memory has no room for."""
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.autograd.graph import saved_tensors_hooks
+
+from solvers.methods import METHODS, RightHandSide, Step, Tableau, advance, integrate, step_grid
+from solvers.parameters import add, trainable_parameters, wants_gradient
+from solvers.plan import BlockSize, plan
+from solvers.replay import Replay
+
+Run = Callable[[Tensor, int, int], Tensor]
+
+
+@dataclass(frozen=True)
+class AnodeAuto:
+    """Stores as many steps as fit into a memory budget, and runs the others again.
+
+    budget: bytes that the ODE blocks of a network may hold at once; None means what `anode` itself
+    holds, so that the peak is no higher than its. The first pass through a network is anode's,
+    and is watched; a plan is made from it, and made anew when shapes, modes or steps change.
+
+    Exact: bit for bit backprop's where blocks are stored or run again as a whole; where a block is
+    divided, parameter gradients may differ by the order of summation. A network with a single
+    block is stored as a whole, at backprop's cost. Not where every byte counts: anode-revolve
+    needs less than anode.
+
+    Source: ours; that the last block need not be recomputed is in Gholami, Keutzer, Biros, "ANODE",
+    IJCAI 2019, figure 6.
+    """
+
+    budget: int | None = None
+    _planner: "_Planner" = field(
+        default_factory=lambda: _Planner(), init=False, repr=False, compare=False
+    )
+
+    @property
+    def name(self) -> str:
+        return "anode-auto" if self.budget is None else f"anode-auto:budget={self.budget}"
+
+    def check(self, method: str | Tableau, n_steps: int) -> None:
+        """Raises ValueError unless the budget is positive."""
+        if self.budget is not None and self.budget < 1:
+            raise ValueError(f"{self.name} needs a budget of at least one byte: choose more")
+
+    def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
+        self.check(method, n_steps)
+        tableau = METHODS.resolve(method)
+        parameters = trainable_parameters(rhs)
+        if not wants_gradient(z0, parameters):
+            return integrate(rhs, z0, tableau, n_steps)
+        steps = step_grid(tableau, n_steps, z0.dtype, z0.device)
+
+        def run(z: Tensor, begin: int, end: int) -> Tensor:
+            return _advance(rhs, z, tableau, steps[begin:end])
+
+        block = self._planner.enter(rhs, z0, tableau, n_steps, self.budget)
+        replay = Replay(rhs, z0.device)
+        z1: Tensor = _Planned.apply(self._planner, block, run, replay, z0, *parameters)
+        return z1
+
+
+def _advance(rhs: RightHandSide, z: Tensor, tableau: Tableau, steps: Sequence[Step]) -> Tensor:
+    for step in steps:
+        z = advance(rhs, z, tableau, step)
+    return z
+
+
+@dataclass(eq=False)
+class _Block:
+    """A block in one pass through its network. stored: its last steps that are stored, or None
+    when it is watched. token: dead when autograd has let go of the block."""
+
+    key: tuple[Any, ...]
+    size: BlockSize
+    stored: int | None
+    passing: "list[_Block]"
+    rhs: Any
+    budget: int | None
+    token: Any = None
+    is_done: bool = False
+
+
+class _Planner:
+    """Watches the blocks of networks go by, and remembers how many steps of each to store."""
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakKeyDictionary[Any, dict[Any, tuple[int, BlockSize]]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._thread = threading.local()
+
+    def enter(
+        self, rhs: RightHandSide, z0: Tensor, tableau: Tableau, n_steps: int, budget: int | None
+    ) -> _Block:
+        passing: list[_Block] = getattr(self._thread, "passing", [])
+        if any(block.is_done or block.token() is None for block in passing):
+            passing = []
+        self._thread.passing = passing
+        key = (
+            *(tuple(z0.shape), z0.dtype, z0.device, tableau, n_steps),
+            *(getattr(rhs, "training", None), torch.is_autocast_enabled(z0.device.type)),
+            sum(block.rhs is rhs for block in passing),
+        )
+        known = self._known.get(rhs, {}).get(key)
+        if known is None:
+            before = 0
+            if passing:
+                last = passing[-1].size
+                before = last.before + last.state + _kept_since_last_block(z0)
+            size = BlockSize(n_steps, 0, z0.nbytes, before)
+            block = _Block(key, size, None, passing, rhs, budget)
+        else:
+            block = _Block(key, known[1], known[0], passing, rhs, budget)
+        passing.append(block)
+        return block
+
+    def leave(self, block: _Block, stored_bytes: int) -> None:
+        """After a block's backward pass; its first one tells what its steps store."""
+        block.is_done = True
+        if block.stored is None:
+            block.size = replace(block.size, step=-(-stored_bytes // block.size.n_steps))
+        if block is not block.passing[0] or not any(b.stored is None for b in block.passing):
+            return
+        if not all(b.is_done for b in block.passing):
+            return
+        sizes = [b.size for b in block.passing]
+        for one, stored in zip(block.passing, plan(sizes, block.budget), strict=True):
+            self._known.setdefault(one.rhs, {})[one.key] = (stored, one.size)
+
+
+class _Token:
+    """Lives as long as autograd's memory of a block."""
+
+
+class _Planned(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        planner: _Planner,
+        block: _Block,
+        run: Run,
+        replay: Replay,
+        z0: Tensor,
+        *parameters: Tensor,
+    ) -> Tensor:
+        ctx.planner, ctx.block, ctx.run, ctx.replay = planner, block, run, replay
+        ctx.parameters, ctx.token, ctx.tape = parameters, _Token(), None
+        block.token = weakref.ref(ctx.token)
+        ctx.save_for_backward(z0, *parameters)
+        end = block.size.n_steps
+        begin = end - (block.stored or 0)
+        z = z0
+        if begin > 0:
+            with replay.first():
+                z = run(z0, 0, begin)
+        if begin < end:
+            z = z.detach().requires_grad_(begin > 0 or ctx.needs_input_grad[4])
+            with replay.stored():
+                z1 = run(z, begin, end)
+            ctx.tape = z, z1
+            z = z1
+        return z.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        block, n_steps = ctx.block, ctx.block.size.n_steps
+        found: list[Tensor | None] = [None] * len(ctx.parameters)
+        tape, ctx.tape = ctx.tape, None
+        left = n_steps
+        if tape is not None:
+            gradient, *found = _differentiate(*tape, ctx.parameters, gradient)
+            left = n_steps - block.stored
+            del tape
+        kept = 0
+        if left:
+            z0 = ctx.saved_tensors[0].detach().requires_grad_(ctx.needs_input_grad[4])
+            watched = _Watched() if block.stored is None else nullcontext()
+            with ctx.replay.again(), watched:
+                z1 = ctx.run(z0, 0, left)
+            if isinstance(watched, _Watched):
+                kept = watched.bytes_beside((z0, *ctx.parameters))
+            gradient, *parts = _differentiate(z0, z1, ctx.parameters, gradient)
+            found = [add(a, b) for a, b in zip(found, parts, strict=True)]
+        ctx.planner.leave(block, kept)
+        return (None, None, None, None, gradient, *found)
+
+
+def _differentiate(
+    z0: Tensor, z1: Tensor, parameters: Sequence[Tensor], gradient: Tensor
+) -> list[Any]:
+    """The gradients in z0, None where it wants none, and in the parameters."""
+    wanted = [x for x in (z0, *parameters) if x.requires_grad]
+    found = iter(torch.autograd.grad(z1, wanted, gradient, allow_unused=True))
+    return [next(found) if x.requires_grad else None for x in (z0, *parameters)]
+
+
+class _Watched(saved_tensors_hooks):
+    """Notes what autograd keeps of what is computed inside."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[int, int] = {}
+        super().__init__(self._note, lambda tensor: tensor)
+
+    def _note(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        self._sizes[storage._cdata] = storage.nbytes()
+        return tensor.detach()  # an output that is kept as it is would keep itself alive
+
+    def bytes_beside(self, tensors: Iterable[Tensor]) -> int:
+        """All bytes but those of these tensors."""
+        others = {tensor.untyped_storage()._cdata for tensor in tensors}
+        return sum(size for key, size in self._sizes.items() if key not in others)
+
+
+def _kept_since_last_block(z: Tensor) -> int:
+    """Bytes that the layers between the last block and z keep for their backward pass."""
+    kept: dict[int, int] = {}
+    weights: set[int] = set()
+    seen: set[Any] = set()
+    nodes = [z.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen or getattr(node, "_forward_cls", None) is _Planned:
+            continue
+        seen.add(node)
+        nodes += [parent for parent, _ in node.next_functions]
+        if hasattr(node, "variable"):
+            weights.add(node.variable.untyped_storage()._cdata)
+        for tensor in _saved(node):
+            storage = tensor.untyped_storage()
+            kept[storage._cdata] = storage.nbytes()
+    return sum(size for key, size in kept.items() if key not in weights)
+
+
+def _saved(node: Any) -> Iterator[Tensor]:
+    values = [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
+    values += getattr(node, "saved_tensors", ())
+    for value in values:
+        yield from (
+            v for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, Tensor)
+        )
