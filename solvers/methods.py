@@ -1,6 +1,6 @@
 """Explicit Runge–Kutta methods as data, and the one loop that steps them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby, pairwise
@@ -122,10 +122,7 @@ def integrate(rhs: RightHandSide, z0: Tensor, tableau: Tableau, n_steps: int) ->
     Differentiable by autograd, which then stores every stage. z0 and z(1) have the same shape,
     precision and memory format. Raises ValueError when rhs does not keep the shape.
     """
-    z = z0
-    for step in step_grid(tableau, n_steps, z0.dtype, z0.device):
-        z = advance(rhs, z, tableau, step)
-    return z
+    return advance_all(rhs, z0, tableau, step_grid(tableau, n_steps, z0.dtype, z0.device))
 
 
 @dataclass(frozen=True)
@@ -142,6 +139,13 @@ def advance(rhs: RightHandSide, z: Tensor, tableau: Tableau, step: Step) -> Tens
     for time, stage in zip(step.times[1:], tableau.stages, strict=True):
         slopes.append(_slope(rhs, time, z + stage.of(slopes, step.dt)))
     return z + tableau.update.of(slopes, step.dt)
+
+
+def advance_all(rhs: RightHandSide, z: Tensor, tableau: Tableau, steps: Sequence[Step]) -> Tensor:
+    """The state after these steps."""
+    for step in steps:
+        z = advance(rhs, z, tableau, step)
+    return z
 
 
 def time_grid(n_steps: int, dtype: torch.dtype, device: torch.device) -> Tensor:

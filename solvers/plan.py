@@ -1,16 +1,18 @@
 """Which steps of a network's ODE blocks to store in the forward pass, within a memory budget."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from solvers.binomial import is_available, recomputed_steps
 
 
 @dataclass(frozen=True)
 class BlockSize:
     """What one ODE block weighs. All in bytes.
 
-    step: what the differentiation of one of its steps needs. before: what the layers in front of
-    the block keep for the backward pass, the inputs of the blocks among them, counted from the
-    first block on. state: its z.
+    step: what the differentiation of one of its steps needs. state: its z. before: what the layers
+    in front of the block keep for the backward pass, inputs of blocks among them, counted from the
+    first block on.
     """
 
     n_steps: int
@@ -19,52 +21,75 @@ class BlockSize:
     before: int = 0
 
 
+@dataclass(frozen=True)
+class BlockPlan:
+    """stored: how many of a block's last steps are stored. The others are run again in the backward
+    pass, after the stored ones are done with: all at once, or, where not even they fit, with at
+    most `checkpoints` states by the binomial schedule. recomputed: steps run again in all."""
+
+    stored: int
+    checkpoints: int | None
+    recomputed: int
+
+
 def anode_peak(blocks: Sequence[BlockSize]) -> int:
-    """The most that ANODE holds at once: all steps of one block and what stands before it."""
-    return max(_others(block) + block.n_steps * block.step for block in blocks)
+    """The most that ANODE holds at once: all steps of one block, and what stands before it."""
+    return max(_least(block) + block.n_steps * block.step for block in blocks)
 
 
-def plan(blocks: Sequence[BlockSize], budget: int | None = None) -> tuple[int, ...]:
-    """For each block, in the order of the network, how many of its last steps to store.
+def plan(blocks: Sequence[BlockSize], budget: int | None = None) -> tuple[BlockPlan, ...]:
+    """A plan for each block, in the order of the network, that holds at most `budget` bytes.
 
-    The others are run again in the backward pass, all of a block at once when its stored ones are
-    done with. The most steps that fit are stored, so the fewest are run again; of plans that
-    store as many, the one that holds least. At no time is more held than `budget` bytes, but that
-    a block which does not fit by itself is run again as a whole; None is `anode_peak`.
+    Of all such plans the one that runs the fewest steps again, and of those the one that holds
+    least. A budget of None is `anode_peak`. Raises ValueError when nothing fits.
     """
-    budget = anode_peak(blocks) if budget is None else budget
-    # After each block: bytes stored so far → the plan that stores most steps. A plan that holds
-    # more and stores no more than another is dropped.
-    front: dict[int, tuple[int, ...]] = {0: ()}
+    allowed = anode_peak(blocks) if budget is None else budget
+    # After each block, the bytes stored so far → the cheapest plan. A plan that holds more than
+    # another and costs as much is dropped.
+    front: dict[int, tuple[BlockPlan, ...]] = {0: ()}
     for block in blocks:
-        extended: dict[int, tuple[int, ...]] = {}
-        for held, plan_so_far in front.items():
-            for stored in range(block.n_steps + 1):
-                # First the stored steps are done with, and then the others are run again. A
-                # block that is divided keeps the state where it is.
-                middle = block.state if 0 < stored < block.n_steps else 0
-                largest = max(stored * block.step + middle, (block.n_steps - stored) * block.step)
-                is_anodes = not held and not stored
-                if held + largest + _others(block) > budget and not is_anodes:
-                    continue
-                after = held + stored * block.step + middle
-                candidate = (*plan_so_far, stored)
-                if sum(candidate) >= sum(extended.get(after, ())):
-                    extended[after] = candidate
+        extended: dict[int, tuple[BlockPlan, ...]] = {}
+        for held, so_far in front.items():
+            for choice, more in _choices(block, allowed - held):
+                candidate = (*so_far, choice)
+                known = extended.get(held + more)
+                if known is None or _cost(candidate) < _cost(known):
+                    extended[held + more] = candidate
         front = _undominated(extended)
-    return max(front.values(), key=sum)
+    if not front:
+        least = max(_least(block) + block.state + block.step for block in blocks)
+        raise ValueError(
+            f"a budget of {budget} bytes is too small for these blocks: give at least {least}"
+        )
+    return min(front.values(), key=_cost)
 
 
-def _others(block: BlockSize) -> int:
-    # The state, its gradient and a temporary of their size.
+def _choices(block: BlockSize, free: int) -> Iterator[tuple[BlockPlan, int]]:
+    """What can be done with a block in so many free bytes, and what it then holds of them."""
+    free -= _least(block)
+    for stored in range(block.n_steps, -1, -1):
+        left = block.n_steps - stored
+        # A block that is divided keeps the state where it is.
+        held = stored * block.step + (block.state if stored and left else 0)
+        if max(held, left * block.step) <= free:
+            yield BlockPlan(stored, None, left), held
+    m = min((free - block.step) // block.state, block.n_steps)
+    if m >= 1 and is_available():
+        yield BlockPlan(0, m, recomputed_steps(block.n_steps, m)), 0
+
+
+def _least(block: BlockSize) -> int:
+    # Beside what stands before it: the state, its gradient and a temporary of their size.
     return block.before + 3 * block.state
 
 
-def _undominated(plans: dict[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
-    kept: dict[int, tuple[int, ...]] = {}
-    most = -1
+def _cost(plans: Sequence[BlockPlan]) -> int:
+    return sum(choice.recomputed for choice in plans)
+
+
+def _undominated(plans: dict[int, tuple[BlockPlan, ...]]) -> dict[int, tuple[BlockPlan, ...]]:
+    kept: dict[int, tuple[BlockPlan, ...]] = {}
     for held in sorted(plans):
-        if sum(plans[held]) > most:
+        if not kept or _cost(plans[held]) < _cost(next(reversed(kept.values()))):
             kept[held] = plans[held]
-            most = sum(plans[held])
     return kept

@@ -71,7 +71,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         if not isinstance(spec, str):
             return self._usable(spec, repr(spec))
         name, given = _split(self.canonical(spec))
-        entry: Entry = (
+        entry: Any = (
             self._usable(_load(self.kind, name), name) if ":" in name else self._entries[name]
         )
         values = _converted(self.kind, name, entry, given)

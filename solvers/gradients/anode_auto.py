@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,12 +12,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 
-from solvers.methods import METHODS, RightHandSide, Step, Tableau, advance, integrate, step_grid
+from solvers.binomial import Point, Run, follow, schedule
+from solvers.methods import METHODS, RightHandSide, Tableau, advance_all, integrate, step_grid
 from solvers.parameters import add, trainable_parameters, wants_gradient
-from solvers.plan import BlockSize, plan
+from solvers.plan import BlockPlan, BlockSize, plan
 from solvers.replay import Replay
-
-Run = Callable[[Tensor, int, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class AnodeAuto:
         steps = step_grid(tableau, n_steps, z0.dtype, z0.device)
 
         def run(z: Tensor, begin: int, end: int) -> Tensor:
-            return _advance(rhs, z, tableau, steps[begin:end])
+            return advance_all(rhs, z, tableau, steps[begin:end])
 
         block = self._planner.enter(rhs, z0, tableau, n_steps, self.budget)
         replay = Replay(rhs, z0.device)
@@ -68,20 +67,14 @@ class AnodeAuto:
         return z1
 
 
-def _advance(rhs: RightHandSide, z: Tensor, tableau: Tableau, steps: Sequence[Step]) -> Tensor:
-    for step in steps:
-        z = advance(rhs, z, tableau, step)
-    return z
-
-
 @dataclass(eq=False)
 class _Block:
-    """A block in one pass through its network. stored: its last steps that are stored, or None
-    when it is watched. token: dead when autograd has let go of the block."""
+    """A block in one pass through its network. plan is None while it is watched; token is dead
+    when autograd has let go of the block."""
 
     key: tuple[Any, ...]
     size: BlockSize
-    stored: int | None
+    plan: BlockPlan | None
     passing: "list[_Block]"
     rhs: Any
     budget: int | None
@@ -93,7 +86,7 @@ class _Planner:
     """Watches the blocks of networks go by, and remembers how many steps of each to store."""
 
     def __init__(self) -> None:
-        self._known: weakref.WeakKeyDictionary[Any, dict[Any, tuple[int, BlockSize]]] = (
+        self._known: weakref.WeakKeyDictionary[Any, dict[Any, tuple[BlockPlan, BlockSize]]] = (
             weakref.WeakKeyDictionary()
         )
         self._thread = threading.local()
@@ -126,15 +119,15 @@ class _Planner:
     def leave(self, block: _Block, stored_bytes: int) -> None:
         """After a block's backward pass; its first one tells what its steps store."""
         block.is_done = True
-        if block.stored is None:
+        if block.plan is None:
             block.size = replace(block.size, step=-(-stored_bytes // block.size.n_steps))
-        if block is not block.passing[0] or not any(b.stored is None for b in block.passing):
+        if block is not block.passing[0] or not any(b.plan is None for b in block.passing):
             return
         if not all(b.is_done for b in block.passing):
             return
         sizes = [b.size for b in block.passing]
-        for one, stored in zip(block.passing, plan(sizes, block.budget), strict=True):
-            self._known.setdefault(one.rhs, {})[one.key] = (stored, one.size)
+        for one, made in zip(block.passing, plan(sizes, block.budget), strict=True):
+            self._known.setdefault(one.rhs, {})[one.key] = (made, one.size)
 
 
 class _Token:
@@ -157,7 +150,7 @@ class _Planned(torch.autograd.Function):
         block.token = weakref.ref(ctx.token)
         ctx.save_for_backward(z0, *parameters)
         end = block.size.n_steps
-        begin = end - (block.stored or 0)
+        begin = end - (block.plan.stored if block.plan else 0)
         z = z0
         if begin > 0:
             with replay.first():
@@ -173,26 +166,38 @@ class _Planned(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        block, n_steps = ctx.block, ctx.block.size.n_steps
+        block: _Block = ctx.block
+        left = block.size.n_steps
         found: list[Tensor | None] = [None] * len(ctx.parameters)
         tape, ctx.tape = ctx.tape, None
-        left = n_steps
         if tape is not None:
-            gradient, *found = _differentiate(*tape, ctx.parameters, gradient)
-            left = n_steps - block.stored
-            del tape
+            assert block.plan is not None, "what is watched is not stored"
+            left -= block.plan.stored
+            start, end = tape
+            gradient, *found = _differentiate(start, end, ctx.parameters, gradient)
+            del tape, start, end
         kept = 0
         if left:
-            z0 = ctx.saved_tensors[0].detach().requires_grad_(ctx.needs_input_grad[4])
-            watched = _Watched() if block.stored is None else nullcontext()
-            with ctx.replay.again(), watched:
-                z1 = ctx.run(z0, 0, left)
-            if isinstance(watched, _Watched):
-                kept = watched.bytes_beside((z0, *ctx.parameters))
-            gradient, *parts = _differentiate(z0, z1, ctx.parameters, gradient)
+            gradient, parts, kept = _run_again(ctx, left, gradient)
             found = [add(a, b) for a, b in zip(found, parts, strict=True)]
         ctx.planner.leave(block, kept)
         return (None, None, None, None, gradient, *found)
+
+
+def _run_again(ctx: Any, left: int, gradient: Tensor) -> tuple[Tensor, list[Tensor | None], int]:
+    """Gradients over the first `left` steps, and what storing them took where it is watched."""
+    block: _Block = ctx.block
+    if block.plan and block.plan.checkpoints:
+        start = Point(ctx.saved_tensors[0].detach(), ctx.replay)
+        actions = schedule(left, min(left, block.plan.checkpoints))
+        return *follow(actions, ctx.run, block.rhs, ctx.parameters, start, gradient), 0
+    z0 = ctx.saved_tensors[0].detach().requires_grad_(ctx.needs_input_grad[4])
+    watched = None if block.plan else _Watched()
+    with ctx.replay.again(), watched or nullcontext():
+        z1 = ctx.run(z0, 0, left)
+    kept = watched.bytes_beside((z0, *ctx.parameters)) if watched else 0
+    gradient, *parts = _differentiate(z0, z1, ctx.parameters, gradient)
+    return gradient, parts, kept
 
 
 def _differentiate(

@@ -9,7 +9,7 @@ from torch import nn
 
 from bench.memory import peak_bytes
 from solvers import GRADIENTS, METHODS, odeint
-from solvers.gradients.anode_revolve import Advance, Store, recomputed_steps, schedule
+from solvers.binomial import Advance, Store, recomputed_steps, schedule
 from tests.solvers.right_hand_sides import Counting, Tanh, Tricky
 from tests.solvers.test_exactness import observe
 

@@ -10,7 +10,7 @@ from bench.records import MemoryRow, read_rows
 from bench.studies.memory import CHAIN
 from bench.suites import SUITES
 from plots import memory_laws
-from solvers.gradients.anode_revolve import recomputed_steps
+from solvers.binomial import recomputed_steps
 from tests.bench.builders import CPU
 
 SUITE = SUITES["memory"]
