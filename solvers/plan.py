@@ -69,9 +69,11 @@ def _choices(block: BlockSize, free: int) -> Iterator[tuple[BlockPlan, int]]:
     free -= _least(block)
     for stored in range(block.n_steps, -1, -1):
         left = block.n_steps - stored
-        # A block that is divided keeps the state where it is.
-        held = stored * block.step + (block.state if stored and left else 0)
-        if max(held, left * block.step) <= free:
+        # A divided block keeps the state in its middle, and then the gradient there, beside that
+        # at its end.
+        middle = block.state if stored and left else 0
+        held = stored * block.step + middle
+        if max(held, left * block.step + middle) <= free:
             yield BlockPlan(stored, None, left), held
     m = min((free - block.step) // block.state, block.n_steps)
     if m >= 1 and is_available():

@@ -47,7 +47,7 @@ BAD = {
     "--network ,": "empty list",
     "--method rk5": "unknown method 'rk5' (did you mean 'rk",
     "--gradient anodes": "unknown gradient method 'anodes' (did you mean 'anode'?): choose from "
-    "baseline, backprop, anode, anode-steps",
+    "baseline, backprop, anode, anode-auto",
     "--gradient no.such.module:X": "cannot load gradient method",
     "--gradient anode-revolve:m=3": "anode-revolve:m=3 needs 1 ≤ m ≤ Nt, and Nt is 2",
     "--gradient anode:m=3": "has no parameter 'm'",

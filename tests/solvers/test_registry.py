@@ -29,7 +29,7 @@ def test_names_may_be_written_as_published():
 def test_unknown_name_gets_the_near_match_and_the_choices():
     with pytest.raises(ValueError, match="unknown method 'rk5'.*did you mean 'rk"):
         METHODS.resolve("rk5")
-    with pytest.raises(ValueError, match="choose from backprop, anode, anode-steps"):
+    with pytest.raises(ValueError, match="choose from backprop, anode, anode-auto"):
         GRADIENTS.resolve("xyzzy")
 
 
