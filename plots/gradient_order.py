@@ -97,9 +97,8 @@ def own_networks(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def observed_order(rows: pd.DataFrame) -> float | None:
-    """-d log(error) / d log(Nt) over the four largest Nt; None with fewer than three."""
-    last = rows.sort_values("n_steps").tail(4)
-    last = last[last["error"] > 0]
+    """-d log(error) / d log(Nt) over the four largest Nt that have errors; None below three."""
+    last = rows[rows["error"] > EXACT["float64"]].sort_values("n_steps").tail(4)
     if len(last) < 3:
         return None
     return float(-np.polyfit(np.log(last["n_steps"]), np.log(last["error"]), 1)[0])

@@ -34,15 +34,15 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
         chosen = rows[rows["n_steps"] == n_steps]
         for gradient in gradients:
             of_gradient = chosen[chosen["gradient"] == gradient].sort_values("n_blocks")
-            axis.plot(
+            axis.loglog(
                 of_gradient["n_blocks"],
                 of_gradient["peak_bytes"] / MIB,
                 **style.curve(gradient, gradients),
             )
         axis.set_title(f"Nt = {n_steps}")
         axis.set_xlabel("ODE blocks, L")
-        axis.set_xticks(sorted(rows["n_blocks"].unique()))
-        axis.set_ylim(bottom=0)
+        style.ticks(axis.xaxis, sorted(rows["n_blocks"].unique()))
+        style.ticks(axis.yaxis, style.one_two_five(chosen["peak_bytes"] / MIB))
     axes[0, 0].set_ylabel("peak memory (MiB)")
     style.legend(figure, gradients)
     first = rows.iloc[0]

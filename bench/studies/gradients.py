@@ -97,7 +97,7 @@ class GradientSuite:
     check_n_steps: tuple[int, ...] = (1, 3)
     figures: tuple[str, ...] = (
         *("gradient_order", "gradient_blocks", "gradient_statistics", "gradient_activation"),
-        "gradient_lipschitz",
+        *("gradient_lipschitz", "gradient_table"),
     )
 
     row: ClassVar[type[GradientRow]] = GradientRow
