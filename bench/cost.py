@@ -1,7 +1,7 @@
 """Seconds of a computation, compared fairly."""
 
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -9,6 +9,10 @@ import numpy as np
 import torch
 
 Variant = TypeVar("Variant", bound=Hashable)
+Passed = Callable[[str], None]
+"""Called with the name of each phase of a computation when it is over."""
+
+WHOLE = "step"
 
 
 @dataclass(frozen=True)
@@ -20,41 +24,71 @@ class Seconds:
     high: float
     repeats: int
 
+    @classmethod
+    def of(cls, taken: "np.ndarray") -> "Seconds":
+        low, median, high = np.quantile(taken, (0.25, 0.5, 0.75))
+        return cls(float(median), float(low), float(high), len(taken))
 
-def interleaved_seconds(
-    variants: Mapping[Variant, Callable[[], object]], device: torch.device, repeats: int
-) -> dict[Variant, Seconds]:
-    """Seconds of each variant after one warm-up, all variants in turn in every round.
 
-    What disturbs the machine for a while then disturbs all of them alike, so that their ratios
-    hold. On CUDA the time is taken with events.
+def interleaved(
+    variants: Mapping[Variant, Callable[[Passed], object]], device: torch.device, repeats: int
+) -> dict[Variant, dict[str, np.ndarray]]:
+    """Seconds (repeats,) of each variant's phases, and of the "step" that they make up.
+
+    All variants take turns in every round, after one warm-up: what disturbs the machine for a
+    while then disturbs all of them alike, so that their ratios, round by round, hold. On CUDA the
+    time is taken with events.
     """
     for run in variants.values():
-        run()
-    clock = _cuda_seconds if device.type == "cuda" else _cpu_seconds
-    taken: dict[Variant, list[float]] = {name: [] for name in variants}
+        run(lambda phase: None)
+    taken: dict[Variant, list[dict[str, float]]] = {name: [] for name in variants}
     for _ in range(repeats):
         for name, run in variants.items():
-            taken[name].append(clock(run))
-    return {name: _summary(seconds) for name, seconds in taken.items()}
+            clock = _CudaClock() if device.type == "cuda" else _Clock()
+            run(clock.passed)
+            clock.passed(WHOLE)
+            taken[name].append(clock.seconds())
+    return {
+        name: {phase: np.array([round_[phase] for round_ in rounds]) for phase in rounds[0]}
+        for name, rounds in taken.items()
+    }
 
 
-def _summary(seconds: Sequence[float]) -> Seconds:
-    low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75))
-    return Seconds(float(median), float(low), float(high), len(seconds))
+class _Clock:
+    def __init__(self) -> None:
+        self._marks: list[tuple[str, float]] = []
+        self._started = time.perf_counter()
+
+    def passed(self, phase: str) -> None:
+        self._marks.append((phase, time.perf_counter()))
+
+    def seconds(self) -> dict[str, float]:
+        found, before = {}, self._started
+        for phase, now in self._marks:
+            found[phase] = now - (self._started if phase == WHOLE else before)
+            before = now
+        return found
 
 
-def _cpu_seconds(run: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
+class _CudaClock:
+    def __init__(self) -> None:
+        self._marks: list[tuple[str, torch.cuda.Event]] = []
+        self._started = self._event()
 
+    def passed(self, phase: str) -> None:
+        self._marks.append((phase, self._event()))
 
-def _cuda_seconds(run: Callable[[], object]) -> float:
-    start = torch.cuda.Event(enable_timing=True)
-    end = torch.cuda.Event(enable_timing=True)
-    start.record()
-    run()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1000
+    def seconds(self) -> dict[str, float]:
+        self._marks[-1][1].synchronize()
+        found, before = {}, self._started
+        for phase, event in self._marks:
+            since = self._started if phase == WHOLE else before
+            found[phase] = since.elapsed_time(event) / 1000
+            before = event
+        return found
+
+    @staticmethod
+    def _event() -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event

@@ -147,6 +147,38 @@ class GradientRow:
 
 
 @dataclass(frozen=True)
+class CostRow:
+    """One phase of a training step: "step" (all of it), "forward", "backward" or "optimizer".
+
+    seconds, low and high: median and quartiles. ratio, ratio_low, ratio_high: the same of the
+    quotients, round by round, with the whole step of backprop in the same layout and precision.
+    peak_bytes and the evaluations are the whole step's, measured in a step of its own;
+    gradient_error is the distance from backprop's, checked before anything is timed.
+    """
+
+    network: str
+    method: str
+    n_steps: int
+    gradient: str
+    batch_size: int
+    layout: str
+    precision: str
+    device: str
+    phase: str
+    seconds: float
+    low: float
+    high: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    repeats: int
+    peak_bytes: int
+    nfe_forward: int
+    nfe_backward: int
+    gradient_error: float
+
+
+@dataclass(frozen=True)
 class MemoryRow:
     """Peak memory and evaluations of one training step.
 

@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.records import GradientRow, MemoryRow
+from bench.records import CostRow, GradientRow, MemoryRow
 
-Row = GradientRow | MemoryRow
+Row = GradientRow | MemoryRow | CostRow
 
 MOVED = 1e-9
 """By how much, relatively, the error of an inexact method may differ from the reference.
@@ -24,9 +24,13 @@ NOTHING = 1e-12
 ROUNDING = 1e-14
 """The largest error that the order of summation explains in float64: a few units of 1e-16."""
 
+SLOWER = 0.15
+"""By how much, relatively, a ratio of times may differ from the reference's: machines differ in
+what a forward pass costs beside a backward pass, and shared ones are noisy."""
+
 EXACT = ("backprop", "anode")
-EXACT_UP_TO_SUMMATION = ("anode-steps", "anode-revolve", "backprop-torchdiffeq")
-LEAVES_STATISTICS = (*EXACT, "anode-steps", "anode-revolve", "backprop-torchdiffeq", "node-frozen")
+EXACT_UP_TO_SUMMATION = ("anode-auto", "anode-steps", "anode-revolve", "backprop-torchdiffeq")
+LEAVES_STATISTICS = (*EXACT, *EXACT_UP_TO_SUMMATION, "node-frozen")
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def compare(measured: Sequence[Row], reference: Iterable[Row]) -> list[Finding]:
     most 1e-14, and any other the reference's to within 1e-9 of it, in either direction: an error
     that falls unexpectedly is news as well. Peak memory on the CPU and numbers of evaluations are
     exact counts, and must be the reference's; CUDA's allocator rounds, and may give 1% more or
-    less.
+    less. Of times the ratio of the whole step to backprop's may differ by 15%.
     """
     known = {_key(row): row for row in reference}
     return [
@@ -55,7 +59,7 @@ def compare(measured: Sequence[Row], reference: Iterable[Row]) -> list[Finding]:
 
 def needs_reference(row: Row) -> bool:
     """Whether a row can only be judged beside a reference."""
-    if isinstance(row, MemoryRow):
+    if not isinstance(row, GradientRow):
         return True
     return not (_must_vanish(row) or _base(row) in EXACT_UP_TO_SUMMATION)
 
@@ -67,7 +71,10 @@ def problem(row: Row, reference: Row | None) -> str | None:
     if isinstance(row, MemoryRow):
         assert isinstance(reference, MemoryRow), "rows with one key are of one kind"
         return _memory_problem(row, reference)
-    assert not isinstance(reference, MemoryRow), "rows with one key are of one kind"
+    if isinstance(row, CostRow):
+        assert isinstance(reference, CostRow), "rows with one key are of one kind"
+        return _cost_problem(row, reference)
+    assert isinstance(reference, GradientRow | None), "rows with one key are of one kind"
     return _gradient_problem(row, reference)
 
 
@@ -80,6 +87,14 @@ def describe(row: Row) -> dict[str, str]:
             "gradient": row.gradient,
             "peak": f"{row.peak_bytes:,} bytes",
             "evaluations": f"{row.nfe_forward} + {row.nfe_backward}",
+        }
+    if isinstance(row, CostRow):
+        return {
+            "network": row.network,
+            "scheme": f"{row.method}, Nt {row.n_steps}, {row.layout}",
+            "gradient": row.gradient,
+            "phase": row.phase,
+            "ratio to backprop": f"{row.ratio:.3f}",
         }
     return {
         "network": row.network,
@@ -94,6 +109,8 @@ def _key(row: Row) -> tuple[object, ...]:
     common = (row.network, row.method, row.n_steps, row.gradient, row.device)
     if isinstance(row, MemoryRow):
         return (*common, row.batch_size)
+    if isinstance(row, CostRow):
+        return (*common, row.batch_size, row.layout, row.precision, row.phase)
     return (*common, row.precision, row.weights, row.activation, row.scale, row.part)
 
 
@@ -129,3 +146,9 @@ def _memory_problem(row: MemoryRow, reference: MemoryRow) -> str | None:
         f"was {reference.peak_bytes:,} bytes: {difference:+,}, "
         f"{difference / row.state_bytes:+.2f} states"
     )
+
+
+def _cost_problem(row: CostRow, reference: CostRow) -> str | None:
+    if row.phase != "step" or abs(row.ratio / reference.ratio - 1) <= SLOWER:
+        return None
+    return f"was {reference.ratio:.3f}: {row.ratio / reference.ratio - 1:+.0%}"

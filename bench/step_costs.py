@@ -90,12 +90,16 @@ def _measure(
         except Exception as error:
             if is_out_of_memory(error):
                 free_memory(workload.device)
-    seconds = cost.interleaved_seconds(steppers, workload.device, repeats)
+    taken = cost.interleaved(steppers, workload.device, repeats)
     return [
         measurement
         for experiment, stepper in steppers.items()
         for measurement in _measurements(
-            experiment, stepper, workload.device.type, seconds[experiment], peaks[experiment]
+            experiment,
+            stepper,
+            workload.device.type,
+            cost.Seconds.of(taken[experiment][cost.WHOLE]),
+            peaks[experiment],
         )
     ]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 from bench.experiment import Experiment
+from bench.studies.cost import CostSuite
 from bench.studies.gradients import FOUR_NETWORKS, GradientSuite
 from bench.studies.memory import MemorySuite
 from bench.studies.reversibility import ReversibilitySuite
@@ -86,7 +87,7 @@ class Suite:
         return tuple(found.values())
 
 
-GatedSuite = GradientSuite | MemorySuite
+GatedSuite = GradientSuite | MemorySuite | CostSuite
 """A suite that trains nothing and is compared with a reference."""
 
 MeasuringSuite = GatedSuite | ReversibilitySuite
@@ -137,6 +138,10 @@ SUITES: Registry[Suite | MeasuringSuite] = Registry(
             MemorySuite(
                 "memory",
                 "peak memory of a training step against Nt and blocks, every gradient method",
+            ),
+            CostSuite(
+                "cost",
+                "time and memory of a training step, every gradient method and peer in turn",
             ),
             ReversibilitySuite(
                 "reversibility",

@@ -67,18 +67,20 @@ def training_step(
     optimizer: Optimizer,
     images: Tensor,
     labels: Tensor,
-    between: Callable[[], None] = lambda: None,
+    passed: Callable[[str], None] = lambda phase: None,
 ) -> tuple[Tensor, Tensor]:
     """One step on one batch: (mean loss, number classified rightly), on the device.
 
-    `between` is called after the forward pass, before the backward pass.
+    `passed` is called with "forward", "backward" and "optimizer" when these are over.
     """
     optimizer.zero_grad(set_to_none=True)
     logits = network(images)
     loss = F.cross_entropy(logits, labels)
-    between()
+    passed("forward")
     loss.backward()
+    passed("backward")
     optimizer.step()
+    passed("optimizer")
     with torch.no_grad():
         return loss.detach(), (logits.argmax(1) == labels).sum()
 
@@ -150,9 +152,10 @@ def _epoch(
     correct = torch.zeros((), dtype=torch.int64, device=device)
     steps, forward, backward = 0, 0, 0
 
-    def count_forward() -> None:
+    def count_forward(phase: str) -> None:
         nonlocal forward
-        forward = counter.take()
+        if phase == "forward":
+            forward = counter.take()
 
     for images, labels in train_batches(
         data, seed=experiment.seed, epoch=epoch, batch_size=experiment.batch_size

@@ -1,5 +1,6 @@
 """What the experiments of a suite share: data, device and place; and a step to measure."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,25 +54,31 @@ class Workload:
 
 
 class Stepper:
-    """A throw-away network that takes one training step after another on a fixed batch."""
+    """A throw-away network that takes one training step after another on a fixed batch.
 
-    def __init__(self, workload: Workload, experiment: Experiment, batch_size: int) -> None:
+    layout: "channels_last", which training uses, or "contiguous".
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        experiment: Experiment,
+        batch_size: int,
+        layout: str = "channels_last",
+    ) -> None:
         self.images, self.labels = workload.fixed_batch(batch_size)
         self.network = training.build_network(experiment, workload.device)
+        if layout == "contiguous":
+            self.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            self.images = self.images.contiguous()
         self.optimizer = training.make_optimizer(self.network, experiment)
 
-    def __call__(self) -> None:
-        training.training_step(self.network, self.optimizer, self.images, self.labels)
+    def __call__(self, passed: Callable[[str], None] = lambda phase: None) -> None:
+        training.training_step(self.network, self.optimizer, self.images, self.labels, passed)
 
     def evaluations(self) -> tuple[int, int]:
         """Evaluations of the right-hand sides in one step: forward, backward."""
         counter = EvaluationCounter(self.network)
-        forward: list[int] = []
-        training.training_step(
-            self.network,
-            self.optimizer,
-            self.images,
-            self.labels,
-            lambda: forward.append(counter.take()),
-        )
-        return forward[0], counter.take()
+        counts: list[int] = []
+        self(lambda phase: counts.append(counter.take()))
+        return counts[0], counts[1]

@@ -13,6 +13,8 @@ from bench.errors import UsageError
 from plots import (
     accuracy_table,
     cost,
+    cost_memory,
+    cost_table,
     gradient_activation,
     gradient_blocks,
     gradient_error,
@@ -43,6 +45,8 @@ FIGURES: Mapping[str, Callable[[Recorded, Path], list[Path]]] = {
 
 
 MEASURED_FIGURES: Mapping[str, Callable[[pd.DataFrame, Path], list[Path]]] = {
+    "cost_memory": cost_memory.draw,
+    "cost_table": cost_table.draw,
     "gradient_order": gradient_order.draw,
     "gradient_blocks": gradient_blocks.draw,
     "gradient_statistics": gradient_statistics.draw,

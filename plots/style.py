@@ -40,6 +40,7 @@ GRADIENT_NAMES = {
     "node-frozen": "Neural ODE, BatchNorm frozen",
     "node-rk45": "Neural ODE, adaptive RK45",
     "backprop-torchdiffeq": "Backprop through torchdiffeq",
+    "anode-auto": "ANODE, planned",
 }
 METHOD_NAMES = {"euler": "Euler", "rk2": "RK2", "rk4": "RK4", "rk4_38": "RK4 (3/8 rule)"}
 ACTIVATION_NAMES = {
@@ -48,6 +49,11 @@ ACTIVATION_NAMES = {
     "leaky_relu": "Leaky ReLU",
     "softplus": "Softplus",
     "tanh": "tanh",
+}
+PEER_NAMES = {
+    "bench.peers.original:ORIGINAL": "ANODE, as its code was published",
+    "bench.peers.torch_checkpoint:BLOCK": "torch.utils.checkpoint, block",
+    "bench.peers.torch_checkpoint:STEPS": "torch.utils.checkpoint, steps",
 }
 SHORT_NAMES = {"baseline": "Baseline", "node": "Neural\nODE", "anode": "ANODE"}
 
@@ -58,6 +64,7 @@ _COLOURS = {
     "node": "#D55E00",
     "anode": "#0072B2",
     "backprop": "#009E73",
+    "anode-auto": "#000000",
     "anode-steps": "#56B4E9",
     "anode-revolve": "#332288",
     "reversible": "#CC79A7",
@@ -66,11 +73,12 @@ _COLOURS = {
     "node-rk45": "#999933",
     "backprop-torchdiffeq": "#44AA99",
 }
-_OTHER_COLOURS = ("#000000", "#117733", "#AA4499", "#88CCEE")
+_OTHER_COLOURS = ("#117733", "#AA4499", "#88CCEE")
 _LINES = {"baseline": (0, (1, 1)), "node": (0, (4, 1.5)), "anode": "solid"}
 
 
-_MARKERS = {"backprop": "s", "anode": "o", "node": "X", "anode-steps": "D", "reversible": "P"}
+_MARKERS = {"backprop": "s", "anode": "o", "node": "X", "anode-steps": "D", "anode-auto": "*"}
+_MARKERS |= {"reversible": "P", "anode-revolve": "d", "backprop-torchdiffeq": "p"}
 
 CHAIN = "models.resnet:CHAIN:blocks="
 """How the suite `memory` names ResNet-4 with several ODE blocks."""
@@ -184,6 +192,8 @@ def method_name(method: str) -> str:
 def gradient_name(gradient: str) -> str:
     base, _, parameters = gradient.partition(":")
     name = GRADIENT_NAMES.get(base)
+    if gradient in PEER_NAMES:
+        return PEER_NAMES[gradient]
     if name is None:
         return gradient
     return f"{name} ({parameters.replace(':', ', ')})" if parameters else name

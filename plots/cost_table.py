@@ -1,0 +1,112 @@
+"""What a training step costs, as a table, and the bars that it is to stay under."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from plots import style
+
+NETWORKS = ("alexnet", "resnet4", "resnet10", "squeezenext")
+SMALL, LARGE = ("alexnet", "resnet4"), ("resnet10", "squeezenext")
+
+AT_MOST = (
+    ("anode", "backprop", dict.fromkeys(NETWORKS, 1.34)),
+    ("anode-auto", "backprop", {**dict.fromkeys(SMALL, 1.03), **dict.fromkeys(LARGE, 1.15)}),
+)
+"""Gradient method, what it is compared with, and for each network the largest ratio of times."""
+
+AT_LEAST = (
+    ("bench.peers.original:ORIGINAL", "contiguous", {"alexnet": 1.4}, 1.8),
+    ("node", "better", {"alexnet": 1.3}, 1.5),
+)
+"""A peer, its layout or the better of both, and how many times anode-auto's time it takes."""
+
+
+def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
+    """cost.csv, everything; cost.md, for people."""
+    whole = rows[rows["phase"] == "step"]
+    bars = pd.DataFrame(judge(whole))
+    markdown, csv = folder / "cost.md", folder / "bars.csv"
+    markdown.write_text("\n".join(_markdown(rows, bars)), encoding="utf-8")
+    bars.to_csv(csv, index=False)
+    return [csv, markdown]
+
+
+def judge(whole: pd.DataFrame) -> Iterator[dict[str, object]]:
+    """A row for each bar: what, network, measured ratio, the bar, and whether it holds."""
+    for (network, method, n_steps), own in whole.groupby(["network", "method", "n_steps"]):
+        times = own.set_index(["gradient", "layout"])["seconds"]
+        peaks = own.set_index(["gradient", "layout"])["peak_bytes"]
+        where = {"network": network, "scheme": f"{style.method_name(str(method))}, Nt = {n_steps}"}
+        last = "channels_last"
+        for gradient, base, bars in AT_MOST:
+            if (gradient, last) in times and network in bars:
+                ratio = times[gradient, last] / times[base, last]
+                yield _bar(where, f"{gradient} / {base}", ratio, "≤", bars[str(network)])
+        if not {("anode-auto", last), ("anode", last)} <= set(times.index):
+            continue
+        ratio = peaks["anode-auto", last] / peaks["anode", last]
+        yield _bar(where, "peak memory of anode-auto / anode", ratio, "≤", 1.0)
+        auto = times["anode-auto", last]
+        for gradient, layout, special, usual in AT_LEAST:
+            if gradient in times.index.get_level_values(0) and network in NETWORKS:
+                taken = times[gradient].min() if layout == "better" else times[gradient, layout]
+                least = special.get(str(network), usual)
+                what = f"{style.gradient_name(gradient)} ({layout} layout) / anode-auto"
+                yield _bar(where, what, taken / auto, "≥", least)
+        for row in own.itertuples():
+            is_peer = str(row.gradient).startswith("bench.peers.") or "torchdiffeq" in row.gradient
+            is_exact = row.gradient_error < 1e-3
+            if is_peer and is_exact and row.peak_bytes <= peaks["anode-auto", last]:
+                what = f"{style.gradient_name(row.gradient)} ({row.layout}) / anode-auto"
+                yield _bar(where, what, row.seconds / auto, "≥", 1.0)
+
+
+def _bar(
+    where: dict[str, object], what: str, ratio: float, sign: str, bar: float
+) -> dict[str, object]:
+    holds = ratio <= bar if sign == "≤" else ratio >= bar
+    return {**where, "what": what, "measured": ratio, "bar": f"{sign} {bar:g}", "holds": holds}
+
+
+def _markdown(rows: pd.DataFrame, bars: pd.DataFrame) -> Iterator[str]:
+    whole = rows[rows["phase"] == "step"]
+    first = whole.iloc[0]
+    yield (
+        f"One training step of {int(first['batch_size'])} images in {first['precision']} on "
+        f"{first['device']}, {int(first['repeats'])} interleaved rounds. Ratio: median and "
+        "quartiles of the quotients with backprop's step in the same layout, round by round. "
+        f"Memory: {style.how_counted(first['device'])}."
+    )
+    yield ""
+    yield "| network | scheme | gradient method | layout | ms | ratio | forward | backward | " + (
+        "optimiser | images/s | MiB | evaluations | gradient error |"
+    )
+    yield "|" + "---|" * 13
+    keys = ["network", "method", "n_steps", "gradient", "layout"]
+    phases = rows.set_index([*keys, "phase"])["seconds"]
+    for row in whole.itertuples():
+        key = tuple(getattr(row, name) for name in keys)
+        apart = " | ".join(
+            f"{1000 * phases[(*key, phase)]:.0f}" for phase in ("forward", "backward", "optimizer")
+        )
+        yield (
+            f"| {style.network_name(row.network)} | {style.method_name(row.method)}, "
+            f"Nt = {row.n_steps} | {style.gradient_name(row.gradient)} | "
+            f"{row.layout.replace('_', '-')} | {1000 * row.seconds:.0f} | {row.ratio:.2f} "
+            f"({row.ratio_low:.2f}–{row.ratio_high:.2f}) | {apart} | "
+            f"{row.batch_size / row.seconds:.0f} | {row.peak_bytes / 2**20:.1f} | "
+            f"{row.nfe_forward} + {row.nfe_backward} | {row.gradient_error:.1g} |"
+        )
+    if bars.empty:
+        return
+    yield ""
+    yield "| network | scheme | what | measured | bar | holds |"
+    yield "|---|---|---|---|---|---|"
+    for bar in bars.itertuples():
+        yield (
+            f"| {style.network_name(bar.network)} | {bar.scheme} | {bar.what} | "
+            f"{bar.measured:.3f} | {bar.bar} | {'yes' if bar.holds else '**no**'} |"
+        )
+    yield ""
