@@ -90,16 +90,32 @@ def test_memory_grows_with_the_steps_as_the_papers_say():
 
 def test_variants_take_turns_after_a_warm_up():
     order = []
-    variants = {name: (lambda name=name: order.append(name)) for name in "ab"}
-    seconds = cost.interleaved_seconds(variants, CPU, repeats=3)
+
+    def run(name):
+        def run(passed):
+            order.append(name)
+            passed("first")
+            passed("second")
+
+        return run
+
+    taken = cost.interleaved({name: run(name) for name in "ab"}, CPU, repeats=3)
     assert order == list("ab" * 4)
-    assert seconds["a"].repeats == 3
-    assert seconds["a"].low <= seconds["a"].median <= seconds["a"].high
+    assert taken["a"].keys() == {"first", "second", "step"}
+    for phases in taken.values():
+        assert (phases["step"] >= phases["first"] + phases["second"]).all()
+        assert len(phases["step"]) == 3
 
 
 def test_seconds_are_seconds():
-    (seconds,) = cost.interleaved_seconds({"nap": lambda: time.sleep(0.02)}, CPU, 3).values()
-    assert seconds.median >= 0.02
+    def nap(passed):
+        time.sleep(0.02)
+        passed("nap")
+
+    (taken,) = cost.interleaved({"nap": nap}, CPU, 3).values()
+    seconds = cost.Seconds.of(taken["nap"])
+    assert 0.02 <= seconds.low <= seconds.median <= seconds.high
+    assert seconds.repeats == 3
 
 
 def test_step_costs_cover_each_configuration_once(tmp_path):

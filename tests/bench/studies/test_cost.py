@@ -1,0 +1,105 @@
+"""The suite that measures costs: what is compared with what. Times themselves are not tested."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+
+import run_bench
+from bench.records import CostRow, read_rows
+from bench.regression import SLOWER, compare
+from bench.suites import SUITES
+from plots import cost_table
+
+LINE = "--suite cost --network resnet4 --method euler --Nt 1 --batch_size 2"
+
+
+def test_suite_measures_records_and_draws(tmp_path):
+    line = f"{LINE} --gradient anode,anode-auto,node,bench.peers.original:ORIGINAL"
+    assert run_bench.main([*line.split(), "--out", str(tmp_path)]) == 0
+    rows = read_rows(tmp_path / "cost" / "measurements.csv", CostRow)
+    variants = {(row.gradient, row.layout) for row in rows}
+    assert variants == {
+        *((g, "channels_last") for g in ("backprop", "anode", "anode-auto", "node")),
+        *((g, "contiguous") for g in ("backprop", "node")),
+        *(("bench.peers.original:ORIGINAL", layout) for layout in ("channels_last", "contiguous")),
+    }
+    assert len(rows) == len(variants) * 4
+    for row in rows:
+        if row.gradient == "backprop" and row.phase == "step":
+            assert row.ratio == row.ratio_low == row.ratio_high == 1
+        if row.gradient == "anode-auto":
+            assert (row.nfe_forward, row.nfe_backward) == (1, 0)
+            assert row.gradient_error == 0
+    phases = {
+        row.phase: row.seconds
+        for row in rows
+        if (row.gradient, row.layout) == ("node", "contiguous")
+    }
+    assert phases.keys() == {"forward", "backward", "optimizer", "step"}
+    drawn = {file.name for file in (tmp_path / "cost" / "figures").iterdir()}
+    assert drawn == {
+        "cost_memory-euler-nt1.png",
+        "cost_memory-euler-nt1.svg",
+        "cost.md",
+        "bars.csv",
+    }
+
+
+def row(**changes):
+    values = {
+        **{"network": "resnet4", "method": "rk2", "n_steps": 2, "gradient": "anode"},
+        **{"batch_size": 64, "layout": "channels_last", "precision": "float32", "device": "cpu"},
+        **{"phase": "step", "seconds": 0.13, "low": 0.12, "high": 0.14},
+        **{"ratio": 1.3, "ratio_low": 1.2, "ratio_high": 1.4, "repeats": 5},
+        **{"peak_bytes": 100, "nfe_forward": 4, "nfe_backward": 4, "gradient_error": 0.0},
+    }
+    return CostRow(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("measured", "is_right"),
+    [
+        (row(), True),
+        (row(seconds=100.0, low=1.0, high=1000.0), True),
+        (row(ratio=1.3 * (1 + 0.9 * SLOWER)), True),
+        (row(ratio=1.3 * (1 + 1.1 * SLOWER)), False),
+        (row(ratio=1.3 * (1 - 1.1 * SLOWER)), False),
+        (row(batch_size=32), False),
+    ],
+)
+def test_check_compares_ratios_and_never_times(measured, is_right):
+    (finding,) = compare([measured], [row()])
+    assert (finding.problem is None) == is_right
+
+
+def bars(rows):
+    table = pd.DataFrame([dataclasses.asdict(row) for row in rows])
+    return {bar["what"]: (bar["measured"], bar["holds"]) for bar in cost_table.judge(table)}
+
+
+def test_bars_are_judged_by_the_measured_ratios():
+    rows = [
+        row(gradient="backprop", seconds=0.1, peak_bytes=300),
+        row(gradient="anode", seconds=0.133, peak_bytes=200),
+        row(gradient="anode-auto", seconds=0.104, peak_bytes=201),
+        row(gradient="node", seconds=0.2),
+        row(gradient="node", seconds=0.15, layout="contiguous"),
+        row(gradient="bench.peers.original:ORIGINAL", seconds=0.2, layout="contiguous"),
+        row(gradient="bench.peers.torch_checkpoint:BLOCK", seconds=0.2, peak_bytes=999),
+    ]
+    found = bars(rows)
+    assert found["anode / backprop"] == (pytest.approx(1.33), True)
+    assert found["anode-auto / backprop"] == (pytest.approx(1.04), False)
+    assert found["peak memory of anode-auto / anode"] == (pytest.approx(201 / 200), False)
+    node = found["Neural ODE (continuous adjoint) (better layout) / anode-auto"]
+    assert node == (pytest.approx(0.15 / 0.104), False)
+    # A peer that needs more memory is not compared.
+    assert not any("torch.utils.checkpoint" in what for what in found)
+
+
+def test_reference_of_the_suite_is_refused_where_there_is_none(tmp_path, capsys):
+    line = [*LINE.split(), "--check", "--reference", str(tmp_path / "cost.csv")]
+    assert run_bench.main(line) == 2
+    assert "there is no reference" in capsys.readouterr().err
+    assert SUITES["cost"].check_cases()
