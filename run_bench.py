@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_USAGE
     except KeyboardInterrupt:
         print(
-            "interrupted: finished runs are recorded; the same command goes on with the others",
+            "interrupted: what is finished is recorded; the same command goes on with the rest",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -108,18 +108,27 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
         laboratory = request.suite.laboratory(dataset, device)
         pictures = laboratory.pictures if isinstance(laboratory, ReversibilityLaboratory) else None
         measuring = gate.Measuring(
-            request.cases, laboratory.measure, request.suite.row, device, console, pictures
+            request.cases,
+            laboratory.measure,
+            request.suite.row,
+            request.suite.key,
+            device,
+            console,
+            pictures,
         )
         if request.action == "check":
             return gate.check(measuring, request.reference)
         if request.action == "update-reference":
+            _make_writable(request.reference.parent)
             return gate.update_reference(measuring, request.reference)
-        _check_writable(folder)
+        _make_writable(folder)
         console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
         code = gate.run(measuring, folder)
         if code and not (folder / records.MEASUREMENTS).exists():
             return code
-    for file in plots.draw_measured(request.suite.figures, folder, request.suite.row):
+    key = request.suite.key
+    cases = {tuple(getattr(case, name) for name in key) for case in request.cases}
+    for file in plots.draw_measured(request.suite.figures, folder, request.suite.row, key, cases):
         console.print(f"wrote {file}")
     return code
 

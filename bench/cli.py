@@ -81,8 +81,11 @@ def parse(arguments: Sequence[str] | None = None) -> Request | MeasuringRequest:
         fields = {field: v for name, v in given.items() for field in suite.options[name]}
         if isinstance(suite, Suite):
             return _request(options, suite.replaced(**fields))
-        if options.update_reference and fields:
-            raise ValueError("--update-reference writes the whole reference: give no other choice")
+        if options.update_reference and fields and not options.reference:
+            raise ValueError(
+                "--update-reference writes the whole reference: give no other choice, or write "
+                "one of your own with --reference FILE"
+            )
         return _measuring_request(options, suite.replaced(**fields))
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -135,6 +138,8 @@ def _measuring_request(options: argparse.Namespace, suite: MeasuringSuite) -> Me
         else "run"
     )
     gate = action in ("check", "update-reference")
+    if options.reference and not gate and isinstance(suite, GatedSuite):
+        raise ValueError("--reference needs --check or --update-reference: give one of them")
     if not isinstance(suite, GatedSuite):
         if gate or options.reference:
             raise _no_reference(suite)
@@ -168,11 +173,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--suite", default=DEFAULT_SUITE, metavar="NAME", help=f"default: {DEFAULT_SUITE}")
+    actions = parser.add_mutually_exclusive_group()
+    add = actions.add_argument
     add("--list", action="store_true", help="print the suites, their runs and their time here")
     add("--plots-only", action="store_true", help="draw the figures again from what is recorded")
     add("--check", action="store_true", help="of gradients and memory: measure a fixed set and "
         "compare it with the reference; exit code 1 where it is not what it must be")  # fmt: skip
     add("--update-reference", action="store_true", help="write that reference anew")
+    add = parser.add_argument
     add("--reference", type=_folder, metavar="FILE", help="where it is; default: "
         "results/reference/SUITE.csv")  # fmt: skip
     group = parser.add_argument_group(
@@ -199,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
     add("--data-dir", type=_folder, metavar="DIR", help="a folder of images (train/<class>/*, "
         "test/<class>/*) or of torchvision's files; without it the official data is downloaded "
-        "to data/, but for smoke and reversibility, which generate their images")  # fmt: skip
+        "to data/, but for smoke and suites that do not train, which generate images")  # fmt: skip
     add("--generated", action="store_true", help="use generated images instead of real ones")
     add("--out", type=_folder, default=Path("results"), metavar="DIR", help="default: results")
     return parser

@@ -1,7 +1,9 @@
 """A suite that trains nothing, from the command line: run it, check it, renew its reference."""
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,59 +18,76 @@ from bench.errors import UsageError
 from bench.faults import free_memory, is_out_of_memory
 from bench.records import MEASUREMENTS, Picture
 from bench.regression import Finding, compare, describe, needs_reference
+from solvers import ContractError
 
 DONE, CHECK_FAILED, SOME_FAILED = 0, 1, 3
+
+
+SECONDS_BETWEEN_WRITES = 20
 
 
 @dataclass(frozen=True)
 class Measuring:
     """What is measured: `measure` makes rows, of type `row`, of each of the cases.
 
-    pictures is filled while they are measured; None where the suite makes none.
+    key: the fields that a case and its rows have in common and that tell it from all others; none
+    where cases are measured together or anew each time. pictures is filled while they are
+    measured; None where the suite makes none.
     """
 
     cases: Sequence[Any]
     measure: Callable[[Any], list[Any]]
     row: type[Any]
+    key: tuple[str, ...]
     device: torch.device
     console: Console
     pictures: list[Picture] | None = None
 
-    def rows(self) -> "Measured":
-        steps = track(
-            self.cases,
+    def rows(
+        self, cases: Sequence[Any], measured_more: Callable[[list[Any]], None] = lambda rows: None
+    ) -> "Measured":
+        """Measure these cases; `measured_more` is called with all rows so far now and then, and at
+        the end, even when that is an interrupt."""
+        measured = Measured()
+        tenths = {math.ceil(len(cases) * i / 10) for i in range(1, 10)}
+        written = time.monotonic()
+        try:
+            for count, case in enumerate(self._shown(cases), start=1):
+                if count in tenths and not self.console.is_terminal and len(cases) > 200:
+                    self.console.print(f"{count} of {len(cases)} cases …")
+                self._measure(case, measured)
+                if time.monotonic() - written > SECONDS_BETWEEN_WRITES:
+                    measured_more(measured.rows)
+                    written = time.monotonic()
+        finally:
+            if measured.rows:
+                measured_more(measured.rows)
+        return measured
+
+    def key_of(self, case_or_row: Any) -> tuple[Any, ...]:
+        return tuple(getattr(case_or_row, name) for name in self.key)
+
+    def _shown(self, cases: Sequence[Any]) -> Iterable[Any]:
+        return track(
+            cases,
             "measuring",
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
         )
-        measured = Measured()
-        tenths = {math.ceil(len(self.cases) * i / 10) for i in range(1, 10)}
-        for count, case in enumerate(steps, start=1):
-            if count in tenths and not self.console.is_terminal and len(self.cases) > 200:
-                self.console.print(f"{count} of {len(self.cases)} cases …")
-            try:
-                measured.rows += self.measure(case)
-            except Exception as error:  # one bad case never stops the others
-                measured.failures += 1
-                if is_out_of_memory(error):
-                    free_memory(self.device)
-                first = str(error).strip().partition("\n")[0]
-                self.console.print(f"{case}: {type(error).__name__}: {first}", markup=False)
-        return measured
 
-    def write(self, file: Path, rows: Iterable[Any]) -> None:
+    def _measure(self, case: Any, measured: "Measured") -> None:
         try:
-            records.write_rows(file, self.row, rows)
-        except OSError as error:
-            raise UsageError(f"cannot write {file} ({error.strerror}): mend that") from error
-
-    def write_pictures(self, folder: Path) -> None:
-        try:
-            file = records.write_pictures(folder, self.pictures or [])
-        except OSError as error:
-            raise UsageError(f"cannot write to {folder} ({error.strerror}): mend that") from error
-        self.console.print(f"wrote {file}")
+            measured.rows += self.measure(case)
+        except ContractError as error:
+            raise UsageError(str(error)) from error
+        except Exception as error:  # one bad case never stops the others
+            measured.failures += 1
+            if is_out_of_memory(error):
+                free_memory(self.device)
+            first = str(error).strip().partition("\n")[0]
+            name = getattr(case, "name", case)
+            self.console.print(f"{name}: {type(error).__name__}: {first}", markup=False)
 
 
 @dataclass
@@ -80,16 +99,33 @@ class Measured:
 
 
 def run(measuring: Measuring, folder: Path) -> int:
-    """Measure all cases and record them in `<folder>/measurements.csv`, if there is anything, and
-    their pictures."""
-    measured = measuring.rows()
-    if not measured.rows:
-        return _failed(measured, measuring)
-    if measuring.pictures is not None:
-        measuring.write_pictures(folder)
-    measuring.write(folder / MEASUREMENTS, measured.rows)
-    measuring.console.print(f"wrote {folder / MEASUREMENTS}")
-    return _failed(measured, measuring) or DONE
+    """Measure the cases that are not recorded yet, and record them in
+    `<folder>/measurements.csv` with what is there already, and their pictures in place of those
+    that are there."""
+    file = folder / MEASUREMENTS
+    device = measuring.device.type
+    known = records.read_rows(file, measuring.row) if measuring.key and file.exists() else []
+    recorded = {measuring.key_of(row) for row in known if row.device == device}
+    left = [c for c in measuring.cases if not (measuring.key and measuring.key_of(c) in recorded)]
+    if len(left) < len(measuring.cases):
+        recorded_already = len(measuring.cases) - len(left)
+        measuring.console.print(
+            f"{recorded_already} of {len(measuring.cases)} cases are recorded already"
+        )
+
+    def record(rows: list[Any]) -> None:
+        records.write_rows(file, measuring.row, [*known, *rows])
+
+    with _writing(file):
+        # What is measured anew as a whole does not replace the last whole before it is one.
+        measured = measuring.rows(left, record if measuring.key else lambda rows: None)
+        if measured.rows and not measuring.key:
+            record(measured.rows)
+        if measuring.pictures is not None:
+            measuring.console.print(f"wrote {records.write_pictures(folder, measuring.pictures)}")
+    if measured.rows:
+        measuring.console.print(f"wrote {file}")
+    return _failed(measured, measuring)
 
 
 def check(measuring: Measuring, reference: Path) -> int:
@@ -98,31 +134,33 @@ def check(measuring: Measuring, reference: Path) -> int:
     Raises UsageError when the reference is missing, damaged, of another version, or has nothing
     for this device or for a case that needs it.
     """
-    if not reference.exists():
-        raise UsageError(f"there is no reference {reference}: make one with --update-reference")
-    known = records.read_rows(reference, measuring.row)
+    known = records.read_reference(reference, measuring.row)
     device = measuring.device.type
     if not any(row.device == device for row in known):
+        others = f"check with --device {known[0].device}, or " if known else ""
         raise UsageError(
-            f"{reference} has no reference for {device}: check with --device "
-            f"{known[0].device if known else 'cpu'}, or make one there with --update-reference"
+            f"{reference} has no reference for {device}: {others}make one there with "
+            "--update-reference"
         )
-    measured = measuring.rows()
+    measured = measuring.rows(measuring.cases)
     findings = compare(measured.rows, known)
     lacking = {f.row.gradient for f in findings if f.reference is None and needs_reference(f.row)}
     if lacking:
         raise UsageError(
             f"{reference} has no reference for all cases of {', '.join(sorted(lacking))}: check "
-            "others, or make one with --update-reference"
+            "others, or make one of your own with --update-reference --reference FILE"
         )
     problems = [finding for finding in findings if finding.problem]
     if problems:
         measuring.console.print(_table(problems))
-    measuring.console.print(
-        f"{len(findings)} measurements of {len(measuring.cases)} cases checked: "
-        + (f"{len(problems)} are not what they must be" if problems else "all as they must be")
-    )
-    return CHECK_FAILED if problems else _failed(measured, measuring) or DONE
+    if findings:
+        measuring.console.print(
+            f"{len(findings)} measurements of {len(measuring.cases) - measured.failures} cases "
+            "checked: "
+            + (f"{len(problems)} are not what they must be" if problems else "all as they must be")
+        )
+    failed = _failed(measured, measuring)
+    return CHECK_FAILED if problems else failed
 
 
 def update_reference(measuring: Measuring, reference: Path) -> int:
@@ -130,9 +168,9 @@ def update_reference(measuring: Measuring, reference: Path) -> int:
 
     What the reference has for other devices is kept.
     """
-    known = records.read_rows(reference, measuring.row) if reference.exists() else []
+    known = records.read_reference(reference, measuring.row) if reference.exists() else []
     device = measuring.device.type
-    measured = measuring.rows()
+    measured = measuring.rows(measuring.cases)
     if measured.failures:
         measuring.console.print(f"{reference} is left as it was")
         return _failed(measured, measuring)
@@ -140,7 +178,9 @@ def update_reference(measuring: Measuring, reference: Path) -> int:
     changed = [finding for finding in compare(rows, known) if finding.problem]
     if known and changed:
         measuring.console.print(_table(changed))
-    measuring.write(reference, [*(row for row in known if row.device != device), *rows])
+    others = [row for row in known if row.device != device]
+    with _writing(reference):
+        records.write_reference(reference, measuring.row, [*others, *rows])
     measuring.console.print(
         f"wrote {reference}: {len(rows)} rows for {device}, {len(changed)} changed"
     )
@@ -155,6 +195,14 @@ def _failed(measured: Measured, measuring: Measuring) -> int:
         f"{measured.failures} of {len(measuring.cases)} cases failed: the lines above say why"
     )
     return SOME_FAILED
+
+
+@contextlib.contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"cannot write {file} ({error.strerror}): mend that") from error
 
 
 def _table(findings: Sequence[Finding]) -> Table:

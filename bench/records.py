@@ -14,6 +14,7 @@ import io
 import json
 import math
 import os
+import re
 import tempfile
 import warnings
 import zipfile
@@ -279,6 +280,48 @@ def read_rows(file: Path, kind: type[Row]) -> list[Row]:
         raise UsageError(f"there is no {file}: run the suite first")
     numbers = {f.name for f in fields(kind) if f.type in (int, float)}
     frame = _read_csv(file, file, [field.name for field in fields(kind)], numbers)
+    if not file.read_bytes().endswith(b"\n"):  # its last line breaks off
+        raise UsageError(f"{file} is damaged: delete it and run again")
+    return _as_rows(frame, kind)
+
+
+def write_reference(file: Path, kind: type[Row], rows: Sequence[Row]) -> None:
+    """Write a table that says of itself what version it has and how long it is."""
+    frame = pd.DataFrame([asdict(row) for row in rows], columns=[f.name for f in fields(kind)])
+    head = f"# {kind.__name__}, schema {SCHEMA}, {len(rows)} rows\n"
+    _write(file, head + frame.to_csv(index=False))
+
+
+def read_reference(file: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a table that `write_reference` wrote.
+
+    Raises UsageError when the file is missing, truncated, of another version or of another kind.
+    """
+    anew = "restore it, or move it away and make one with --update-reference"
+    if not file.exists():
+        raise UsageError(f"there is no reference {file}: make one with --update-reference")
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder: name a file with --reference")
+    try:
+        head, _, table = file.read_text(encoding="utf-8").partition("\n")
+        found = re.fullmatch(r"# (\w+), schema (\d+), (\d+) rows", head)
+        if not found:
+            raise ValueError("it does not begin as one")
+        name, schema, count = found.groups()
+        if int(schema) != SCHEMA or name != kind.__name__:
+            raise UsageError(
+                f"{file} is of another version or suite ({name}, schema {schema}, not "
+                f"{kind.__name__}, schema {SCHEMA}): {anew}"
+            )
+        rows = _as_rows(_read_frame(io.StringIO(table)), kind)
+        if len(rows) != int(count) or not table.endswith("\n"):
+            raise ValueError("it breaks off")
+        return rows
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{file} is no whole reference: {anew}") from error
+
+
+def _as_rows(frame: pd.DataFrame, kind: type[Row]) -> list[Row]:
     return [
         kind(**{str(name): value for name, value in row.items()})
         for row in frame.to_dict("records")
@@ -466,7 +509,7 @@ def _read_csv(
     return frame
 
 
-def _read_frame(file: Path) -> pd.DataFrame:
+def _read_frame(file: "Path | io.StringIO") -> pd.DataFrame:
     with warnings.catch_warnings():
         # Before pandas 3 other precisions lose the last bit; from 3.1 on naming it warns.
         warnings.simplefilter("ignore")

@@ -128,6 +128,8 @@ def _gradient_problem(row: GradientRow, reference: GradientRow | None) -> str | 
     if _base(row) in EXACT_UP_TO_SUMMATION:
         return None if row.error <= ROUNDING else f"must be at most {ROUNDING:g}"
     assert reference is not None, "what needs a reference has one here"
+    if not math.isclose(row.cosine, reference.cosine, rel_tol=MOVED, abs_tol=NOTHING):
+        return f"its cosine was {reference.cosine:.6g} and is {row.cosine:.6g}"
     if math.isclose(row.error, reference.error, rel_tol=MOVED, abs_tol=NOTHING):
         return None
     moved = abs(row.error - reference.error) / max(abs(reference.error), 1e-300)

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from itertools import groupby
 
+import solvers
 from bench import cost, memory
+from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.faults import free_memory, is_out_of_memory
 from bench.records import Configuration, Measurement
@@ -87,6 +89,8 @@ def _measure(
             stepper()
             peaks[experiment] = memory.peak_bytes(stepper, workload.device)
             steppers[experiment] = stepper
+        except solvers.ContractError as error:
+            raise UsageError(str(error)) from error
         except Exception as error:
             if is_out_of_memory(error):
                 free_memory(workload.device)

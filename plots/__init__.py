@@ -1,6 +1,6 @@
 """Figures and tables, drawn from records alone. One per file."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -64,13 +64,25 @@ MEASURED_FIGURES: Mapping[str, Callable[[pd.DataFrame, Path], list[Path]]] = {
 """The same for the suites that train nothing: from their measurements."""
 
 
-def draw_measured(names: Sequence[str], suite_folder: Path, row: type[Any]) -> list[Path]:
-    """Draw the named figures from the rows of measurements recorded in a suite's folder.
+def draw_measured(
+    names: Sequence[str],
+    suite_folder: Path,
+    row: type[Any],
+    key: Sequence[str],
+    cases: Set[tuple[Any, ...]],
+) -> list[Path]:
+    """Draw the named figures from the rows of measurements recorded in a suite's folder: from
+    those whose fields `key` are among the cases.
 
     Raises UsageError when none is recorded or the files cannot be written.
     """
-    rows = records.read_rows(suite_folder / records.MEASUREMENTS, row)
-    frame = pd.DataFrame([asdict(row) for row in rows])
+    file = suite_folder / records.MEASUREMENTS
+    recorded = records.read_rows(file, row)
+    rows = [r for r in recorded if tuple(getattr(r, name) for name in key) in cases]
+    if not rows:
+        raise UsageError(f"none of the suite's cases is recorded in {file}: run it first")
+    # What was measured on several devices is not one figure.
+    frame = pd.DataFrame([asdict(r) for r in rows if r.device == rows[-1].device])
     with _writing(suite_folder / "figures") as folder:
         return [file for name in names for file in MEASURED_FIGURES[name](frame, folder)]
 

@@ -28,7 +28,9 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
             shown = own["error"].where(own["error"] > EXACT["float64"], FLOOR)
             axis.loglog(own["lipschitz"], shown, **style.curve(gradient, gradients))
         style.ticks(axis.xaxis, style.one_two_five(chosen["lipschitz"]))
-        axis.set_yticks([FLOOR, 1e-3, 1e-2, 1e-1, 1], ["exact", "0.001", "0.01", "0.1", "1"])
+        axis.set_yticks(
+            [FLOOR, 1e-4, 1e-3, 1e-2, 1e-1, 1], ["exact", "0.0001", "0.001", "0.01", "0.1", "1"]
+        )
         axis.minorticks_off()
     steps = int(rows["n_steps"].iloc[0])
     style.legend(figure, gradients)
@@ -41,4 +43,4 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     return style.save(figure, folder, "gradient_lipschitz")
 
 
-FLOOR = 1e-4
+FLOOR = 1e-5

@@ -31,8 +31,8 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
         line["again"],
         line["peak_bytes"] / MIB,
         color=style.colour("anode-revolve"),
-        marker="o",
-        markersize=3,
+        marker=style.marker("anode-revolve"),
+        markersize=4,
         linewidth=1,
         zorder=2,
     )
@@ -62,7 +62,7 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     style.ticks(axis.xaxis, [NONE * n_steps, n_steps, *(value for value in at if value > n_steps)])
     axis.set_xticklabels(["0", *axis.get_xticklabels()[1:]])
     style.ticks(axis.yaxis, style.one_two_five(same["peak_bytes"] / MIB))
-    axis.set_xlabel("steps run again in the backward pass")
+    axis.set_xlabel("steps in the backward pass, beside the differentiation (0 is set apart)")
     axis.set_ylabel("peak memory (MiB)")
     style.legend(figure, ["anode-revolve", *others["gradient"]], markers=True)
     style.footnote(

@@ -133,7 +133,9 @@ def curve(gradient: str, others: list[str]) -> dict[str, Any]:
         "linestyle": line(gradient),
         "marker": "o",
         "markersize": 2.5,
-        "linewidth": 1.2,
+        # What others lie upon is seen beside them.
+        "linewidth": 3.0 if gradient in _LINES else 1.2,
+        "zorder": 1.8 if gradient in _LINES else 2.0,
     }
 
 

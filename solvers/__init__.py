@@ -8,6 +8,7 @@ from solvers.methods import METHODS, RightHandSide, Tableau, integrate
 __all__ = [
     "GRADIENTS",
     "METHODS",
+    "ContractError",
     "GradientMethod",
     "RightHandSide",
     "Tableau",
@@ -15,6 +16,10 @@ __all__ = [
     "integrate",
     "odeint",
 ]
+
+
+class ContractError(ValueError):
+    """A gradient method that is not one: it did not return what `solve` has to return."""
 
 
 def odeint(
@@ -43,7 +48,7 @@ def odeint(
     z1 = GRADIENTS.resolve(gradient).solve(rhs, z0, method, n_steps)
     if not isinstance(z1, Tensor) or z1.shape != z0.shape:
         found = tuple(z1.shape) if isinstance(z1, Tensor) else type(z1).__name__
-        raise ValueError(
+        raise ContractError(
             f"the gradient method {gradient!r} must return z(1) in the shape of z0, "
             f"{tuple(z0.shape)}, and returned {found}"
         )

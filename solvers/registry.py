@@ -105,6 +105,8 @@ def _converted(kind: str, name: str, entry: Any, given: list[str]) -> dict[str, 
         if key not in known:
             has = f"it has {', '.join(known)}" if known else "it takes none"
             raise ValueError(f"{kind} {name!r} has no parameter {key!r}: {has}")
+        if key in values:
+            raise ValueError(f"{kind} {name!r} has the parameter {key!r} twice: give it once")
         (type_,) = [t for t in typing.get_args(known[key]) or (known[key],) if t is not type(None)]
         try:
             values[key] = type_(text)

@@ -56,6 +56,15 @@ class GradientCase:
     activation: str = "relu"
     scale: float = 1.0
 
+    @property
+    def name(self) -> str:
+        """The case in a few words."""
+        varied = f", {self.activation} × {self.scale:g}" if self.activation != "relu" else ""
+        return (
+            f"{self.network}, {self.method}, Nt {self.n_steps}, {self.gradient}, "
+            f"{self.precision}, {self.weights} weights{varied}"
+        )
+
     def __post_init__(self) -> None:
         for field, registry in (
             ("network", models.NETWORKS),
@@ -101,6 +110,7 @@ class GradientSuite:
     )
 
     row: ClassVar[type[GradientRow]] = GradientRow
+    key: ClassVar[tuple[str, ...]] = tuple(GradientCase.__dataclass_fields__)
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "network": ("networks",),
         "method": ("methods", "varied_methods", "check_methods"),

@@ -45,6 +45,7 @@ class MemorySuite:
     figures: tuple[str, ...] = ("memory_steps", "memory_blocks", "memory_tradeoff", "memory_laws")
 
     row: ClassVar[type[MemoryRow]] = MemoryRow
+    key: ClassVar[tuple[str, ...]] = ("network", "method", "n_steps", "gradient", "batch_size")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "network": ("networks", "check_networks"),
         "method": ("methods",),

@@ -5,7 +5,7 @@ import torch
 
 import run_bench
 from bench.cli import REFERENCES
-from bench.records import GradientRow, MemoryRow, read_rows, write_rows
+from bench.records import GradientRow, MemoryRow, read_reference, write_reference
 from bench.regression import MOVED, compare
 from bench.suites import SUITES
 from solvers import GRADIENTS
@@ -129,6 +129,33 @@ def test_method_that_raises_is_said_and_fails_the_check(suite, monkeypatch, caps
     assert "cases failed: the lines above say why" in said
 
 
+@pytest.mark.parametrize("suite", ["gradients", "memory", "smoke"])
+def test_method_that_returns_a_wrong_shape_is_one_line_and_nothing_is_written(
+    suite, tmp_path, monkeypatch, capsys
+):
+    class Wrong:
+        name = "anode"
+
+        def solve(self, rhs, z0, method, n_steps):
+            return z0[:1]
+
+    monkeypatch.setitem(GRADIENTS._entries, "anode", Wrong())
+    line = ["--suite", suite, "--network", "resnet4", "--Nt", "1", "--method", "rk2"]
+    out = tmp_path / "out"
+    assert run_bench.main([*line, "--gradient", "anode", "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "must return z(1) in the shape of z0" in said
+    assert said.count("\n") == 1
+    assert not [file for file in out.rglob("*") if file.is_file()]
+
+
+def test_reference_of_ones_own_holds_what_was_chosen(tmp_path, capsys):
+    mine = ["--gradient", "node-rk45", "--reference", str(tmp_path / "mine.csv")]
+    assert run_bench.main([*SMALL, "--update-reference", *mine]) == 0
+    assert run_bench.main([*SMALL, "--check", *mine]) == 0
+    assert "all as they must be" in capsys.readouterr().out
+
+
 def reference_row(**changes):
     values = {
         "network": "resnet4",
@@ -160,6 +187,7 @@ def reference_row(**changes):
         (reference_row(error=1e-11, part="block 1"), False),
         (reference_row(error=float("nan")), False),
         (reference_row(n_steps=5), False),
+        (reference_row(cosine=-0.9), False),
         (reference_row(activation="tanh"), False),
         (reference_row(gradient="anode", error=0.0), True),
         (reference_row(gradient="anode", error=1e-300), False),
@@ -214,7 +242,7 @@ def test_what_memory_must_be(measured, is_right):
 def test_committed_reference_covers_the_whole_fixed_set(suite):
     own = ("network", "method", "n_steps", "gradient")
     own += ("precision", "weights") if suite == "gradients" else ("batch_size",)
-    known = read_rows(REFERENCES / f"{suite}.csv", SUITES[suite].row)
+    known = read_reference(REFERENCES / f"{suite}.csv", SUITES[suite].row)
     cases = SUITES[suite].check_cases()
     assert {tuple(getattr(case, name) for name in own) for case in cases} == {
         tuple(getattr(row, name) for name in own) for row in known
@@ -223,9 +251,14 @@ def test_committed_reference_covers_the_whole_fixed_set(suite):
 
 BAD = {
     "missing": "there is no reference",
-    "truncated": "is damaged",
-    "empty": "is damaged",
-    "another version": "is damaged",
+    "truncated": "is no whole reference",
+    "short of a row": "is no whole reference",
+    "short of a byte": "is no whole reference",
+    "empty": "is no whole reference",
+    "without its head": "is no whole reference",
+    "another version": "is of another version or suite",
+    "another suite": "is of another version or suite",
+    "a folder": "is a folder: name a file",
     "another device": "has no reference for cpu",
     "other cases": "has no reference for all cases of node",
 }
@@ -236,10 +269,9 @@ BAD = {
 def test_bad_reference_is_one_line_and_is_not_overwritten(suite, damage, tmp_path, capsys):
     file = tmp_path / "reference.csv"
     changes = {"another device": {"device": "cuda"}, "other cases": {"n_steps": 7}}
-    make, renamed = {"gradients": (reference_row, "cosine"), "memory": (memory_row, "state_bytes")}[
-        suite
-    ]
-    write_rows(file, SUITES[suite].row, [make(gradient="node", **changes.get(damage, {}))])
+    make = {"gradients": reference_row, "memory": memory_row}[suite]
+    row = make(gradient="node", **changes.get(damage, {}))
+    write_reference(file, SUITES[suite].row, [row, row])
     content = file.read_text()
     if damage == "missing":
         file.unlink()
@@ -248,14 +280,29 @@ def test_bad_reference_is_one_line_and_is_not_overwritten(suite, damage, tmp_pat
     elif damage == "empty":
         file.write_text("")
     elif damage == "another version":
-        file.write_text(content.replace(renamed, "angle"))
-    before = file.read_text() if file.exists() else None
+        file.write_text(content.replace("schema 1", "schema 2"))
+    elif damage == "another suite":
+        file.write_text(content.replace("Row", "OtherRow"))
+    elif damage == "short of a row":
+        file.write_text("".join(content.splitlines(keepends=True)[:-1]))
+    elif damage == "short of a byte":
+        file.write_text(content[:-1])
+    elif damage == "without its head":
+        file.write_text("".join(content.splitlines(keepends=True)[1:]))
+    elif damage == "a folder":
+        file.unlink()
+        file.mkdir()
+    before = file.read_text() if file.is_file() else None
     line = ["--suite", suite, "--network", "resnet4", "--Nt", "3", "--method", "rk2", "--check"]
     assert run_bench.main([*line, "--gradient", "node", "--reference", str(file)]) == 2
     said = capsys.readouterr().err
     assert BAD[damage] in said
     assert said.count("\n") == 1
-    assert (file.read_text() if file.exists() else None) == before
+    assert (file.read_text() if file.is_file() else None) == before
+    if damage not in ("missing", "another device", "other cases"):
+        update = ["--suite", suite, "--update-reference", "--reference", str(file)]
+        assert run_bench.main([*update, "--network", "resnet4", "--gradient", "node"]) == 2
+        assert (file.read_text() if file.is_file() else None) == before
 
 
 @pytest.mark.parametrize(
@@ -266,6 +313,10 @@ def test_bad_reference_is_one_line_and_is_not_overwritten(suite, damage, tmp_pat
         ("--suite memory --seeds 1", "has no use for --seeds: leave it out"),
         ("--suite memory --data-dir .", "uses generated images: leave out --data-dir"),
         ("--suite memory --update-reference --Nt 2", "writes the whole reference"),
+        ("--suite memory --check --update-reference", "not allowed with argument --check"),
+        ("--suite memory --check --plots-only", "not allowed with argument"),
+        ("--suite memory --reference x.csv", "needs --check or --update-reference"),
+        ("--suite memory --gradient anode-revolve:m=2:m=3", "the parameter 'm' twice"),
         ("--suite memory --batch_size 6000", "--batch_size 6000: the data has 5000 images"),
         ("--suite memory --network models.resnet:CHAIN:blocks=0", "needs at least one block"),
         ("--suite gradients --update-reference --network resnet4", "writes the whole reference"),

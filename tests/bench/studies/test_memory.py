@@ -96,7 +96,7 @@ def test_suite_measures_records_and_draws(tmp_path):
     assert len(rows) == 2 * 3 * 10 + 42
     drawn = {file.name for file in (tmp_path / "memory" / "figures").iterdir()}
     assert {"memory_steps.png", "memory_blocks.png", "memory_tradeoff.png", "laws.md"} < drawn
-    assert run_bench.main(["--suite", "memory", "--plots-only", "--out", str(tmp_path)]) == 0
+    assert run_bench.main([*line.split(), "--plots-only", "--out", str(tmp_path)]) == 0
 
 
 def test_suite_without_chains_draws_what_it_can(tmp_path):
