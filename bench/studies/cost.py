@@ -42,6 +42,12 @@ class CostCase:
     variants: tuple[Variant, ...]
     repeats: int
 
+    @property
+    def name(self) -> str:
+        """The case in a few words."""
+        first = self.variants[0].experiment
+        return f"{first.network}, {first.method}, Nt {first.n_steps}"
+
 
 @dataclass(frozen=True)
 class CostSuite:
@@ -66,6 +72,7 @@ class CostSuite:
     figures: tuple[str, ...] = ("cost_memory", "cost_table")
 
     row: ClassVar[type[CostRow]] = CostRow
+    key: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "network": ("networks",),
         "method": ("methods",),

@@ -24,7 +24,8 @@ class GradientMethod(Protocol):
     """What a gradient method has to be; see README, "Adding a gradient method".
 
     It may also have `check(method, n_steps)`, which raises ValueError, saying what to do, when it
-    cannot do that combination.
+    cannot do that combination, and `learns_from_first_pass`, true when only the second pass
+    through a network is what the later ones are.
     """
 
     @property

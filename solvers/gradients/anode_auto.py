@@ -41,6 +41,8 @@ class AnodeAuto:
         default_factory=lambda: _Planner(), init=False, repr=False, compare=False
     )
 
+    learns_from_first_pass = True
+
     @property
     def name(self) -> str:
         return "anode-auto" if self.budget is None else f"anode-auto:budget={self.budget}"
