@@ -10,13 +10,17 @@ from plots.gradient_order import EXACT, observed_order, own_networks
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     """errors.csv, and errors.md for people: first what is exact, and then how wrong the others
-    are in double precision."""
-    whole = own_networks(rows[rows["part"] == "all parameters"])
+    are in double precision; varied.csv: the same where activation or scale are varied."""
+    every = rows[rows["part"] == "all parameters"]
+    whole = own_networks(every)
     table = summarise(whole)
-    csv, markdown = folder / "errors.csv", folder / "errors.md"
+    csv, markdown, varied = (folder / name for name in ("errors.csv", "errors.md", "varied.csv"))
     table.to_csv(csv, index=False)
     markdown.write_text(_markdown(whole, table), encoding="utf-8")
-    return [csv, markdown]
+    others = every.drop(whole.index)
+    columns = ["network", "method", "n_steps", "gradient", "activation", "scale"]
+    others[[*columns, "lipschitz", "error", "cosine"]].to_csv(varied, index=False)
+    return [csv, markdown, varied]
 
 
 def summarise(whole: pd.DataFrame) -> pd.DataFrame:
