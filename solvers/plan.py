@@ -25,11 +25,13 @@ class BlockSize:
 class BlockPlan:
     """stored: how many of a block's last steps are stored. The others are run again in the backward
     pass, after the stored ones are done with: all at once, or, where not even they fit, with at
-    most `checkpoints` states by the binomial schedule. recomputed: steps run again in all."""
+    most `checkpoints` states by the binomial schedule. recomputed: steps run again in all; cost:
+    what that costs, in bytes that these steps store."""
 
     stored: int
     checkpoints: int | None
     recomputed: int
+    cost: int
 
 
 def anode_peak(blocks: Sequence[BlockSize]) -> int:
@@ -40,8 +42,10 @@ def anode_peak(blocks: Sequence[BlockSize]) -> int:
 def plan(blocks: Sequence[BlockSize], budget: int | None = None) -> tuple[BlockPlan, ...]:
     """A plan for each block, in the order of the network, that holds at most `budget` bytes.
 
-    Of all such plans the one that runs the fewest steps again, and of those the one that holds
-    least. A budget of None is `anode_peak`. Raises ValueError when nothing fits.
+    Of all such plans the one whose steps that are run again cost least, and of those the one that
+    holds least. The time of a step is taken to be proportional to the bytes that it stores: layers
+    like these are bound by memory. A budget of None is `anode_peak`. Raises ValueError when
+    nothing fits.
     """
     allowed = anode_peak(blocks) if budget is None else budget
     # After each block, the bytes stored so far → the cheapest plan. A plan that holds more than
@@ -74,10 +78,11 @@ def _choices(block: BlockSize, free: int) -> Iterator[tuple[BlockPlan, int]]:
         middle = block.state if stored and left else 0
         held = stored * block.step + middle
         if max(held, left * block.step + middle) <= free:
-            yield BlockPlan(stored, None, left), held
+            yield BlockPlan(stored, None, left, left * block.step), held
     m = min((free - block.step) // block.state, block.n_steps)
     if m >= 1 and is_available():
-        yield BlockPlan(0, m, recomputed_steps(block.n_steps, m)), 0
+        again = recomputed_steps(block.n_steps, m)
+        yield BlockPlan(0, m, again, again * block.step), 0
 
 
 def _least(block: BlockSize) -> int:
@@ -86,7 +91,7 @@ def _least(block: BlockSize) -> int:
 
 
 def _cost(plans: Sequence[BlockPlan]) -> int:
-    return sum(choice.recomputed for choice in plans)
+    return sum(choice.cost for choice in plans)
 
 
 def _undominated(plans: dict[int, tuple[BlockPlan, ...]]) -> dict[int, tuple[BlockPlan, ...]]:

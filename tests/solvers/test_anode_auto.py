@@ -1,7 +1,6 @@
 """anode-auto: exact, within its budget, and no step run again that need not be."""
 
 import gc
-import weakref
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import models
-from bench.memory import peak_bytes
+from bench.memory import _LiveBytes, peak_bytes
 from bench.nfe import EvaluationCounter
 from models.layers import Autonomous, conv_bn_relu
 
@@ -83,13 +82,13 @@ def test_network_with_a_single_block_runs_nothing_again():
     assert counts == [12, 6, 6]
 
 
-def test_all_blocks_of_a_pyramid_but_the_first_are_stored():
+def test_a_third_of_a_pyramids_evaluations_is_run_again_at_most():
     network = models.build("squeezenext", method="rk2", n_steps=8, gradient="anode-auto")
     counter, images = EvaluationCounter(network), torch.randn(8, 3, 32, 32)
     step(network, images)
-    counter.take()
+    assert counter.take() == 64 + 64
     step(network, images)
-    assert counter.take() == 4 * 16 + 16
+    assert counter.take() <= 64 + 64 / 3
 
 
 def test_another_batch_gets_a_plan_of_its_own():
@@ -152,14 +151,12 @@ def test_memory_of_a_pass_is_let_go_with_its_graph():
     network = chain([(4, 2, False), (4, 2, False)], "anode-auto")
     images = torch.randn(2, 3, 16, 16)
     step(network, images)
-    kept = []
-    handle = network[7].rhs.register_forward_hook(lambda m, i, out: kept.append(weakref.ref(out)))
     gc.disable()
     try:
-        output = network(images)
-        assert any(tensor() is not None for tensor in kept)
-        del output
-        assert all(tensor() is None for tensor in kept)
+        with _LiveBytes() as live:
+            output = network(images)
+            held = live.live
+            del output
+        assert live.live < held / 20  # BatchNorm's statistics
     finally:
         gc.enable()
-        handle.remove()
