@@ -7,6 +7,7 @@ import run_bench
 from bench import data
 from bench.experiment import Experiment
 from bench.records import MemoryRow, read_rows
+from bench.studies.gradients import ALL_GRADIENTS
 from bench.studies.memory import CHAIN
 from bench.suites import SUITES
 from plots import memory_laws
@@ -92,8 +93,8 @@ def test_suite_measures_records_and_draws(tmp_path):
     line = f"--suite memory --network resnet4,{CHAIN}2 --Nt 1,2,4 --method euler --batch_size 1"
     assert run_bench.main([*line.split(), "--out", str(tmp_path)]) == 0
     rows = read_rows(tmp_path / "memory" / "measurements.csv", MemoryRow)
-    # Ten gradient methods; then Nt = 32 with m = 1 … 32 and beside it the ten methods.
-    assert len(rows) == 2 * 3 * 10 + 42
+    # Every gradient method; then Nt = 32 with m = 1 … 32 and beside it every method again.
+    assert len(rows) == 2 * 3 * len(ALL_GRADIENTS) + 32 + len(ALL_GRADIENTS)
     drawn = {file.name for file in (tmp_path / "memory" / "figures").iterdir()}
     assert {"memory_steps.png", "memory_blocks.png", "memory_tradeoff.png", "laws.md"} < drawn
     assert run_bench.main([*line.split(), "--plots-only", "--out", str(tmp_path)]) == 0
