@@ -127,7 +127,7 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
         if code and not (folder / records.MEASUREMENTS).exists():
             return code
     key = request.suite.key
-    cases = {tuple(getattr(case, name) for name in key) for case in request.cases}
+    cases = {records.key_of(case, key) for case in request.cases}
     for file in plots.draw_measured(request.suite.figures, folder, request.suite.row, key, cases):
         console.print(f"wrote {file}")
     return code

@@ -177,8 +177,8 @@ def _parser() -> argparse.ArgumentParser:
     add = actions.add_argument
     add("--list", action="store_true", help="print the suites, their runs and their time here")
     add("--plots-only", action="store_true", help="draw the figures again from what is recorded")
-    add("--check", action="store_true", help="of gradients and memory: measure a fixed set and "
-        "compare it with the reference; exit code 1 where it is not what it must be")  # fmt: skip
+    add("--check", action="store_true", help="of gradients, memory and cost: measure a fixed set "
+        "and compare it with the reference; exit code 1 where it is not as it must be")  # fmt: skip
     add("--update-reference", action="store_true", help="write that reference anew")
     add = parser.add_argument
     add("--reference", type=_folder, metavar="FILE", help="where it is; default: "

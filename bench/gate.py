@@ -21,8 +21,6 @@ from bench.regression import Finding, compare, describe, needs_reference
 from solvers import ContractError
 
 DONE, CHECK_FAILED, SOME_FAILED = 0, 1, 3
-
-
 SECONDS_BETWEEN_WRITES = 20
 
 
@@ -64,9 +62,6 @@ class Measuring:
                 measured_more(measured.rows)
         return measured
 
-    def key_of(self, case_or_row: Any) -> tuple[Any, ...]:
-        return tuple(getattr(case_or_row, name) for name in self.key)
-
     def _shown(self, cases: Sequence[Any]) -> Iterable[Any]:
         return track(
             cases,
@@ -105,8 +100,8 @@ def run(measuring: Measuring, folder: Path) -> int:
     file = folder / MEASUREMENTS
     device = measuring.device.type
     known = records.read_rows(file, measuring.row) if measuring.key and file.exists() else []
-    recorded = {measuring.key_of(row) for row in known if row.device == device}
-    left = [c for c in measuring.cases if not (measuring.key and measuring.key_of(c) in recorded)]
+    recorded = {records.key_of(row, measuring.key) for row in known if row.device == device}
+    left = [c for c in measuring.cases if records.key_of(c, measuring.key) not in recorded]
     if len(left) < len(measuring.cases):
         recorded_already = len(measuring.cases) - len(left)
         measuring.console.print(

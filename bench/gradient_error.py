@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import ODEBlock
+from models import block_inputs, ode_blocks
+from solvers.replay import buffers_put_back
 
 
 @dataclass(frozen=True)
@@ -82,37 +83,29 @@ def compare(found: Observed, reference: Observed) -> GradientError:
 def observe(network: nn.Module, images: Tensor, labels: Tensor) -> Observed:
     """The gradients of one batch of cross-entropy loss; leaves no trace, as `measure`."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    states: list[Tensor] = []
-    hooks = [
-        block.register_forward_pre_hook(lambda block, inputs: states.append(inputs[0]))
-        for block in _blocks(network)
-    ]
     devices = [images.device] if images.device.type == "cuda" else []
-    try:
-        with (
-            torch.random.fork_rng(devices=devices),
-            _buffers_restored(network),
-            torch.enable_grad(),
-        ):
-            loss = F.cross_entropy(network(images), labels)
-            # The input of a network's first layer is an image, which wants no gradient.
-            states = [state for state in states if state.requires_grad]
-            wanted = [*parameters, *states]
-            found = [
-                torch.zeros_like(tensor) if gradient is None else gradient
-                for tensor, gradient in zip(
-                    wanted, torch.autograd.grad(loss, wanted, allow_unused=True), strict=True
-                )
-            ]
-            # BatchNorm's count of batches is no statistic, and would drown those that are.
-            buffers = [b.clone() for b in network.buffers() if b.is_floating_point()]
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with (
+        block_inputs(network) as inputs,
+        torch.random.fork_rng(devices=devices),
+        buffers_put_back(network),
+        torch.enable_grad(),
+    ):
+        loss = F.cross_entropy(network(images), labels)
+        # The input of a network's first layer is an image, which wants no gradient.
+        states = [z for _, z in inputs if z.requires_grad]
+        wanted = [*parameters, *states]
+        found = [
+            torch.zeros_like(tensor) if gradient is None else gradient
+            for tensor, gradient in zip(
+                wanted, torch.autograd.grad(loss, wanted, allow_unused=True), strict=True
+            )
+        ]
+        # BatchNorm's count of batches is no statistic, and would drown those that are.
+        buffers = [b.clone() for b in network.buffers() if b.is_floating_point()]
     position = {id(parameter): i for i, parameter in enumerate(parameters)}
     blocks = [
         [position[id(p)] for p in block.parameters() if id(p) in position]
-        for block in _blocks(network)
+        for block in ode_blocks(network)
     ]
     return Observed(found[: len(parameters)], found[len(parameters) :], buffers, blocks)
 
@@ -134,13 +127,9 @@ def _compare(gradient: list[Tensor], reference: list[Tensor]) -> tuple[float, fl
     return error, product / math.sqrt(square * square_reference) if square > 0 else 0.0
 
 
-def _blocks(network: nn.Module) -> list[ODEBlock]:
-    return [module for module in network.modules() if isinstance(module, ODEBlock)]
-
-
 @contextmanager
 def _gradient_method(network: nn.Module, gradient: str) -> Iterator[None]:
-    before = [(block, block.gradient) for block in _blocks(network)]
+    before = [(block, block.gradient) for block in ode_blocks(network)]
     try:
         for block, _ in before:
             block.gradient = gradient
@@ -148,14 +137,3 @@ def _gradient_method(network: nn.Module, gradient: str) -> Iterator[None]:
     finally:
         for block, own in before:
             block.gradient = own
-
-
-@contextmanager
-def _buffers_restored(network: nn.Module) -> Iterator[None]:
-    before = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from models import ODEBlock
+from models import block_inputs
 from solvers.replay import buffers_put_back
 
 ITERATIONS = 40
@@ -16,18 +16,8 @@ def of_blocks(network: nn.Module, images: Tensor) -> tuple[float, ...]:
     A local Lipschitz constant of f, from below, by power iteration on JᵀJ; leaves no trace in
     BatchNorm's statistics.
     """
-    inputs: list[tuple[ODEBlock, Tensor]] = []
-    blocks = [module for module in network.modules() if isinstance(module, ODEBlock)]
-    hooks = [
-        block.register_forward_pre_hook(lambda block, given: inputs.append((block, given[0])))
-        for block in blocks
-    ]
-    try:
-        with torch.no_grad(), buffers_put_back(network):
-            network(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with block_inputs(network) as inputs, torch.no_grad(), buffers_put_back(network):
+        network(images)
     return tuple(_spectral_norm(block.rhs, z) for block, z in inputs)
 
 

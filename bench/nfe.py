@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from models import ODEBlock
+from models import ode_blocks
 
 
 class EvaluationCounter:
@@ -13,9 +13,8 @@ class EvaluationCounter:
 
     def __init__(self, network: nn.Module) -> None:
         self._count = 0
-        for module in network.modules():
-            if isinstance(module, ODEBlock):
-                module.rhs.register_forward_pre_hook(self._add)
+        for block in ode_blocks(network):
+            block.rhs.register_forward_pre_hook(self._add)
 
     def _add(self, rhs: nn.Module, inputs: object) -> None:
         self._count += 1

@@ -244,6 +244,11 @@ class Picture:
     reconstruction: np.ndarray
 
 
+def key_of(case_or_row: Any, names: Sequence[str]) -> tuple[Any, ...]:
+    """The fields of these names, by which a case and its rows are known to belong together."""
+    return tuple(getattr(case_or_row, name) for name in names)
+
+
 def write_run(results: Path, run: Run) -> Path:
     """Record a run and return its folder."""
     folder = run.folder(results)

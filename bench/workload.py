@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bench import training
 from bench.data import Dataset, DeviceData, evaluation_batches
+from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.nfe import EvaluationCounter
 
@@ -21,6 +22,17 @@ class Workload:
     results: Path
     dataset: Dataset
     device: torch.device
+
+    @classmethod
+    def of_steps(
+        cls, suite: str, dataset: Dataset, device: torch.device, batch_size: int
+    ) -> "Workload":
+        """For single steps, which record nothing. Raises UsageError when the data has fewer images
+        than the batch."""
+        available = len(dataset.train_labels)
+        if batch_size > available:
+            raise UsageError(f"--batch_size {batch_size}: the data has {available} images")
+        return cls(suite, Path(), dataset, device)
 
     @property
     def folder(self) -> Path:

@@ -7,13 +7,13 @@ from torch import nn
 
 from models.alexnet import alexnet
 from models.layers import MakeODEBlock
-from models.ode_block import ODEBlock
+from models.ode_block import ODEBlock, block_inputs, ode_blocks
 from models.resnet import resnet4, resnet10, resnet18
 from models.squeezenext import squeezenext
 from solvers import GradientMethod, Tableau
 from solvers.registry import Registry
 
-__all__ = ["BASELINE", "NETWORKS", "MakeNetwork", "ODEBlock", "build"]
+__all__ = ["BASELINE", "NETWORKS", "MakeNetwork", "ODEBlock", "block_inputs", "build", "ode_blocks"]
 
 MakeNetwork = Callable[[MakeODEBlock, int], nn.Module]
 

@@ -1,5 +1,8 @@
 """A layer that solves an ODE."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import Tensor, nn
 
 from solvers import GradientMethod, Tableau, check, odeint
@@ -35,3 +38,23 @@ class ODEBlock(nn.Module):
 
     def extra_repr(self) -> str:
         return f"method={self.method!r}, n_steps={self.n_steps}, gradient={self.gradient!r}"
+
+
+def ode_blocks(network: nn.Module) -> list[ODEBlock]:
+    """The ODE blocks of a network, in its order."""
+    return [module for module in network.modules() if isinstance(module, ODEBlock)]
+
+
+@contextmanager
+def block_inputs(network: nn.Module) -> Iterator[list[tuple[ODEBlock, Tensor]]]:
+    """A list that is filled with each ODE block and its z(0) as the network is evaluated."""
+    found: list[tuple[ODEBlock, Tensor]] = []
+    hooks = [
+        block.register_forward_pre_hook(lambda block, given: found.append((block, given[0])))
+        for block in ode_blocks(network)
+    ]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -78,7 +78,7 @@ def draw_measured(
     """
     file = suite_folder / records.MEASUREMENTS
     recorded = records.read_rows(file, row)
-    rows = [r for r in recorded if tuple(getattr(r, name) for name in key) in cases]
+    rows = [r for r in recorded if records.key_of(r, key) in cases]
     if not rows:
         raise UsageError(f"none of the suite's cases is recorded in {file}: run it first")
     # What was measured on several devices is not one figure.

@@ -24,7 +24,7 @@ AT_LEAST = (
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """cost.csv, everything; cost.md, for people."""
+    """bars.csv, the bars and how they are kept; cost.md, everything, for people."""
     whole = rows[rows["phase"] == "step"]
     bars = pd.DataFrame(judge(whole))
     markdown, csv = folder / "cost.md", folder / "bars.csv"

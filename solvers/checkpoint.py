@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from solvers.methods import RightHandSide
-from solvers.parameters import trainable_parameters, wants_gradient
+from solvers.parameters import differentiate, trainable_parameters, wants_gradient
 from solvers.replay import Replay
 
 
@@ -48,10 +48,4 @@ class _Checkpointed(torch.autograd.Function):
         z0 = ctx.saved_tensors[0].detach().requires_grad_(ctx.needs_input_grad[2])
         with ctx.replay.again():
             z1 = ctx.compute(z0)
-        wanted = [x for x in (z0, *ctx.parameters) if x.requires_grad]
-        found = iter(torch.autograd.grad(z1, wanted, gradient, allow_unused=True))
-        return (
-            None,
-            None,
-            *(next(found) if x.requires_grad else None for x in (z0, *ctx.parameters)),
-        )
+        return (None, None, *differentiate(z1, (z0, *ctx.parameters), gradient))

@@ -1,7 +1,7 @@
 """Which parameters a right-hand side has, and sums of their gradients."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -70,3 +70,11 @@ def _wants_gradient(value: Any) -> bool:
     if isinstance(value, dict):
         return any(_wants_gradient(part) for part in value.values())
     return isinstance(value, Tensor) and value.requires_grad
+
+
+def differentiate(z1: Tensor, inputs: Sequence[Tensor], gradient: Tensor) -> list[Any]:
+    """The gradient in each of the inputs, in one differentiation; None in those that want none or
+    that z1 does not depend on."""
+    wanted = [x for x in inputs if x.requires_grad]
+    found = iter(torch.autograd.grad(z1, wanted, gradient, allow_unused=True))
+    return [next(found) if x.requires_grad else None for x in inputs]

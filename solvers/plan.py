@@ -25,12 +25,11 @@ class BlockSize:
 class BlockPlan:
     """stored: how many of a block's last steps are stored. The others are run again in the backward
     pass, after the stored ones are done with: all at once, or, where not even they fit, with at
-    most `checkpoints` states by the binomial schedule. recomputed: steps run again in all; cost:
-    what that costs, in bytes that these steps store."""
+    most `checkpoints` states by the binomial schedule. cost: that of all steps run again, in bytes
+    that they store."""
 
     stored: int
     checkpoints: int | None
-    recomputed: int
     cost: int
 
 
@@ -78,11 +77,10 @@ def _choices(block: BlockSize, free: int) -> Iterator[tuple[BlockPlan, int]]:
         middle = block.state if stored and left else 0
         held = stored * block.step + middle
         if max(held, left * block.step + middle) <= free:
-            yield BlockPlan(stored, None, left, left * block.step), held
+            yield BlockPlan(stored, None, left * block.step), held
     m = min((free - block.step) // block.state, block.n_steps)
     if m >= 1 and is_available():
-        again = recomputed_steps(block.n_steps, m)
-        yield BlockPlan(0, m, again, again * block.step), 0
+        yield BlockPlan(0, m, recomputed_steps(block.n_steps, m) * block.step), 0
 
 
 def _least(block: BlockSize) -> int:

@@ -70,18 +70,20 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         """
         if not isinstance(spec, str):
             return self._usable(spec, repr(spec))
-        name, given = _split(self.canonical(spec))
+        if spec in self._made:
+            return self._made[spec]
+        canonical = self.canonical(spec)
+        name, given = _split(canonical)
         entry: Any = (
             self._usable(_load(self.kind, name), name) if ":" in name else self._entries[name]
         )
-        values = _converted(self.kind, name, entry, given)
-        if not values:
+        if not given:
             return entry
         # The same object for the same words: an entry may remember what it saw.
-        key = ":".join([name, *(f"{k}={values[k]}" for k in sorted(values))])
-        if key not in self._made:
-            self._made[key] = dataclasses.replace(entry, **values)
-        return self._made[key]
+        if canonical not in self._made:
+            values = _converted(self.kind, name, entry, given)
+            self._made[canonical] = dataclasses.replace(entry, **values)
+        return self._made[canonical]
 
     def _usable(self, entry: Entry, spec: str) -> Entry:
         lack = self._check(entry)
@@ -98,7 +100,7 @@ def _split(spec: str) -> tuple[str, list[str]]:
 
 
 def _converted(kind: str, name: str, entry: Any, given: list[str]) -> dict[str, Any]:
-    known = typing.get_type_hints(type(entry)) if dataclasses.is_dataclass(entry) else {}
+    known = _parameters(entry)
     values = {}
     for parameter in given:
         key, _, text = parameter.partition("=")
@@ -115,6 +117,14 @@ def _converted(kind: str, name: str, entry: Any, given: list[str]) -> dict[str, 
                 f"{kind} {name!r}: {parameter!r} is no {type_.__name__}: write {key}=NUMBER"
             ) from None
     return values
+
+
+def _parameters(entry: Any) -> dict[str, Any]:
+    """Name → type of what can stand after the colon: a dataclass's fields, but for its own."""
+    if not dataclasses.is_dataclass(entry):
+        return {}
+    hints = typing.get_type_hints(type(entry))
+    return {field.name: hints[field.name] for field in dataclasses.fields(entry) if field.init}
 
 
 def _load(kind: str, spec: str) -> Any:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -12,7 +11,6 @@ import torch
 from bench import cost, gradient_error, memory
 from bench.cost import Seconds
 from bench.data import Dataset
-from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.records import CostRow
 from bench.studies.gradients import FOUR_NETWORKS
@@ -111,10 +109,7 @@ class CostSuite:
 
     def laboratory(self, dataset: Dataset, device: torch.device) -> "CostLaboratory":
         """Raises UsageError when the data has fewer images than the batch."""
-        available = len(dataset.train_labels)
-        if self.batch_size > available:
-            raise UsageError(f"--batch_size {self.batch_size}: the data has {available} images")
-        return CostLaboratory(Workload(self.name, Path(), dataset, device))
+        return CostLaboratory(Workload.of_steps(self.name, dataset, device, self.batch_size))
 
 
 class CostLaboratory:

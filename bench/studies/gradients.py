@@ -199,10 +199,9 @@ class GradientLaboratory:
             if case.network not in self._trained:
                 self._trained[case.network] = _trained_weights(case.network, self._data)
             network.load_state_dict(self._trained[case.network])
-        for block in network.modules():
-            if isinstance(block, models.ODEBlock):
-                _activate(block.rhs, ACTIVATIONS[case.activation])
-                _rescale(block.rhs, case.scale)
+        for block in models.ode_blocks(network):
+            _activate(block.rhs, ACTIVATIONS[case.activation])
+            _rescale(block.rhs, case.scale)
         return network
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +10,6 @@ import torch
 import models
 from bench import memory
 from bench.data import Dataset
-from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.records import MemoryRow
 from bench.studies.gradients import ALL_GRADIENTS, FIXED_STEP_GRADIENTS, FOUR_NETWORKS
@@ -76,10 +74,7 @@ class MemorySuite:
 
     def laboratory(self, dataset: Dataset, device: torch.device) -> "MemoryLaboratory":
         """Raises UsageError when the data has fewer images than the batch."""
-        available = len(dataset.train_labels)
-        if self.batch_size > available:
-            raise UsageError(f"--batch_size {self.batch_size}: the data has {available} images")
-        return MemoryLaboratory(Workload(self.name, Path(), dataset, device))
+        return MemoryLaboratory(Workload.of_steps(self.name, dataset, device, self.batch_size))
 
 
 def _steps(
@@ -129,14 +124,6 @@ class MemoryLaboratory:
 
 def _state_bytes(step: Stepper) -> list[int]:
     """The size of each ODE block's state."""
-    found: list[int] = []
-    hooks = [
-        block.register_forward_pre_hook(lambda block, given: found.append(given[0].nbytes))
-        for block in step.network.modules()
-        if isinstance(block, models.ODEBlock)
-    ]
-    with torch.no_grad():
+    with models.block_inputs(step.network) as inputs, torch.no_grad():
         step.network(step.images)
-    for hook in hooks:
-        hook.remove()
-    return found
+    return [z.nbytes for _, z in inputs]

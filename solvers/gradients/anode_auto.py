@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from solvers.binomial import Point, Run, follow, schedule
 from solvers.methods import METHODS, RightHandSide, Tableau, advance_all, integrate, step_grid
-from solvers.parameters import add, trainable_parameters, wants_gradient
+from solvers.parameters import add, differentiate, trainable_parameters, wants_gradient
 from solvers.plan import BlockPlan, BlockSize, plan
 from solvers.replay import Replay
 
@@ -72,13 +72,14 @@ class AnodeAuto:
 @dataclass(eq=False)
 class _Block:
     """A block in one pass through its network. plan is None while it is watched; token is dead
-    when autograd has let go of the block."""
+    when autograd has let go of the block. rhs is a weak reference: the last pass is remembered,
+    and is not to keep a network alive."""
 
     key: tuple[Any, ...]
-    size: BlockSize
     plan: BlockPlan | None
+    size: BlockSize
     passing: "list[_Block]"
-    rhs: Any
+    rhs: "weakref.ref[Any]"
     budget: int | None
     token: Any = None
     is_done: bool = False
@@ -103,18 +104,16 @@ class _Planner:
         key = (
             *(tuple(z0.shape), z0.dtype, z0.device, tableau, n_steps),
             *(getattr(rhs, "training", None), torch.is_autocast_enabled(z0.device.type)),
-            sum(block.rhs is rhs for block in passing),
+            sum(block.rhs() is rhs for block in passing),
         )
-        known = self._known.get(rhs, {}).get(key)
+        known: tuple[BlockPlan | None, BlockSize] | None = self._known.get(rhs, {}).get(key)
         if known is None:
             before = 0
             if passing:
                 last = passing[-1].size
                 before = last.before + last.state + _kept_since_last_block(z0)
-            size = BlockSize(n_steps, 0, z0.nbytes, before)
-            block = _Block(key, size, None, passing, rhs, budget)
-        else:
-            block = _Block(key, known[1], known[0], passing, rhs, budget)
+            known = None, BlockSize(n_steps, 0, z0.nbytes, before)
+        block = _Block(key, *known, passing, weakref.ref(rhs), budget)
         passing.append(block)
         return block
 
@@ -129,7 +128,9 @@ class _Planner:
             return
         sizes = [b.size for b in block.passing]
         for one, made in zip(block.passing, plan(sizes, block.budget), strict=True):
-            self._known.setdefault(one.rhs, {})[one.key] = (made, one.size)
+            rhs = one.rhs()
+            if rhs is not None:  # else its network went away between the passes
+                self._known.setdefault(rhs, {})[one.key] = (made, one.size)
 
 
 class _Token:
@@ -176,7 +177,7 @@ class _Planned(torch.autograd.Function):
             assert block.plan is not None, "what is watched is not stored"
             left -= block.plan.stored
             start, end = tape
-            gradient, *found = _differentiate(start, end, ctx.parameters, gradient)
+            gradient, *found = differentiate(end, (start, *ctx.parameters), gradient)
             del tape, start, end
         kept = 0
         if left:
@@ -190,25 +191,18 @@ def _run_again(ctx: Any, left: int, gradient: Tensor) -> tuple[Tensor, list[Tens
     """Gradients over the first `left` steps, and what storing them took where it is watched."""
     block: _Block = ctx.block
     if block.plan and block.plan.checkpoints:
+        rhs = block.rhs()
+        assert rhs is not None, "the graph keeps it alive"
         start = Point(ctx.saved_tensors[0].detach(), ctx.replay)
         actions = schedule(left, min(left, block.plan.checkpoints))
-        return *follow(actions, ctx.run, block.rhs, ctx.parameters, start, gradient), 0
+        return *follow(actions, ctx.run, rhs, ctx.parameters, start, gradient), 0
     z0 = ctx.saved_tensors[0].detach().requires_grad_(ctx.needs_input_grad[4])
     watched = None if block.plan else _Watched()
     with ctx.replay.again(), watched or nullcontext():
         z1 = ctx.run(z0, 0, left)
     kept = watched.bytes_beside((z0, *ctx.parameters)) if watched else 0
-    gradient, *parts = _differentiate(z0, z1, ctx.parameters, gradient)
+    gradient, *parts = differentiate(z1, (z0, *ctx.parameters), gradient)
     return gradient, parts, kept
-
-
-def _differentiate(
-    z0: Tensor, z1: Tensor, parameters: Sequence[Tensor], gradient: Tensor
-) -> list[Any]:
-    """The gradients in z0, None where it wants none, and in the parameters."""
-    wanted = [x for x in (z0, *parameters) if x.requires_grad]
-    found = iter(torch.autograd.grad(z1, wanted, gradient, allow_unused=True))
-    return [next(found) if x.requires_grad else None for x in (z0, *parameters)]
 
 
 class _Watched(saved_tensors_hooks):

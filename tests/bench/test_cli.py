@@ -51,6 +51,7 @@ BAD = {
     "--gradient no.such.module:X": "cannot load gradient method",
     "--gradient anode-revolve:m=3": "anode-revolve:m=3 needs 1 ≤ m ≤ Nt, and Nt is 2",
     "--gradient anode:m=3": "has no parameter 'm'",
+    "--gradient anode-auto:_planner=3": "has no parameter '_planner': it has budget",
     "--Nt 0": "argument --Nt: '0' is no whole number from 1 to",
     "--Nt 2,x": "'x' is no whole number",
     "--Nt 1.5": "'1.5' is no whole number",

@@ -1,6 +1,7 @@
 """anode-auto: exact, within its budget, and no step run again that need not be."""
 
 import gc
+import weakref
 
 import pytest
 import torch
@@ -160,3 +161,12 @@ def test_memory_of_a_pass_is_let_go_with_its_graph():
         assert live.live < held / 20  # BatchNorm's statistics
     finally:
         gc.enable()
+
+
+def test_network_is_not_kept_alive_by_what_is_remembered_of_it():
+    network = chain([(4, 2, False)], "anode-auto")
+    step(network, torch.randn(2, 3, 16, 16))
+    weight = weakref.ref(network[3].rhs)
+    del network
+    gc.collect()
+    assert weight() is None

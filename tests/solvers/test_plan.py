@@ -52,7 +52,7 @@ def peak(blocks, plans):
 @given(raw=BLOCKS)
 def test_plan_holds_no_more_than_anode(raw):
     blocks = sizes(raw)
-    anodes = [BlockPlan(0, None, block.n_steps, 0) for block in blocks]
+    anodes = [BlockPlan(0, None, 0) for block in blocks]
     assert anode_peak(blocks) == peak(blocks, anodes)
     assert peak(blocks, plan(blocks)) <= anode_peak(blocks)
 
@@ -75,13 +75,12 @@ def test_no_plan_within_the_budget_costs_less(raw, budget):
     choices = [
         [
             *(
-                BlockPlan(s, None, block.n_steps - s, (block.n_steps - s) * block.step)
+                BlockPlan(s, None, (block.n_steps - s) * block.step)
                 for s in range(block.n_steps + 1)
             ),
             *(
-                BlockPlan(0, m, again, again * block.step)
+                BlockPlan(0, m, recomputed_steps(block.n_steps, m) * block.step)
                 for m in range(1, block.n_steps + 1)
-                for again in [recomputed_steps(block.n_steps, m)]
             ),
         ]
         for block in blocks
@@ -109,4 +108,4 @@ def test_no_more_than_the_first_block_of_a_pyramid_is_run_again():
 
 
 def test_single_block_is_stored_as_a_whole():
-    assert plan([BlockSize(5, 100, 10)]) == (BlockPlan(5, None, 0, 0),)
+    assert plan([BlockSize(5, 100, 10)]) == (BlockPlan(5, None, 0),)
