@@ -48,4 +48,4 @@ class _Checkpointed(torch.autograd.Function):
         z0 = ctx.saved_tensors[0].detach().requires_grad_(ctx.needs_input_grad[2])
         with ctx.replay.again():
             z1 = ctx.compute(z0)
-        return (None, None, *differentiate(z1, (z0, *ctx.parameters), gradient))
+        return (None, None, *differentiate([z1], (z0, *ctx.parameters), [gradient]))

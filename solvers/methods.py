@@ -1,8 +1,9 @@
 """Explicit Runge–Kutta methods as data, and the one loop that steps them."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import groupby, pairwise
 
 import torch
@@ -44,6 +45,26 @@ class Combination:
         assert total is not None, "a combination needs a weight that is not zero"
         increment = total * dt if self.dt_last else dt * total
         return increment if self.scale == 1 else increment * self.scale
+
+    def added_to(self, z: Tensor, slopes: list[Tensor], step: "Step") -> Tensor:
+        """z + dt · (w₁k₁ + w₂k₂ + …) · scale.
+
+        One pass over memory instead of three where there is one slope and all its factors are
+        powers of two: multiplying by those rounds nothing, so the bits are the same.
+        """
+        if self._only is not None and _is_power_of_two(step.length):
+            index, factor = self._only
+            return torch.add(z, slopes[index], alpha=factor * step.length)
+        return z + self.of(slopes, step.dt)
+
+    @cached_property
+    def _only(self) -> tuple[int, float] | None:
+        """The one slope with a weight and its factor, where that is a power of two."""
+        weighted = [(i, weight) for i, weight in enumerate(self.weights) if weight]
+        if len(weighted) != 1 or not all(map(_is_power_of_two, (weighted[0][1], self.scale))):
+            return None
+        ((index, weight),) = weighted
+        return index, weight * self.scale
 
 
 @dataclass(frozen=True)
@@ -127,25 +148,48 @@ def integrate(rhs: RightHandSide, z0: Tensor, tableau: Tableau, n_steps: int) ->
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the time grid: its stage times and its length, as scalar tensors."""
+    """One step of the time grid: its stage times and its length, as scalar tensors; and its
+    length as the number that dt holds."""
 
     times: tuple[Tensor, ...]
     dt: Tensor
+    length: float
 
 
 def advance(rhs: RightHandSide, z: Tensor, tableau: Tableau, step: Step) -> Tensor:
     """The state after one step."""
-    slopes = [_slope(rhs, step.times[0], z)]
-    for time, stage in zip(step.times[1:], tableau.stages, strict=True):
-        slopes.append(_slope(rhs, time, z + stage.of(slopes, step.dt)))
-    return z + tableau.update.of(slopes, step.dt)
+    return advance_all(rhs, z, tableau, (step,))
 
 
 def advance_all(rhs: RightHandSide, z: Tensor, tableau: Tableau, steps: Sequence[Step]) -> Tensor:
     """The state after these steps."""
-    for step in steps:
-        z = advance(rhs, z, tableau, step)
+    (z,) = evaluate(rhs, (z,), tableau, steps, 0, len(steps) * tableau.n_stages)
     return z
+
+
+def evaluate(
+    rhs: RightHandSide,
+    carried: tuple[Tensor, ...],
+    tableau: Tableau,
+    steps: Sequence[Step],
+    begin: int,
+    end: int,
+) -> tuple[Tensor, ...]:
+    """Evaluations begin … end - 1 of the right-hand side over these steps, the stages counted one
+    after another.
+
+    carried, and what is returned: the state, and behind it the slopes of the step that is not over.
+    """
+    z, *slopes = carried
+    for evaluation in range(begin, end):
+        index, stage = divmod(evaluation, tableau.n_stages)
+        step = steps[index]
+        at = tableau.stages[stage - 1].added_to(z, slopes, step) if stage else z
+        slopes.append(_slope(rhs, step.times[stage], at))
+        del at  # nothing but autograd is to keep it
+        if len(slopes) == tableau.n_stages:
+            z, slopes = tableau.update.added_to(z, slopes, step), []
+    return (z, *slopes)
 
 
 def time_grid(n_steps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -176,7 +220,7 @@ def step_grid(
         for start, end in pairwise(grid):
             dt = end - start
             times = [start if c == 0 else end if c == 1 else start + dt * c for c in tableau.times]
-            steps.append(Step(tuple(time.to(device) for time in times), dt.to(device)))
+            steps.append(Step(tuple(t.to(device) for t in times), dt.to(device), float(dt)))
         return tuple(steps)
 
 
@@ -195,3 +239,7 @@ def _sum(slopes: list[Tensor]) -> Tensor:
     for slope in slopes[1:]:
         total = total + slope
     return total
+
+
+def _is_power_of_two(number: float) -> bool:
+    return number != 0 and abs(math.frexp(number)[0]) == 0.5

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 from torch.nn.parameter import is_lazy
 
 
@@ -72,9 +73,16 @@ def _wants_gradient(value: Any) -> bool:
     return isinstance(value, Tensor) and value.requires_grad
 
 
-def differentiate(z1: Tensor, inputs: Sequence[Tensor], gradient: Tensor) -> list[Any]:
+def differentiate(
+    ends: Sequence[Tensor | GradientEdge],
+    inputs: Sequence[Tensor | GradientEdge],
+    gradients: Sequence[Tensor],
+) -> list[Any]:
     """The gradient in each of the inputs, in one differentiation; None in those that want none or
-    that z1 does not depend on."""
-    wanted = [x for x in inputs if x.requires_grad]
-    found = iter(torch.autograd.grad(z1, wanted, gradient, allow_unused=True))
-    return [next(found) if x.requires_grad else None for x in inputs]
+    that the ends do not depend on."""
+    wants = [not isinstance(x, Tensor) or x.requires_grad for x in inputs]
+    wanted = [x for x, wants_one in zip(inputs, wants, strict=True) if wants_one]
+    if not ends:
+        return [None] * len(inputs)
+    found = iter(torch.autograd.grad(ends, wanted, gradients, allow_unused=True))
+    return [next(found) if wants_one else None for wants_one in wants]

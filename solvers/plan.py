@@ -1,32 +1,56 @@
-"""Which steps of a network's ODE blocks to store in the forward pass, within a memory budget."""
+"""How much of a network's ODE blocks to store in the forward pass, within a memory budget."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from solvers.binomial import is_available, recomputed_steps
 
+WORKSPACE = 3
+"""States beside what is stored, while a block is differentiated: the gradient that arrives, and an
+operator's incoming and outgoing gradient."""
+
+_SPLITS = 64
+"""A block is divided at so many places at most, so that a plan is quickly made."""
+
 
 @dataclass(frozen=True)
 class BlockSize:
-    """What one ODE block weighs. All in bytes.
+    """What one ODE block weighs. All but the counts in bytes.
 
-    step: what the differentiation of one of its steps needs. state: its z. before: what the layers
-    in front of the block keep for the backward pass, inputs of blocks among them, counted from the
-    first block on.
+    evaluation: what the differentiation of one evaluation of its right-hand side needs, the
+    evaluation's input among it; shared: how much of that is the block's own input. state: its z.
+    before: what the layers in front of the block keep for the backward pass, inputs of blocks and
+    this one's among it, counted from the first block on. parameters: those of its right-hand side.
     """
 
     n_steps: int
-    step: int
+    n_stages: int
+    evaluation: int
     state: int
-    before: int = 0
+    before: int
+    shared: int = 0
+    parameters: int = 0
+
+    @property
+    def n_evaluations(self) -> int:
+        return self.n_steps * self.n_stages
+
+    def first(self, evaluations: int) -> int:
+        """What its first so many evaluations store, beside its input."""
+        return evaluations * self.evaluation - (self.shared if evaluations else 0)
+
+    def last(self, evaluations: int) -> int:
+        """What its last so many evaluations store, beside its input."""
+        whole = evaluations == self.n_evaluations
+        return self.first(evaluations) if whole else evaluations * self.evaluation
 
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """stored: how many of a block's last steps are stored. The others are run again in the backward
-    pass, after the stored ones are done with: all at once, or, where not even they fit, with at
-    most `checkpoints` states by the binomial schedule. cost: that of all steps run again, in bytes
-    that they store."""
+    """stored: how many of a block's last evaluations are stored. The others are run again in the
+    backward pass, after the stored ones are done with: all at once, or, where not even they fit,
+    with at most `checkpoints` states by the binomial schedule. cost: that of all that is run
+    again, in bytes that it stores."""
 
     stored: int
     checkpoints: int | None
@@ -34,17 +58,20 @@ class BlockPlan:
 
 
 def anode_peak(blocks: Sequence[BlockSize]) -> int:
-    """The most that ANODE holds at once: all steps of one block, and what stands before it."""
-    return max(_least(block) + block.n_steps * block.step for block in blocks)
+    """The most that ANODE holds at once: all of one block, and what stands before it."""
+    return max(
+        block.before + _anode_workspace(block) + block.first(block.n_evaluations)
+        for block in blocks
+    )
 
 
 def plan(blocks: Sequence[BlockSize], budget: int | None = None) -> tuple[BlockPlan, ...]:
     """A plan for each block, in the order of the network, that holds at most `budget` bytes.
 
-    Of all such plans the one whose steps that are run again cost least, and of those the one that
-    holds least. The time of a step is taken to be proportional to the bytes that it stores: layers
-    like these are bound by memory. A budget of None is `anode_peak`. Raises ValueError when
-    nothing fits.
+    Of all such plans the one whose evaluations that are run again cost least, and of those the one
+    that holds least. The time of an evaluation is taken to be proportional to the bytes that it
+    stores: layers like these are bound by memory. A budget of None is `anode_peak`. Raises
+    ValueError when nothing fits.
     """
     allowed = anode_peak(blocks) if budget is None else budget
     # After each block, the bytes stored so far → the cheapest plan. A plan that holds more than
@@ -53,39 +80,49 @@ def plan(blocks: Sequence[BlockSize], budget: int | None = None) -> tuple[BlockP
     for block in blocks:
         extended: dict[int, tuple[BlockPlan, ...]] = {}
         for held, so_far in front.items():
-            for choice, more in _choices(block, allowed - held):
+            for choice, more in _choices(block, allowed, held):
                 candidate = (*so_far, choice)
                 known = extended.get(held + more)
                 if known is None or _cost(candidate) < _cost(known):
                     extended[held + more] = candidate
         front = _undominated(extended)
     if not front:
-        least = max(_least(block) + block.state + block.step for block in blocks)
+        least = max(
+            block.before + (WORKSPACE + 1) * block.state + block.n_stages * block.evaluation
+            for block in blocks
+        )
         raise ValueError(
             f"a budget of {budget} bytes is too small for these blocks: give at least {least}"
         )
     return min(front.values(), key=_cost)
 
 
-def _choices(block: BlockSize, free: int) -> Iterator[tuple[BlockPlan, int]]:
-    """What can be done with a block in so many free bytes, and what it then holds of them."""
-    free -= _least(block)
-    for stored in range(block.n_steps, -1, -1):
-        left = block.n_steps - stored
-        # A divided block keeps the state in its middle, and then the gradient there, beside that
-        # at its end.
-        middle = block.state if stored and left else 0
-        held = stored * block.step + middle
-        if max(held, left * block.step + middle) <= free:
-            yield BlockPlan(stored, None, left * block.step), held
-    m = min((free - block.step) // block.state, block.n_steps)
+def _choices(block: BlockSize, allowed: int, held: int) -> Iterator[tuple[BlockPlan, int]]:
+    """What can be done with a block within so many bytes, of which some are held already, and what
+    more it then holds of them."""
+    free = allowed - held - block.before - WORKSPACE * block.state
+    if held:
+        # Sums of their gradients, and what is added to them. Where nothing is held the block is
+        # on its own, as it is with ANODE.
+        free -= 3 * block.parameters
+    whole = block.n_evaluations
+    for stored in range(whole, -1, -max(1, whole // _SPLITS)):
+        left = whole - stored
+        more = block.last(stored)
+        # Where a step is divided its slopes have gradients of their own.
+        slopes = left % block.n_stages * block.state if stored else 0
+        if max(more, block.first(left) + slopes) <= free:
+            yield BlockPlan(stored, None, left * block.evaluation), more
+    step = block.n_stages * block.evaluation
+    m = min((free - step) // block.state, block.n_steps)
     if m >= 1 and is_available():
-        yield BlockPlan(0, m, recomputed_steps(block.n_steps, m) * block.step), 0
+        yield BlockPlan(0, m, recomputed_steps(block.n_steps, m) * step), 0
 
 
-def _least(block: BlockSize) -> int:
-    # Beside what stands before it: the state, its gradient and a temporary of their size.
-    return block.before + 3 * block.state
+def _anode_workspace(block: BlockSize) -> int:
+    # ANODE holds the block's result as well. With a step of length one the gradient that arrives
+    # is that of the last slope, too.
+    return (WORKSPACE + (block.n_steps > 1)) * block.state
 
 
 def _cost(plans: Sequence[BlockPlan]) -> int:

@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,10 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.autograd.graph import saved_tensors_hooks
+from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 
-from solvers.binomial import Point, Run, follow, schedule
-from solvers.methods import METHODS, RightHandSide, Tableau, advance_all, integrate, step_grid
+from solvers.binomial import Point, follow, schedule
+from solvers.methods import (
+    METHODS,
+    RightHandSide,
+    Step,
+    Tableau,
+    advance_all,
+    evaluate,
+    integrate,
+    step_grid,
+)
 from solvers.parameters import add, differentiate, trainable_parameters, wants_gradient
 from solvers.plan import BlockPlan, BlockSize, plan
 from solvers.replay import Replay
@@ -21,7 +30,7 @@ from solvers.replay import Replay
 
 @dataclass(frozen=True)
 class AnodeAuto:
-    """Stores as many steps as fit into a memory budget, and runs the others again.
+    """Stores as many evaluations as fit into a memory budget, and runs the others again.
 
     budget: bytes that the ODE blocks of a network may hold at once; None means what `anode` itself
     holds, so that the peak is no higher than its. The first pass through a network is anode's,
@@ -59,14 +68,27 @@ class AnodeAuto:
         if not wants_gradient(z0, parameters):
             return integrate(rhs, z0, tableau, n_steps)
         steps = step_grid(tableau, n_steps, z0.dtype, z0.device)
-
-        def run(z: Tensor, begin: int, end: int) -> Tensor:
-            return advance_all(rhs, z, tableau, steps[begin:end])
-
-        block = self._planner.enter(rhs, z0, tableau, n_steps, self.budget)
-        replay = Replay(rhs, z0.device)
-        z1: Tensor = _Planned.apply(self._planner, block, run, replay, z0, *parameters)
+        weights = sum(parameter.nbytes for parameter in parameters)
+        block = self._planner.enter(rhs, z0, tableau, n_steps, weights, self.budget)
+        solution = _Solution(rhs, tableau, steps, Replay(rhs, z0.device))
+        z1: Tensor = _Planned.apply(self._planner, block, solution, z0, *parameters)
         return z1
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """What it takes to solve a block again."""
+
+    rhs: RightHandSide
+    tableau: Tableau
+    steps: tuple[Step, ...]
+    replay: Replay
+
+    def evaluate(self, carried: tuple[Tensor, ...], begin: int, end: int) -> tuple[Tensor, ...]:
+        return evaluate(self.rhs, carried, self.tableau, self.steps, begin, end)
+
+    def advance(self, z: Tensor, begin: int, end: int) -> Tensor:
+        return advance_all(self.rhs, z, self.tableau, self.steps[begin:end])
 
 
 @dataclass(eq=False)
@@ -86,7 +108,7 @@ class _Block:
 
 
 class _Planner:
-    """Watches the blocks of networks go by, and remembers how many steps of each to store."""
+    """Watches the blocks of networks go by, and remembers how much of each to store."""
 
     def __init__(self) -> None:
         self._known: weakref.WeakKeyDictionary[Any, dict[Any, tuple[BlockPlan, BlockSize]]] = (
@@ -95,7 +117,13 @@ class _Planner:
         self._thread = threading.local()
 
     def enter(
-        self, rhs: RightHandSide, z0: Tensor, tableau: Tableau, n_steps: int, budget: int | None
+        self,
+        rhs: RightHandSide,
+        z0: Tensor,
+        tableau: Tableau,
+        n_steps: int,
+        parameters: int,
+        budget: int | None,
     ) -> _Block:
         passing: list[_Block] = getattr(self._thread, "passing", [])
         if any(block.is_done or block.token() is None for block in passing):
@@ -108,20 +136,22 @@ class _Planner:
         )
         known: tuple[BlockPlan | None, BlockSize] | None = self._known.get(rhs, {}).get(key)
         if known is None:
-            before = 0
-            if passing:
-                last = passing[-1].size
-                before = last.before + last.state + _kept_since_last_block(z0)
-            known = None, BlockSize(n_steps, 0, z0.nbytes, before)
+            before = passing[-1].size.before if passing else 0
+            before += _kept_since_last_block(z0) if passing else z0.nbytes
+            size = BlockSize(
+                n_steps, tableau.n_stages, 0, z0.nbytes, before, parameters=parameters
+            )
+            known = None, size
         block = _Block(key, *known, passing, weakref.ref(rhs), budget)
         passing.append(block)
         return block
 
-    def leave(self, block: _Block, stored_bytes: int) -> None:
-        """After a block's backward pass; its first one tells what its steps store."""
+    def leave(self, block: _Block, stored: "_Watched | None") -> None:
+        """After a block's backward pass; stored is what was watched in its first one."""
         block.is_done = True
-        if block.plan is None:
-            block.size = replace(block.size, step=-(-stored_bytes // block.size.n_steps))
+        if stored is not None:
+            each = -(-(stored.bytes + stored.shared) // block.size.n_evaluations)
+            block.size = replace(block.size, evaluation=each, shared=stored.shared)
         if block is not block.passing[0] or not any(b.plan is None for b in block.passing):
             return
         if not all(b.is_done for b in block.passing):
@@ -143,66 +173,107 @@ class _Planned(torch.autograd.Function):
         ctx: Any,
         planner: _Planner,
         block: _Block,
-        run: Run,
-        replay: Replay,
+        solution: _Solution,
         z0: Tensor,
         *parameters: Tensor,
     ) -> Tensor:
-        ctx.planner, ctx.block, ctx.run, ctx.replay = planner, block, run, replay
+        ctx.planner, ctx.block, ctx.solution = planner, block, solution
         ctx.parameters, ctx.token, ctx.tape = parameters, _Token(), None
         block.token = weakref.ref(ctx.token)
         ctx.save_for_backward(z0, *parameters)
-        end = block.size.n_steps
+        end = block.size.n_evaluations
         begin = end - (block.plan.stored if block.plan else 0)
-        z = z0
+        carried: tuple[Tensor, ...] = (z0.detach(),)
         if begin > 0:
-            with replay.first():
-                z = run(z0, 0, begin)
+            with solution.replay.first():
+                carried = solution.evaluate(carried, 0, begin)
         if begin < end:
-            z = z.detach().requires_grad_(begin > 0 or ctx.needs_input_grad[4])
-            with replay.stored():
-                z1 = run(z, begin, end)
-            ctx.tape = z, z1
-            z = z1
-        return z.detach()
+            wanted = begin > 0 or ctx.needs_input_grad[3]
+            with solution.replay.stored():
+                carried = _started(carried) if wanted else carried
+                starts = [get_gradient_edge(tensor) for tensor in carried if wanted]
+                carried = solution.evaluate(carried, begin, end)
+            ctx.tape = starts, get_gradient_edge(carried[0])
+        return carried[0].detach()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         block: _Block = ctx.block
-        left = block.size.n_steps
+        left = block.size.n_evaluations
+        arriving: list[Tensor | None] = [gradient]
         found: list[Tensor | None] = [None] * len(ctx.parameters)
         tape, ctx.tape = ctx.tape, None
         if tape is not None:
             assert block.plan is not None, "what is watched is not stored"
             left -= block.plan.stored
-            start, end = tape
-            gradient, *found = differentiate(end, (start, *ctx.parameters), gradient)
-            del tape, start, end
-        kept = 0
+            starts, end = tape
+            gradients = differentiate([end], (*starts, *ctx.parameters), [gradient])
+            arriving, found = [*gradients[: len(starts)]], [*gradients[len(starts) :]]
+            del tape, end, gradient, gradients
+        watched = None
         if left:
-            gradient, parts, kept = _run_again(ctx, left, gradient)
+            z0_gradient, parts, watched = _run_again(ctx, left, arriving)
             found = [add(a, b) for a, b in zip(found, parts, strict=True)]
-        ctx.planner.leave(block, kept)
-        return (None, None, None, None, gradient, *found)
+        else:
+            z0_gradient = arriving[0] if arriving else None
+        ctx.planner.leave(block, watched)
+        return (None, None, None, z0_gradient, *found)
 
 
-def _run_again(ctx: Any, left: int, gradient: Tensor) -> tuple[Tensor, list[Tensor | None], int]:
-    """Gradients over the first `left` steps, and what storing them took where it is watched."""
+class _Start(torch.autograd.Function):
+    """Values at which a graph begins. Unlike a leaf it does not keep them."""
+
+    @staticmethod
+    def forward(ctx: Any, trigger: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+        return tuple(value.detach() for value in values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> None:
+        raise AssertionError("nothing is differentiated beyond the start")
+
+
+def _started(values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    trigger = torch.empty(0, device=values[0].device, requires_grad=True)
+    started: tuple[Tensor, ...] = _Start.apply(trigger, *values)
+    return started
+
+
+def _run_again(
+    ctx: Any, left: int, arriving: list[Tensor | None]
+) -> tuple[Tensor | None, list[Tensor | None], "_Watched | None"]:
+    """Gradients over the first `left` evaluations, and what storing them took where it is watched.
+
+    arriving: the gradients in what they result in, the state and slopes.
+    """
     block: _Block = ctx.block
+    solution: _Solution = ctx.solution
     if block.plan and block.plan.checkpoints:
         rhs = block.rhs()
         assert rhs is not None, "the graph keeps it alive"
-        start = Point(ctx.saved_tensors[0].detach(), ctx.replay)
-        actions = schedule(left, min(left, block.plan.checkpoints))
-        return *follow(actions, ctx.run, rhs, ctx.parameters, start, gradient), 0
-    z0 = ctx.saved_tensors[0].detach().requires_grad_(ctx.needs_input_grad[4])
+        assert arriving[0] is not None, "the state has a gradient"
+        start = Point(ctx.saved_tensors[0].detach(), solution.replay)
+        actions = schedule(block.size.n_steps, min(block.size.n_steps, block.plan.checkpoints))
+        gradient, parts = follow(
+            actions, solution.advance, rhs, ctx.parameters, start, arriving[0]
+        )
+        return gradient, parts, None
+    z0 = ctx.saved_tensors[0].detach().requires_grad_(ctx.needs_input_grad[3])
     watched = None if block.plan else _Watched()
-    with ctx.replay.again(), watched or nullcontext():
-        z1 = ctx.run(z0, 0, left)
-    kept = watched.bytes_beside((z0, *ctx.parameters)) if watched else 0
-    gradient, *parts = differentiate(z1, (z0, *ctx.parameters), gradient)
-    return gradient, parts, kept
+    with solution.replay.again(), watched or nullcontext():
+        carried = solution.evaluate((z0,), 0, left)
+    if watched:
+        watched.close(z0, ctx.parameters)
+    ends = [
+        (get_gradient_edge(end), gradient)
+        for end, gradient in zip(carried, arriving, strict=True)
+        if gradient is not None and end.requires_grad
+    ]
+    del carried  # its values are not needed
+    gradient, *parts = differentiate(
+        [end for end, _ in ends], (z0, *ctx.parameters), [gradient for _, gradient in ends]
+    )
+    return gradient, parts, watched
 
 
 class _Watched(saved_tensors_hooks):
@@ -217,15 +288,18 @@ class _Watched(saved_tensors_hooks):
         self._sizes[storage._cdata] = storage.nbytes()
         return tensor.detach()  # an output that is kept as it is would keep itself alive
 
-    def bytes_beside(self, tensors: Iterable[Tensor]) -> int:
-        """All bytes but those of these tensors."""
-        others = {tensor.untyped_storage()._cdata for tensor in tensors}
-        return sum(size for key, size in self._sizes.items() if key not in others)
+    def close(self, z0: Tensor, parameters: Sequence[Tensor]) -> None:
+        """bytes: all that is kept beside these tensors; shared: those of z0, where it is kept."""
+        self.shared = self._sizes.pop(z0.untyped_storage()._cdata, 0)
+        for parameter in parameters:
+            self._sizes.pop(parameter.untyped_storage()._cdata, None)
+        self.bytes = sum(self._sizes.values())
 
 
 def _kept_since_last_block(z: Tensor) -> int:
-    """Bytes that the layers between the last block and z keep for their backward pass."""
-    kept: dict[int, int] = {}
+    """Bytes that the layers between the last block and z, its block too, keep for their backward
+    passes."""
+    kept = {z.untyped_storage()._cdata: z.nbytes}
     weights: set[int] = set()
     seen: set[Any] = set()
     nodes = [z.grad_fn]

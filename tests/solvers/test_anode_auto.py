@@ -46,8 +46,8 @@ STAGES = st.lists(
 )
 
 
-@given(stages=STAGES, method=st.sampled_from(["euler", "rk2"]))
-@hypothesis_settings(max_examples=40)
+@given(stages=STAGES, method=st.sampled_from(["euler", "rk2", "rk4", "rk4_38"]))
+@hypothesis_settings(max_examples=60)
 def test_peak_is_no_higher_than_anodes_over_random_shapes(stages, method):
     images = torch.randn(4, 3, 16, 16)
     peaks = {}
@@ -58,8 +58,8 @@ def test_peak_is_no_higher_than_anodes_over_random_shapes(stages, method):
     assert peaks["anode-auto"] <= peaks["anode"]
 
 
-@given(stages=STAGES, method=st.sampled_from(["euler", "rk2"]))
-@hypothesis_settings(max_examples=30)
+@given(stages=STAGES, method=st.sampled_from(["euler", "rk2", "rk4", "rk4_38"]))
+@hypothesis_settings(max_examples=40)
 def test_gradients_are_backprops_up_to_summation(stages, method):
     images = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     auto = chain(stages, "anode-auto", method=method, dtype=torch.float64)
