@@ -52,7 +52,7 @@ class Combination:
         One pass over memory instead of three where there is one slope and all its factors are
         powers of two: multiplying by those rounds nothing, so the bits are the same.
         """
-        if self._only is not None and _is_power_of_two(step.length):
+        if self._only is not None and step.length is not None and _is_power_of_two(step.length):
             index, factor = self._only
             return torch.add(z, slopes[index], alpha=factor * step.length)
         return z + self.of(slopes, step.dt)
@@ -149,11 +149,11 @@ def integrate(rhs: RightHandSide, z0: Tensor, tableau: Tableau, n_steps: int) ->
 @dataclass(frozen=True)
 class Step:
     """One step of the time grid: its stage times and its length, as scalar tensors; and its
-    length as the number that dt holds."""
+    length as the number that dt holds, or None where the state is no tensor."""
 
     times: tuple[Tensor, ...]
     dt: Tensor
-    length: float
+    length: float | None = None
 
 
 def advance(rhs: RightHandSide, z: Tensor, tableau: Tableau, step: Step) -> Tensor:

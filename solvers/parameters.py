@@ -74,14 +74,14 @@ def _wants_gradient(value: Any) -> bool:
 
 
 def differentiate(
-    ends: Sequence[Tensor | GradientEdge],
+    ends: Sequence[Tensor] | Sequence[GradientEdge],
     inputs: Sequence[Tensor | GradientEdge],
     gradients: Sequence[Tensor],
 ) -> list[Any]:
     """The gradient in each of the inputs, in one differentiation; None in those that want none or
     that the ends do not depend on."""
     wants = [not isinstance(x, Tensor) or x.requires_grad for x in inputs]
-    wanted = [x for x, wants_one in zip(inputs, wants, strict=True) if wants_one]
+    wanted: Any = [x for x, wants_one in zip(inputs, wants, strict=True) if wants_one]
     if not ends:
         return [None] * len(inputs)
     found = iter(torch.autograd.grad(ends, wanted, gradients, allow_unused=True))

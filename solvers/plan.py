@@ -74,13 +74,14 @@ def plan(blocks: Sequence[BlockSize], budget: int | None = None) -> tuple[BlockP
     ValueError when nothing fits.
     """
     allowed = anode_peak(blocks) if budget is None else budget
+    binomial = is_available()
     # After each block, the bytes stored so far → the cheapest plan. A plan that holds more than
     # another and costs as much is dropped.
     front: dict[int, tuple[BlockPlan, ...]] = {0: ()}
     for block in blocks:
         extended: dict[int, tuple[BlockPlan, ...]] = {}
         for held, so_far in front.items():
-            for choice, more in _choices(block, allowed, held):
+            for choice, more in _choices(block, allowed, held, binomial):
                 candidate = (*so_far, choice)
                 known = extended.get(held + more)
                 if known is None or _cost(candidate) < _cost(known):
@@ -97,7 +98,9 @@ def plan(blocks: Sequence[BlockSize], budget: int | None = None) -> tuple[BlockP
     return min(front.values(), key=_cost)
 
 
-def _choices(block: BlockSize, allowed: int, held: int) -> Iterator[tuple[BlockPlan, int]]:
+def _choices(
+    block: BlockSize, allowed: int, held: int, binomial: bool
+) -> Iterator[tuple[BlockPlan, int]]:
     """What can be done with a block within so many bytes, of which some are held already, and what
     more it then holds of them."""
     free = allowed - held - block.before - WORKSPACE * block.state
@@ -114,8 +117,8 @@ def _choices(block: BlockSize, allowed: int, held: int) -> Iterator[tuple[BlockP
         if max(more, block.first(left) + slopes) <= free:
             yield BlockPlan(stored, None, left * block.evaluation), more
     step = block.n_stages * block.evaluation
-    m = min((free - step) // block.state, block.n_steps)
-    if m >= 1 and is_available():
+    m = min((free - step) // block.state, block.n_steps) if binomial else 0
+    if m >= 1:
         yield BlockPlan(0, m, recomputed_steps(block.n_steps, m) * step), 0
 
 

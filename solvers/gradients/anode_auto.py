@@ -138,9 +138,7 @@ class _Planner:
         if known is None:
             before = passing[-1].size.before if passing else 0
             before += _kept_since_last_block(z0) if passing else z0.nbytes
-            size = BlockSize(
-                n_steps, tableau.n_stages, 0, z0.nbytes, before, parameters=parameters
-            )
+            size = BlockSize(n_steps, tableau.n_stages, 0, z0.nbytes, before, parameters=parameters)
             known = None, size
         block = _Block(key, *known, passing, weakref.ref(rhs), budget)
         passing.append(block)
@@ -254,9 +252,7 @@ def _run_again(
         assert arriving[0] is not None, "the state has a gradient"
         start = Point(ctx.saved_tensors[0].detach(), solution.replay)
         actions = schedule(block.size.n_steps, min(block.size.n_steps, block.plan.checkpoints))
-        gradient, parts = follow(
-            actions, solution.advance, rhs, ctx.parameters, start, arriving[0]
-        )
+        gradient, parts = follow(actions, solution.advance, rhs, ctx.parameters, start, arriving[0])
         return gradient, parts, None
     z0 = ctx.saved_tensors[0].detach().requires_grad_(ctx.needs_input_grad[3])
     watched = None if block.plan else _Watched()
