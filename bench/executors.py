@@ -2,27 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Protocol
 
 from bench import records
 from bench.environment import prepare
 from bench.errors import UsageError
 from bench.experiment import Experiment
-from bench.records import EpochRow, Measurement, Run
+from bench.progress import Reporter
+from bench.records import Measurement, Run
 from bench.run import run_experiment
 from bench.step_costs import configuration, measure_step_costs
 from bench.workload import Workload
 
 RESULTS = ("ok", "diverged", "oom")
 """The statuses that are results. A run that failed is tried again."""
-
-
-class Reporter(Protocol):
-    """Is told how far a suite is."""
-
-    def run_started(self, experiment: Experiment) -> None: ...
-    def epoch_finished(self, experiment: Experiment, row: EpochRow) -> None: ...
-    def run_finished(self, run: Run) -> None: ...
 
 
 def left_to_run(workload: Workload, experiments: Sequence[Experiment]) -> list[Experiment]:
