@@ -56,7 +56,7 @@ def run(request: cli.Request, console: Console) -> int:
     dataset = data.load(request.data_dir, request.suite.num_classes, generate=request.generated)
     dataset.subset(request.suite.train_images, request.suite.test_images)  # are there so many?
     _make_writable(request.out / request.suite.name)
-    workload = Workload(request.suite.name, request.out, dataset, device)
+    workload = Workload(request.suite.name, request.out, dataset, device, request.jobs)
     left = executors.left_to_run(workload, request.experiments)
     console.print(f"{request.suite.name} on {environment.device_name(device)}")
     console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
@@ -71,10 +71,12 @@ def run(request: cli.Request, console: Console) -> int:
         recorded = len(request.experiments) - len(left)
         console.print(
             f"{count(len(left), 'run')}, about {duration(sum(seconds.values()))} on this device"
+            + (f" one after another, {request.jobs} at once" if request.jobs > 1 else "")
             + (f" ({recorded} are recorded already)" if recorded else "")
         )
+        run_all = executors.EXECUTORS[request.executor]
         with SuiteProgress(console, seconds) as progress:
-            runs = executors.run_all(workload, left, progress)
+            runs = run_all(workload, left, progress)
     else:
         console.print(f"all {len(request.experiments)} runs are recorded already")
     code = draw(request, console)
