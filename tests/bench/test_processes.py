@@ -1,5 +1,6 @@
 """Workers: each imports PyTorch, so that what can be is asked of one set of them."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -192,7 +193,8 @@ def test_suite_that_is_stopped_leaves_whole_records_and_no_process(tmp_path, mar
         # Every process of the suite holds the pipes: they end when the last one has.
         _, errors = suite.communicate(timeout=60)
     finally:
-        suite.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(suite.pid, signal.SIGKILL)
     assert suite.returncode == (130 if number == signal.SIGINT else -number), said
     assert "Traceback" not in errors
     assert ("interrupted" in errors) == (number == signal.SIGINT)
