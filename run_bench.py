@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +13,7 @@ from rich.table import Table
 import plots
 from bench import cli, data, environment, executors, gate, records
 from bench.errors import UsageError
-from bench.progress import SuiteProgress
+from bench.progress import SuiteProgress, count, duration
 from bench.records import Run
 from bench.step_costs import estimate_seconds, measure_step_costs
 from bench.studies.reversibility import ReversibilityLaboratory
@@ -57,26 +56,27 @@ def run(request: cli.Request, console: Console) -> int:
     dataset = data.load(request.data_dir, request.suite.num_classes, generate=request.generated)
     dataset.subset(request.suite.train_images, request.suite.test_images)  # are there so many?
     _make_writable(request.out / request.suite.name)
-    workload = Workload(request.suite.name, request.out, dataset, device)
+    workload = Workload(request.suite.name, request.out, dataset, device, request.jobs)
     left = executors.left_to_run(workload, request.experiments)
     console.print(f"{request.suite.name} on {environment.device_name(device)}")
     console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
     runs: list[Run] = []
     costs = executors.step_costs(workload, request.experiments)
     if left:
-        seconds = estimate_seconds(
-            left,
-            costs,
-            train_images=len(dataset.train_labels),
-            test_images=len(dataset.test_labels),
-        )
+        sizes = len(dataset.train_labels), len(dataset.test_labels)
+        seconds = {
+            e.name: estimate_seconds([e], costs, train_images=sizes[0], test_images=sizes[1])
+            for e in left
+        }
         recorded = len(request.experiments) - len(left)
         console.print(
-            f"{_count(len(left), 'run')}, about {_duration(seconds)} on this device"
+            f"{count(len(left), 'run')}, about {duration(sum(seconds.values()))} on this device"
+            + (f" one after another, {request.jobs} at once" if request.jobs > 1 else "")
             + (f" ({recorded} are recorded already)" if recorded else "")
         )
-        with SuiteProgress(console, len(left)) as progress:
-            runs = executors.run_all(workload, left, progress)
+        run_all = executors.EXECUTORS[request.executor]
+        with SuiteProgress(console, seconds) as progress:
+            runs = run_all(workload, left, progress)
     else:
         console.print(f"all {len(request.experiments)} runs are recorded already")
     code = draw(request, console)
@@ -151,7 +151,7 @@ def list_suites(request: cli.Request, console: Console) -> int:
                 experiments, costs, train_images=CIFAR_SIZE[0], test_images=CIFAR_SIZE[1]
             )
             table.add_row(
-                suite.name, str(len(experiments)), f"about {_duration(seconds)}", suite.description
+                suite.name, str(len(experiments)), f"about {duration(seconds)}", suite.description
             )
     console.print(table)
     return DONE
@@ -179,20 +179,6 @@ def _make_writable(folder: Path) -> None:
         raise UsageError(
             f"cannot write to {folder} ({error.strerror}): choose another --out"
         ) from error
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return _count(round(seconds), "second")
-    if seconds < 3600:
-        return _count(round(seconds / 60), "minute")
-    if seconds < 48 * 3600:
-        return f"{seconds / 3600:.1f} hours"
-    return f"{timedelta(seconds=seconds).days} days"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
 from bench.errors import UsageError
+from bench.executors import EXECUTORS
 from bench.experiment import Experiment
 from bench.studies.reversibility import ADAPTIVE, PAIR
 from bench.suites import DEFAULT_SUITE, SUITES, GatedSuite, MeasuringSuite, Suite
@@ -29,7 +30,7 @@ class Request:
     """What the person wants. suite has the overrides in it, and experiments are its runs.
 
     data_dir None with generated False means the official data set, downloaded where needed.
-    device is a name for `environment.find_device`.
+    device is a name for `environment.find_device`, executor one of `executors.EXECUTORS`.
     """
 
     action: Action
@@ -39,6 +40,8 @@ class Request:
     generated: bool
     device: str
     out: Path
+    executor: str
+    jobs: int
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ def _request(options: argparse.Namespace, suite: Suite) -> Request:
         generated=options.generated or (suite.generated and options.data_dir is None),
         device=options.device,
         out=options.out,
+        executor=options.executor,
+        jobs=options.jobs,
     )
 
 
@@ -126,6 +131,11 @@ def _no_reference(suite: Suite | MeasuringSuite) -> ValueError:
 
 
 def _measuring_request(options: argparse.Namespace, suite: MeasuringSuite) -> MeasuringRequest:
+    if options.jobs > 1:
+        raise ValueError(
+            f"--jobs {options.jobs}: what the suite {suite.name} measures must run alone, or take "
+            "turns in one process, to be comparable: leave out --jobs"
+        )
     if isinstance(suite, GatedSuite) and options.data_dir:
         raise ValueError(f"the suite {suite.name} uses generated images: leave out --data-dir")
     action: MeasuringAction = (
@@ -210,6 +220,11 @@ def _parser() -> argparse.ArgumentParser:
         "to data/, but for smoke and suites that do not train, which generate images")  # fmt: skip
     add("--generated", action="store_true", help="use generated images instead of real ones")
     add("--out", type=_folder, default=Path("results"), metavar="DIR", help="default: results")
+    add(
+        "--executor", choices=list(EXECUTORS), default="local", help="local (default): this machine"
+    )
+    add("--jobs", type=_count, default=1, metavar="N", help="train so many at once, each in a "
+        "process of its own, where one cannot fill the device; default: 1")  # fmt: skip
     return parser
 
 

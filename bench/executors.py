@@ -1,28 +1,20 @@
-"""Run the experiments of a suite here, one after another, and record each."""
+"""Run the experiments of a suite on this machine, and record each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Protocol
 
-from bench import records
+from bench import processes, records
 from bench.environment import prepare
-from bench.errors import UsageError
+from bench.errors import UsageError, unwritable
 from bench.experiment import Experiment
-from bench.records import EpochRow, Measurement, Run
-from bench.run import run_experiment
+from bench.progress import Reporter
+from bench.records import Measurement, Run
+from bench.run import record_experiment
 from bench.step_costs import configuration, measure_step_costs
 from bench.workload import Workload
 
 RESULTS = ("ok", "diverged", "oom")
 """The statuses that are results. A run that failed is tried again."""
-
-
-class Reporter(Protocol):
-    """Is told how far a suite is."""
-
-    def run_started(self, experiment: Experiment) -> None: ...
-    def epoch_finished(self, experiment: Experiment, row: EpochRow) -> None: ...
-    def run_finished(self, run: Run) -> None: ...
 
 
 def left_to_run(workload: Workload, experiments: Sequence[Experiment]) -> list[Experiment]:
@@ -46,27 +38,31 @@ def step_costs(workload: Workload, experiments: Sequence[Experiment]) -> list[Me
     try:
         records.write_measurements(workload.results, workload.suite, measurements)
     except OSError as error:
-        raise _unwritable(str(workload.folder), error) from error
+        raise unwritable(str(workload.folder), error) from error
     return measurements
 
 
 def run_all(workload: Workload, experiments: Sequence[Experiment], reporter: Reporter) -> list[Run]:
     """Run and record each experiment; one that goes wrong does not stop the others.
 
+    One after another in this process, or workload.jobs at once in processes of their own.
     Raises UsageError when a record cannot be written.
     """
-    prepare()
+    if workload.jobs > 1:
+        return processes.run_all(workload, experiments, reporter)
     runs = []
     for experiment in experiments:
         reporter.run_started(experiment)
-        run = run_experiment(workload, experiment, reporter.epoch_finished)
-        try:
-            records.write_run(workload.results, run)
-        except OSError as error:
-            raise _unwritable(str(run.folder(workload.results)), error) from error
+        run = record_experiment(workload, experiment, reporter.epoch_finished)
         reporter.run_finished(run)
         runs.append(run)
     return runs
+
+
+Executor = Callable[[Workload, Sequence[Experiment], Reporter], list[Run]]
+
+EXECUTORS: Mapping[str, Executor] = {"local": run_all}
+"""Ways to run a suite's experiments, by the name that --executor takes."""
 
 
 def _recorded_status(workload: Workload, experiment: Experiment) -> str | None:
@@ -84,10 +80,3 @@ def _recorded_status(workload: Workload, experiment: Experiment) -> str | None:
             "use another --out, or that data"
         )
     return str(content["status"])
-
-
-def _unwritable(place: str, error: OSError) -> UsageError:
-    return UsageError(
-        f"cannot write {place} ({error.strerror}): mend that and run the same command again; "
-        "what is recorded already is kept"
-    )

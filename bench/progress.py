@@ -1,32 +1,60 @@
-"""Tells a person how far a suite is: a live line in a terminal, plain lines elsewhere."""
+"""Tells a person how far a suite is: live lines in a terminal, plain lines elsewhere."""
 
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
 from types import TracebackType
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from bench.experiment import Experiment
 from bench.records import EpochRow, Run
 
+SECONDS_BETWEEN_LINES = 60.0
+"""A log gets a line of a run no more often than this."""
+
+ENOUGH = 0.05
+"""The part of a suite from which to tell the rest. Its runs differ: the first epochs say little."""
+
+
+class Reporter(Protocol):
+    """Is told how far a suite is. Several experiments may be running at once."""
+
+    def run_started(self, experiment: Experiment) -> None: ...
+    def epoch_finished(self, experiment: Experiment, row: EpochRow) -> None: ...
+    def run_finished(self, run: Run) -> None: ...
+
 
 class SuiteProgress:
-    """A context in which a suite reports; see `executors.Reporter`."""
+    """A context in which a suite reports: a line for each experiment that is running and one for
+    the whole. See `Reporter`.
 
-    def __init__(self, console: Console, n_runs: int) -> None:
+    estimates: for each experiment's name how long it may take, in any unit; only the ratios count.
+    """
+
+    def __init__(self, console: Console, estimates: Mapping[str, float]) -> None:
         self._console = console
-        self._n_runs = n_runs
+        typical = max(estimates.values(), default=0.0) or 1.0
+        self._weights = {name: estimate or typical for name, estimate in estimates.items()}
+        self._n_runs = len(estimates)
+        self._started_runs = 0
         self._finished = 0
+        self._running: dict[str, _Running] = {}
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} epochs"),
-            TimeElapsedColumn(),
-            TextColumn("left:"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[counted]}"),
             TextColumn("{task.fields[observed]}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,
+        )
+        self._suite = _Clock(sum(self._weights.values()))
+        self._whole = self._bar.add_task(
+            "suite", total=self._suite.total, counted=self._counted(), observed=""
         )
 
     def __enter__(self) -> "SuiteProgress":
@@ -42,28 +70,88 @@ class SuiteProgress:
         self._bar.stop()
 
     def run_started(self, experiment: Experiment) -> None:
-        self._task = self._bar.add_task(
-            f"[{self._finished + 1}/{self._n_runs}] {experiment.name}",
-            total=experiment.num_epochs,
+        self._started_runs += 1
+        total = experiment.num_epochs
+        task = self._bar.add_task(
+            f"[{self._started_runs}/{self._n_runs}] {experiment.name}",
+            total=total,
+            counted=f"0/{total} epochs",
             observed="",
+        )
+        self._running[experiment.name] = _Running(
+            task, _Clock(total), self._weights[experiment.name]
         )
 
     def epoch_finished(self, experiment: Experiment, row: EpochRow) -> None:
+        run = self._running[experiment.name]
+        run.clock.advance(1)
+        self._advance_suite(run.weight / experiment.num_epochs)
+        counted = f"{row.epoch}/{experiment.num_epochs} epochs"
+        observed = f"loss {row.train_loss:.3f}, test accuracy {row.test_accuracy:.1%}"
+        left = run.clock.left()
         self._bar.update(
-            self._task,
-            advance=1,
-            observed=f"loss {row.train_loss:.3f}, test accuracy {row.test_accuracy:.1%}",
+            run.task, completed=row.epoch, counted=counted, observed=f"{left}, {observed}"
         )
+        if not self._console.is_terminal and run.is_time_for_a_line():
+            self._say(f"      {experiment.name}: {counted}, {observed}, {left}")
 
     def run_finished(self, run: Run) -> None:
-        self._bar.remove_task(self._task)
+        shown = self._running.pop(run.name)
+        self._bar.remove_task(shown.task)
         self._finished += 1
-        self._console.print(
-            f"[{self._finished}/{self._n_runs}] {run.name}: {describe(run)}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+        # One that ended early leaves nothing to wait for.
+        self._advance_suite(shown.weight * (1 - shown.clock.done / shown.clock.total))
+        left = self._suite.left(ENOUGH)
+        of_suite = f"; the suite: {left}" if left and self._finished < self._n_runs else ""
+        self._say(f"[{self._finished}/{self._n_runs}] {run.name}: {describe(run)}{of_suite}")
+
+    def _advance_suite(self, weight: float) -> None:
+        self._suite.advance(weight)
+        self._bar.update(
+            self._whole, advance=weight, counted=self._counted(), observed=self._suite.left(ENOUGH)
         )
+
+    def _counted(self) -> str:
+        return f"{self._finished}/{self._n_runs} runs"
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass
+class _Clock:
+    """How long the rest takes if it goes on as it went from the start, in whatever unit."""
+
+    total: float
+    done: float = 0.0
+    _started: float = field(default_factory=lambda: time.monotonic())
+
+    def advance(self, by: float) -> None:
+        self.done += by
+
+    def left(self, enough: float = 0.0) -> str:
+        """In words; none before more than this part of the total is done."""
+        if self.done <= enough * self.total:
+            return ""
+        seconds = (time.monotonic() - self._started) * max(0.0, self.total / self.done - 1)
+        return f"{duration(seconds)} left"
+
+
+@dataclass
+class _Running:
+    """weight: the run's part of the suite."""
+
+    task: TaskID
+    clock: _Clock
+    weight: float
+    _said: float = field(default_factory=lambda: time.monotonic())
+
+    def is_time_for_a_line(self) -> bool:
+        now = time.monotonic()
+        if now - self._said < SECONDS_BETWEEN_LINES:
+            return False
+        self._said = now
+        return True
 
 
 def describe(run: Run) -> str:
@@ -77,3 +165,19 @@ def describe(run: Run) -> str:
         )
     reason = (run.reason or "").strip().splitlines()
     return f"{run.status.upper()}: {reason[-1] if reason else ''}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, rounded to a unit that a person thinks in."""
+    if seconds < 60:
+        return count(round(seconds), "second")
+    if seconds < 3600:
+        return count(round(seconds / 60), "minute")
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{timedelta(seconds=seconds).days} days"
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 run", "2 runs"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -8,14 +8,47 @@ from dataclasses import asdict
 import torch
 from torch import nn
 
-from bench import gradient_error, memory, training
-from bench.environment import describe
+from bench import gradient_error, memory, records, training
+from bench.environment import describe, prepare
+from bench.errors import unwritable
 from bench.experiment import Experiment
 from bench.faults import free_memory, is_out_of_memory
 from bench.records import EpochRow, Run
 from bench.workload import Stepper, Workload
 
 EpochFinished = Callable[[Experiment, EpochRow], None]
+
+
+def record_experiment(
+    workload: Workload, experiment: Experiment, epoch_finished: EpochFinished
+) -> Run:
+    """Run an experiment, write its record and return it.
+
+    All that an executor has to call, in whatever process it calls it: what it takes and returns
+    are plain values. Raises UsageError when the record cannot be written.
+    """
+    prepare()
+    return write(workload, run_experiment(workload, experiment, epoch_finished))
+
+
+def record_death(
+    workload: Workload,
+    experiment: Experiment,
+    reason: str,
+    rows: Sequence[EpochRow],
+    seconds: float,
+) -> Run:
+    """Record, in its place, a run that ended with its process, and return it."""
+    return write(workload, _run(workload, experiment, "failed", reason, rows, None, seconds))
+
+
+def write(workload: Workload, run: Run) -> Run:
+    """Write a run's record. Raises UsageError when it cannot be written."""
+    try:
+        records.write_run(workload.results, run)
+    except OSError as error:
+        raise unwritable(str(run.folder(workload.results)), error) from error
+    return run
 
 
 def run_experiment(
@@ -47,18 +80,31 @@ def run_experiment(
             status, reason = "failed", traceback.format_exc()
     if status == "oom":
         free_memory(workload.device)
+    seconds = time.perf_counter() - started
+    return _run(workload, experiment, status, reason, rows, peak, seconds)
+
+
+def _run(
+    workload: Workload,
+    experiment: Experiment,
+    status: str,
+    reason: str | None,
+    rows: Sequence[EpochRow],
+    peak: int | None,
+    seconds: float,
+) -> Run:
     return Run(
         suite=workload.suite,
         name=experiment.name,
         experiment=asdict(experiment),
-        environment=describe(workload.device),
+        environment={**describe(workload.device), "jobs": workload.jobs},
         data=workload.describe_data(),
         status=status,
         reason=reason,
         summary={
             **_summary(rows),
             "peak_memory_bytes": peak,
-            "seconds": time.perf_counter() - started,
+            "seconds": seconds,
         },
         epochs=rows,
     )

@@ -16,12 +16,14 @@ from bench.nfe import EvaluationCounter
 
 @dataclass(frozen=True)
 class Workload:
-    """results is the folder that holds the suite's folder."""
+    """results is the folder that holds the suite's folder; jobs is how many of the experiments
+    run at once."""
 
     suite: str
     results: Path
     dataset: Dataset
     device: torch.device
+    jobs: int = 1
 
     @classmethod
     def of_steps(

@@ -30,8 +30,8 @@ def experiment(**changes) -> Experiment:
     return Experiment(**{**small, **changes})
 
 
-def workload(folder, dataset: Dataset | None = None) -> Workload:
-    return Workload("suite", folder, dataset or load_generated(10), CPU)
+def workload(folder, dataset: Dataset | None = None, *, jobs: int = 1) -> Workload:
+    return Workload("suite", folder, dataset or load_generated(10), CPU, jobs)
 
 
 def write_images(folder, *, per_class=2, classes=CLASSES[10], suffix=".png", size=(32, 32)):

@@ -36,6 +36,12 @@ def test_a_data_folder_replaces_generated_images():
     assert parse("--suite cifar10 --generated").generated
 
 
+def test_runs_follow_one_another_on_this_machine_unless_more_jobs_are_asked_for():
+    assert (parse("").executor, parse("").jobs) == ("local", 1)
+    assert parse("--suite cifar10 --jobs 1000").jobs == 1000
+    parse("--suite memory --jobs 1")
+
+
 def test_values_given_twice_count_once():
     assert len(parse("--network resnet4,resnet4 --seeds 0,0").experiments) == 3
 
@@ -76,6 +82,10 @@ BAD = {
     "--data-dir no/such/folder": "no/such/folder does not exist",
     "--generated --data-dir .": "exclude each other",
     "--plots-only": "no recorded run under",
+    "--jobs 0": "argument --jobs: '0' is no whole number from 1 to",
+    "--jobs x": "argument --jobs: 'x' is no whole number",
+    "--suite memory --jobs 2": "must run alone, or take turns in one process, to be comparable",
+    "--executor slurm": "argument --executor: invalid choice: 'slurm'",
 }
 
 

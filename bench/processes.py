@@ -1,0 +1,194 @@
+"""Run experiments in processes of their own, several at once.
+
+One process for each experiment, not a pool of processes that live on. A process that the system
+kills then takes one experiment with it, where `concurrent.futures` would declare its whole pool
+broken; and a process that ends gives back all its memory, on a GPU the context of CUDA too. Some
+seconds of importing PyTorch are little against a training run. For the same reason each process
+has a pipe of its own: in a queue shared by all, one that is killed while it writes would leave the
+lock locked.
+"""
+
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import get_context, resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from types import TracebackType
+
+import torch
+import torch.multiprocessing  # has a process take over tensors without copying them
+from torch import Tensor
+
+from bench.data import Dataset
+from bench.errors import UsageError
+from bench.experiment import Experiment
+from bench.faults import free_memory
+from bench.progress import Reporter
+from bench.records import EpochRow, Run
+from bench.run import record_death
+from bench.worker import SECONDS_TO_STOP, Message, work
+from bench.workload import Workload
+
+
+def run_all(workload: Workload, experiments: Sequence[Experiment], reporter: Reporter) -> list[Run]:
+    """Run and record the experiments, workload.jobs at once; returns the runs in that order.
+
+    A worker that dies leaves a run that failed, which the same command tries again; to try it at
+    once would be to run out of the host's memory a second time. Raises UsageError when a record
+    cannot be written. Whatever is raised, Ctrl-C included, no worker is left behind.
+    """
+    _share(workload.dataset)
+    free_memory(workload.device)  # this process has measured, and its workers need the room
+    waiting = deque(experiments)
+    runs: dict[Experiment, Run] = {}
+    with _threads_divided(workload.jobs) as threads, _Workers(workload, threads) as workers:
+        while waiting or workers.running:
+            while waiting and len(workers.running) < workload.jobs:
+                experiment = waiting.popleft()
+                workers.start(experiment)
+                reporter.run_started(experiment)
+            for worker, message in workers.messages():
+                experiment = worker.experiment
+                if isinstance(message, UsageError):
+                    raise message
+                if isinstance(message, EpochRow):
+                    worker.rows.append(message)
+                    reporter.epoch_finished(experiment, message)
+                elif experiment not in runs:
+                    if not isinstance(message, Run):
+                        reason = message or _how_it_died(worker.process.exitcode)
+                        seconds = time.perf_counter() - worker.started
+                        message = record_death(workload, experiment, reason, worker.rows, seconds)
+                    runs[experiment] = message
+                    reporter.run_finished(message)
+    return [runs[experiment] for experiment in experiments]
+
+
+@dataclass
+class _Worker:
+    """A process and the end of its pipe at which its messages arrive. rows: its epochs so far."""
+
+    experiment: Experiment
+    process: SpawnProcess
+    pipe: Connection
+    started: float = field(default_factory=time.perf_counter)
+    rows: list[EpochRow] = field(default_factory=list)
+
+    def receive(self) -> Message | None:
+        """The next message, or None when there will be no more: the process has ended."""
+        try:
+            return self.pipe.recv()
+        except (EOFError, OSError):  # at the end of the pipe, or in the middle of a message
+            self.pipe.close()
+            self.process.join()
+            return None
+
+
+class _Workers:
+    """A context in which workers run: when it ends, so do they."""
+
+    def __init__(self, workload: Workload, threads: int) -> None:
+        self.running: list[_Worker] = []
+        self._workload = workload
+        self._threads = threads
+
+    def start(self, experiment: Experiment) -> None:
+        context = get_context("spawn")  # a forked process could not use CUDA
+        receiving, sending = context.Pipe(duplex=False)
+        process = context.Process(
+            target=work,
+            args=(sending, self._workload, experiment, self._threads),
+            daemon=True,  # is ended with this process whatever happens in here
+        )
+        try:
+            with _interrupt_blocked():
+                process.start()
+                self.running.append(_Worker(experiment, process, receiving))
+        except OSError as error:
+            raise UsageError(
+                f"cannot start a process for {experiment.name} ({error.strerror}): "
+                "use fewer --jobs; the same command goes on with the rest"
+            ) from error
+        finally:
+            sending.close()  # the worker's copy is now the only one, and closed when it ends
+
+    def messages(self) -> Iterator[tuple[_Worker, Message | None]]:
+        """Waits for a message, or for a worker to end, which is None and its last."""
+        ready = wait([worker.pipe for worker in self.running])
+        for worker in [worker for worker in self.running if worker.pipe in ready]:
+            message = worker.receive()
+            if message is None:
+                self.running.remove(worker)
+            yield worker, message
+
+    def __enter__(self) -> "_Workers":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            for worker in self.running:
+                worker.process.terminate()
+            until = time.monotonic() + SECONDS_TO_STOP
+            for worker in self.running:
+                worker.process.join(max(0.0, until - time.monotonic()))
+        finally:  # they had their time, or Ctrl-C came a second time
+            for worker in self.running:
+                worker.process.kill()
+                worker.process.join()
+
+
+@contextmanager
+def _interrupt_blocked() -> Iterator[None]:
+    """A process that is started inside has SIGINT blocked: see `worker`."""
+    # It is a process too, started with the first of ours, and would unblock the signal again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _threads_divided(jobs: int) -> Iterator[int]:
+    """Each worker's number of threads, which is this process's too as long as they run, so that
+    it stands in the record that this process writes of a worker that died."""
+    before = torch.get_num_threads()
+    threads = max(1, before // jobs)  # by jobs, not by how many run: the same until the last run
+    torch.set_num_threads(threads)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def _share(dataset: Dataset) -> None:
+    """Move the data to shared memory, where all workers see it: there is one copy of it."""
+    tensors = [value for value in vars(dataset).values() if isinstance(value, Tensor)]
+    try:
+        for tensor in tensors:
+            tensor.share_memory_()
+    except RuntimeError as error:
+        needed = sum(tensor.nbytes for tensor in tensors)
+        raise UsageError(
+            f"--jobs: the {needed / 1e6:.0f} MB of data do not fit into this machine's shared "
+            "memory: give it more (a container: docker run --shm-size 1g), or leave out --jobs"
+        ) from error
+
+
+def _how_it_died(exit_code: int | None) -> str:
+    if exit_code is None or exit_code >= 0:
+        return f"the worker process died (exit code {exit_code})"
+    number = -exit_code
+    name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
+    hint = ": the system may have run out of memory" if number == signal.SIGKILL else ""
+    return f"the worker process died (signal {number}, {name}){hint}"

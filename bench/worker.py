@@ -1,0 +1,82 @@
+"""What happens in a process that runs one experiment for another process."""
+
+import os
+import signal
+import threading
+import time
+import traceback
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from types import FrameType
+
+import torch
+
+from bench.errors import UsageError
+from bench.experiment import Experiment
+from bench.records import EpochRow, Run
+from bench.run import record_experiment
+from bench.workload import Workload
+
+SECONDS_TO_STOP = 10.0
+"""So long a worker may take to stop when it is told to; then it is killed."""
+
+Message = EpochRow | Run | UsageError | str
+"""What a worker sends: its epochs, then its run, which is recorded; or an error that stops the
+suite; or the traceback of any other."""
+
+
+def work(messages: Connection, workload: Workload, experiment: Experiment, threads: int) -> None:
+    """Run and record the experiment and send what there is to tell.
+
+    SIGTERM and the end of the process that started this one are Ctrl-C to the experiment.
+    """
+    try:
+        _stop_when_told()
+        torch.set_num_threads(threads)
+
+        def tell(message: Message) -> None:
+            try:
+                messages.send(message)
+            except BrokenPipeError:  # nobody listens any more
+                raise KeyboardInterrupt from None
+
+        try:
+            tell(record_experiment(workload, experiment, lambda _, row: tell(row)))
+        except UsageError as error:
+            tell(error)
+        except Exception:
+            tell(traceback.format_exc())
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # from here on nothing is left half-done
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)  # not a traceback, and the exit status says why
+
+
+def _stop_when_told() -> None:
+    """An experiment knows how to stop on SIGINT, so SIGTERM is turned into that. SIGINT itself is
+    blocked since before this process began, because a terminal sends it to all processes at once
+    and it is for the one that started this one to say who stops."""
+    signal.signal(signal.SIGINT, _interrupt_once)
+    signal.signal(signal.SIGTERM, _pass_on)
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+
+
+def _pass_on(number: int, frame: FrameType | None) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.raise_signal(signal.SIGINT)
+
+
+def _interrupt_once(number: int, frame: FrameType | None) -> None:
+    for again in (signal.SIGINT, signal.SIGTERM):  # must not disturb the clearing up
+        signal.signal(again, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _stop_with_parent() -> None:
+    """A parent that is killed cannot tell its workers to stop."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(SECONDS_TO_STOP)
+    os._exit(1)

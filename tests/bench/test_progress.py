@@ -1,0 +1,73 @@
+import io
+from types import SimpleNamespace
+
+from rich.console import Console
+
+from bench import progress
+from bench.progress import SuiteProgress
+from tests.bench.builders import experiment, row, run
+
+
+def suite(**console):
+    """Two experiments, the second estimated to take three times as long."""
+    first, second = experiment(seed=0, num_epochs=4), experiment(seed=1, num_epochs=4)
+    output = io.StringIO()
+    shown = SuiteProgress(
+        Console(file=output, width=200, **console), {first.name: 1.0, second.name: 3.0}
+    )
+    return first, second, shown, output
+
+
+def ended(of, **changes):
+    return run(of.name, epochs=[row(1)], summary={"seconds": 5.0}, **changes)
+
+
+def test_log_gets_a_line_for_each_run_that_ends():
+    first, second, shown, output = suite()
+    with shown:
+        shown.run_started(first)
+        shown.run_started(second)
+        shown.epoch_finished(second, row(1))
+        shown.run_finished(ended(second))
+        shown.run_finished(ended(first, status="failed", reason="Traceback\nit broke"))
+    one, other = output.getvalue().splitlines()
+    assert one.startswith(f"[1/2] {second.name}: test accuracy 10.0%, loss 2.000")
+    assert "; the suite: 0 seconds left" in one
+    assert other == f"[2/2] {first.name}: FAILED: it broke"
+
+
+def test_log_gets_a_line_of_a_long_run_now_and_then_and_what_is_left(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now))
+    first, second, shown, output = suite()
+    with shown:
+        shown.run_started(second)
+        for epoch, now in enumerate((600.0, 610.0, 1200.0, 2400.0), start=1):  # noqa: B007
+            shown.epoch_finished(second, row(epoch))
+        shown.run_finished(ended(second))  # three quarters of the suite
+        shown.run_started(first)
+    lines = output.getvalue().splitlines()
+    assert [line.split(": ")[-1].rsplit(", ", 1)[1] for line in lines[:-1]] == [
+        "30 minutes left",
+        "7 minutes left",
+        "0 seconds left",
+    ]
+    assert f"{second.name}: 1/4 epochs, loss 2.000, test accuracy 10.0%, 30 min" in lines[0]
+    assert lines[-1].endswith("; the suite: 13 minutes left")
+
+
+def test_terminal_shows_all_that_run_and_the_suite_at_once():
+    first, second, shown, output = suite(force_terminal=True, color_system=None)
+    with shown:
+        shown.run_started(first)
+        shown.run_started(second)
+        shown.epoch_finished(second, row(1))
+        shown.epoch_finished(first, row(1))
+        shown.epoch_finished(first, row(2))
+    whole, one, other = output.getvalue().rsplit("suite", 1)[1].splitlines()[:3]
+    assert "0/2 runs" in whole
+    assert first.name in one
+    assert "2/4 epochs" in one
+    assert second.name in other
+    assert "1/4 epochs" in other
+    assert "left, loss 2.000, test accuracy 10.0%" in other
