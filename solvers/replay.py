@@ -49,7 +49,9 @@ class Replay:
         self._buffers = _copies(_buffers(rhs))
         self._device = device
         self._cpu_random = torch.get_rng_state()
-        self._device_random = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        # Cannot be read while a CUDA graph is captured: whoever captures must not draw from it.
+        readable = device.type == "cuda" and not torch.cuda.is_current_stream_capturing()
+        self._device_random = torch.cuda.get_rng_state(device) if readable else None
         self._autocast = _Autocast.current(device.type)
 
     @contextmanager

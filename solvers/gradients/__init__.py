@@ -24,8 +24,9 @@ class GradientMethod(Protocol):
     """What a gradient method has to be; see README, "Adding a gradient method".
 
     It may also have `check(method, n_steps)`, which raises ValueError, saying what to do, when it
-    cannot do that combination, and `learns_from_first_pass`, true when only the second pass
-    through a network is what the later ones are.
+    cannot do that combination; `learns_from_first_pass`, true when only the second pass through a
+    network is what the later ones are; and `is_capturable`, true when it never has the host wait
+    for the device, so that a training step can be recorded as a CUDA graph.
     """
 
     @property

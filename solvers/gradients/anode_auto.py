@@ -51,6 +51,7 @@ class AnodeAuto:
     )
 
     learns_from_first_pass = True
+    is_capturable = True
 
     @property
     def name(self) -> str:

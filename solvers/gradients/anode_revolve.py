@@ -31,6 +31,8 @@ class AnodeRevolve:
 
     m: int | None = None
 
+    is_capturable = True
+
     @property
     def name(self) -> str:
         return "anode-revolve" if self.m is None else f"anode-revolve:m={self.m}"

@@ -18,6 +18,7 @@ class AnodeSteps:
     """
 
     name = "anode-steps"
+    is_capturable = True
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         tableau = METHODS.resolve(method)

@@ -13,6 +13,7 @@ class Backprop:
     """
 
     name = "backprop"
+    is_capturable = True
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         return integrate(rhs, z0, METHODS.resolve(method), n_steps)

@@ -31,6 +31,8 @@ class Reversible:
 
     coupling: float = 0.99
 
+    is_capturable = True
+
     @property
     def name(self) -> str:
         default = type(self).coupling

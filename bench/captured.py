@@ -1,0 +1,103 @@
+"""Training steps that a CUDA device repeats by itself."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models import ode_blocks
+from solvers import GRADIENTS
+
+EAGER_STEPS = 3
+"""So many steps run eagerly first: they make what is made once (the plan of anode-auto, momentum,
+time grids, cuDNN's workspace), and are steps of the training like all others."""
+
+Result = tuple[Tensor, Tensor]
+Step = Callable[[Tensor, Tensor], Result]
+"""Of images and labels; returns the mean loss and the number classified rightly."""
+
+Capture = Callable[[Callable[[], Result]], tuple[Callable[[], None], Result]]
+"""Of a computation; returns what repeats it, and where its result is after each repetition."""
+
+
+def obstacle(network: nn.Module) -> str | None:
+    """Why a network's training step cannot be captured, or None."""
+    for block in ode_blocks(network):
+        gradient = GRADIENTS.resolve(block.gradient)
+        if not getattr(gradient, "is_capturable", False):
+            return f"the gradient method {gradient.name} makes the host wait for the device"
+    return None
+
+
+class _Captured(NamedTuple):
+    images: Tensor
+    labels: Tensor
+    learning_rates: tuple[float, ...]
+    repeat: Callable[[], None]
+    result: Result
+
+
+class CapturedStep:
+    """A training step that is recorded as a CUDA graph and then replayed, without Python.
+
+    The first steps on the device run eagerly. A batch of another size than the first runs eagerly
+    as well: there is one an epoch. When the optimiser's learning rate changes, which the graph has
+    in it as a number, the step is recorded again. Where the step draws random numbers on the
+    device it stays eager, since what runs a block again puts the random state back, which a graph
+    cannot; `reason` then says so.
+
+    The result of a step is overwritten by the next.
+    """
+
+    def __init__(
+        self, step: Step, optimizer: torch.optim.Optimizer, capture: Capture | None = None
+    ) -> None:
+        self.reason: str | None = None
+        self._step = step
+        self._optimizer = optimizer
+        self._capture = capture or record
+        self._eager_steps = 0
+        self._captured: _Captured | None = None
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Result:
+        if self.reason is not None:
+            return self._step(images, labels)
+        if self._eager_steps < EAGER_STEPS:
+            self._eager_steps += 1
+            return self._run_aside(images, labels)
+        rates = tuple(float(group["lr"]) for group in self._optimizer.param_groups)
+        captured = self._captured
+        if captured is not None and captured.images.shape != images.shape:
+            return self._step(images, labels)
+        if captured is None or captured.learning_rates != rates:
+            self._captured = None  # its memory serves the next
+            own = images.clone(), labels.clone()
+            captured = _Captured(*own, rates, *self._capture(lambda: self._step(*own)))
+            self._captured = captured
+        captured.images.copy_(images)
+        captured.labels.copy_(labels)
+        captured.repeat()
+        return captured.result
+
+    def _run_aside(self, images: Tensor, labels: Tensor) -> Result:
+        """A step on a stream of its own, as PyTorch asks for before a capture."""
+        if images.device.type != "cuda":
+            return self._step(images, labels)
+        before = torch.cuda.get_rng_state(images.device)
+        aside = torch.cuda.Stream(images.device)
+        aside.wait_stream(torch.cuda.current_stream(images.device))
+        with torch.cuda.stream(aside):
+            result = self._step(images, labels)
+        torch.cuda.current_stream(images.device).wait_stream(aside)
+        if not torch.equal(before, torch.cuda.get_rng_state(images.device)):
+            self.reason = "the step draws random numbers on the device"
+        return result
+
+
+def record(compute: Callable[[], Result]) -> tuple[Callable[[], None], Result]:
+    """Record a computation as a CUDA graph, without running it."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = compute()
+    return graph.replay, result
