@@ -151,7 +151,7 @@ def marked_curve(gradient: str, others: list[str]) -> dict[str, Any]:
         "linestyle": (0, (1, 1.2)) if is_varied else line(gradient),
         "linewidth": 2.2 if gradient in _LINES else 1.1,
         "marker": marker(gradient),
-        "markersize": 4.5 if gradient in _LINES else 3.8,
+        "markersize": 6.0 if marker(gradient) == "*" else 4.5 if gradient in _LINES else 3.8,
         "markerfacecolor": "white" if is_varied else own,
         "markeredgecolor": own if is_varied else "white",
         "markeredgewidth": 0.8 if is_varied else 0.3,
