@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 
 import plots
@@ -130,6 +131,8 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
     cases = {records.key_of(case, key) for case in request.cases}
     for file in plots.draw_measured(request.suite.figures, folder, request.suite.row, key, cases):
         console.print(f"wrote {file}")
+        if file.name in plots.PRINTED:
+            console.print(Markdown(file.read_text(encoding="utf-8")))
     return code
 
 

@@ -81,7 +81,11 @@ def parse(arguments: Sequence[str] | None = None) -> Request | MeasuringRequest:
             raise ValueError(
                 f"the suite {suite.name} has no use for {', '.join(refused)}: leave it out"
             )
-        fields = {field: v for name, v in given.items() for field in suite.options[name]}
+        fields = {
+            field: _fitting(suite, field, v, OVERRIDES[name])
+            for name, v in given.items()
+            for field in suite.options[name]
+        }
         if isinstance(suite, Suite):
             return _request(options, suite.replaced(**fields))
         if options.update_reference and fields and not options.reference:
@@ -107,6 +111,15 @@ OVERRIDES = {
     "test_images": "--test-images",
 }
 """The options that replace fields of a suite, where it has them; see its `options`."""
+
+
+def _fitting(suite: Suite | MeasuringSuite, field: str, value: Any, option: str) -> Any:
+    """A list, or the one value in it where the suite has one."""
+    if not isinstance(value, tuple) or isinstance(getattr(suite, field), tuple):
+        return value
+    if len(value) > 1:
+        raise ValueError(f"the suite {suite.name} has one {option}: give one value")
+    return value[0]
 
 
 def _request(options: argparse.Namespace, suite: Suite) -> Request:
@@ -209,7 +222,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=_list_of(_seed), metavar="LIST", help="the seeds themselves, as in 0,1,2")
     add("--lr", type=_rate, metavar="RATE", help="initial learning rate")
     add("--num_epochs", "--num-epochs", type=_count, metavar="N", help="epochs of each run")
-    add("--batch_size", "--batch-size", type=_count, metavar="N", help="training batch")
+    add("--batch_size", "--batch-size", type=_list_of(_count), metavar="N", help="training "
+        "batch; with --suite growth a LIST")  # fmt: skip
     add("--train-images", type=_count, metavar="N", help="train on a fixed subset of so many")
     add("--test-images", type=_count, metavar="N", help="test on a fixed subset of so many")
     group = parser.add_argument_group("where")

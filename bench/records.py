@@ -201,6 +201,47 @@ class MemoryRow:
 
 
 @dataclass(frozen=True)
+class GrowthRow:
+    """A training step at one point of a sweep, for one of the gradient methods that took turns
+    there.
+
+    sweep: "Nt", "batch size" or "width", whatever differs from the sweep's other points. compared:
+    the gradient methods that took turns, separated by commas. width: the channels of the widest
+    state of an ODE block. seconds: the median of `repeats` rounds. yardstick: the same of a fixed
+    step that takes a turn in every round of every case; relative, low and high: median and
+    quartiles of the quotients with it, round by round. data_seconds: the median of making one
+    augmented batch of that size, which no step includes; data_share, data_share_low and
+    data_share_high: median and quartiles of its quotients with the step. peak_bytes and the
+    evaluations are those of a step of their own.
+    status: "ok", or "oom" where the step did not fit into memory; then nothing else is known.
+    """
+
+    sweep: str
+    network: str
+    method: str
+    n_steps: int
+    gradient: str
+    compared: str
+    batch_size: int
+    width: int
+    device: str
+    status: str
+    seconds: float = math.nan
+    yardstick: float = math.nan
+    relative: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    data_seconds: float = math.nan
+    data_share: float = math.nan
+    data_share_low: float = math.nan
+    data_share_high: float = math.nan
+    repeats: int = 0
+    peak_bytes: int = 0
+    nfe_forward: int = 0
+    nfe_backward: int = 0
+
+
+@dataclass(frozen=True)
 class ReversalRow:
     """One problem solved from t = 0 to 1 and back.
 

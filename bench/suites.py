@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from bench.experiment import Experiment
 from bench.studies.cost import CostSuite
 from bench.studies.gradients import FOUR_NETWORKS, GradientSuite
+from bench.studies.growth import GrowthSuite
 from bench.studies.memory import MemorySuite
 from bench.studies.reversibility import ReversibilitySuite
 from solvers.registry import Registry
@@ -90,7 +91,7 @@ class Suite:
 GatedSuite = GradientSuite | MemorySuite | CostSuite
 """A suite that trains nothing and is compared with a reference."""
 
-MeasuringSuite = GatedSuite | ReversibilitySuite
+MeasuringSuite = GatedSuite | GrowthSuite | ReversibilitySuite
 """A suite that trains nothing."""
 
 SUITES: Registry[Suite | MeasuringSuite] = Registry(
@@ -142,6 +143,10 @@ SUITES: Registry[Suite | MeasuringSuite] = Registry(
             CostSuite(
                 "cost",
                 "time and memory of a training step, every gradient method and peer in turn",
+            ),
+            GrowthSuite(
+                "growth",
+                "time and memory of a training step against Nt, batch size and width, with slopes",
             ),
             ReversibilitySuite(
                 "reversibility",

@@ -42,21 +42,27 @@ def resnet4(ode_block: MakeODEBlock, num_classes: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class ResNetChain:
-    """ResNet-4 with `blocks` ODE blocks, one after another, where it has one.
+    """ResNet-4 with `blocks` ODE blocks, one after another, where it has one, and `width` channels
+    where it has 16.
 
     (batch, 3, 32, 32) → (batch, num_classes). Not a published network: it shows how cost and
-    memory depend on the number of blocks alone. Named `models.resnet:CHAIN:blocks=4`.
+    memory depend on the number of blocks alone, or on the width alone. Named
+    `models.resnet:CHAIN:blocks=4` or `models.resnet:CHAIN:width=32`.
     """
 
     blocks: int = 1
+    width: int = 16
 
     def __post_init__(self) -> None:
         if self.blocks < 1:
             raise ValueError(f"a chain needs at least one block, not {self.blocks}: choose more")
+        if self.width < 1:
+            raise ValueError(f"a chain needs at least one channel, not {self.width}: choose more")
 
     def __call__(self, ode_block: MakeODEBlock, num_classes: int) -> nn.Module:
-        chain = (ode_block(right_hand_side(16)) for _ in range(self.blocks))
-        return nn.Sequential(*conv_bn_relu(3, 16, 3), *chain, *_head(8, 256, num_classes))
+        width = self.width
+        chain = (ode_block(right_hand_side(width)) for _ in range(self.blocks))
+        return nn.Sequential(*conv_bn_relu(3, width, 3), *chain, *_head(8, 16 * width, num_classes))
 
 
 CHAIN = ResNetChain()

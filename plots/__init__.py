@@ -22,6 +22,8 @@ from plots import (
     gradient_order,
     gradient_statistics,
     gradient_table,
+    growth,
+    growth_table,
     memory_blocks,
     memory_laws,
     memory_steps,
@@ -33,7 +35,7 @@ from plots import (
 )
 from plots.recorded import Recorded, read
 
-__all__ = ["FIGURES", "MEASURED_FIGURES", "draw", "draw_measured"]
+__all__ = ["FIGURES", "MEASURED_FIGURES", "PRINTED", "draw", "draw_measured"]
 
 FIGURES: Mapping[str, Callable[[Recorded, Path], list[Path]]] = {
     "training": training.draw,
@@ -53,6 +55,8 @@ MEASURED_FIGURES: Mapping[str, Callable[[pd.DataFrame, Path], list[Path]]] = {
     "gradient_table": gradient_table.draw,
     "gradient_activation": gradient_activation.draw,
     "gradient_lipschitz": gradient_lipschitz.draw,
+    "growth": growth.draw,
+    "growth_table": growth_table.draw,
     "memory_steps": memory_steps.draw,
     "memory_blocks": memory_blocks.draw,
     "memory_tradeoff": memory_tradeoff.draw,
@@ -62,6 +66,10 @@ MEASURED_FIGURES: Mapping[str, Callable[[pd.DataFrame, Path], list[Path]]] = {
     "reversal_claims": reversal_claims.draw,
 }
 """The same for the suites that train nothing: from their measurements."""
+
+
+PRINTED = frozenset({"growth.md"})
+"""Tables short enough to be shown in the terminal as well."""
 
 
 def draw_measured(

@@ -82,6 +82,8 @@ _MARKERS |= {"reversible": "P", "anode-revolve": "d", "backprop-torchdiffeq": "p
 
 CHAIN = "models.resnet:CHAIN:blocks="
 """How the suite `memory` names ResNet-4 with several ODE blocks."""
+WIDE = "models.resnet:CHAIN:width="
+"""How the suite `growth` names ResNet-4 with so many channels."""
 
 
 def begin() -> None:
@@ -135,6 +137,24 @@ def curve(gradient: str, others: list[str]) -> dict[str, Any]:
         "markersize": 2.5,
         # What others lie upon is seen beside them.
         "linewidth": 3.0 if gradient in _LINES else 1.2,
+        "zorder": 1.8 if gradient in _LINES else 2.0,
+    }
+
+
+def marked_curve(gradient: str, others: list[str]) -> dict[str, Any]:
+    """The same where many methods stand close together: each has its own marker as well. One that
+    is a method with a parameter is dotted and hollow."""
+    own = colour(gradient, others)
+    is_varied = "=" in gradient
+    return {
+        "color": own,
+        "linestyle": (0, (1, 1.2)) if is_varied else line(gradient),
+        "linewidth": 2.2 if gradient in _LINES else 1.1,
+        "marker": marker(gradient),
+        "markersize": 6.0 if marker(gradient) == "*" else 4.5 if gradient in _LINES else 3.8,
+        "markerfacecolor": "white" if is_varied else own,
+        "markeredgecolor": own if is_varied else "white",
+        "markeredgewidth": 0.8 if is_varied else 0.3,
         "zorder": 1.8 if gradient in _LINES else 2.0,
     }
 
@@ -205,10 +225,15 @@ def short_name(gradient: str) -> str:
     return SHORT_NAMES.get(gradient, gradient)
 
 
-def legend(figure: Figure, gradients: list[str], *, markers: bool = False) -> None:
-    """One legend for all panels, below them: lines, or markers where there are no lines."""
+def legend(
+    figure: Figure, gradients: list[str], *, markers: bool = False, marked: bool = False
+) -> None:
+    """One legend for all panels, below them: lines, or markers where there are no lines, or both
+    where there are marked curves."""
     handles = [
-        Line2D([], [], color=colour(g, gradients), linestyle="none", marker=marker(g))
+        Line2D([], [], **marked_curve(g, gradients))
+        if marked
+        else Line2D([], [], color=colour(g, gradients), linestyle="none", marker=marker(g))
         if markers
         else Line2D([], [], color=colour(g, gradients), linestyle=line(g), linewidth=1.6)
         for g in gradients

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 from bench.data import generated, image_folder, official
-from bench.data.batches import DeviceData, augment, epoch_plan, evaluation_batches, train_batches
+from bench.data.batches import DeviceData, epoch_plan, evaluation_batches, train_batches
 from bench.data.dataset import Dataset
 from bench.errors import UsageError
 
 __all__ = [
     "Dataset",
     "DeviceData",
-    "augment",
     "epoch_plan",
     "evaluation_batches",
     "load",

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench import data
-from bench.data import DeviceData, augment, epoch_plan, evaluation_batches, official, train_batches
+from bench.data import DeviceData, epoch_plan, evaluation_batches, official, train_batches
 from bench.data.batches import MEAN, STANDARD_DEVIATION
 from bench.data.classes import CLASSES
 from bench.errors import UsageError
@@ -331,18 +332,65 @@ def test_each_image_comes_once_and_the_last_batch_is_smaller():
     assert labels.bincount().tolist() == [5] * 10
 
 
-def test_augmentation_equals_pad_crop_and_flip_image_by_image():
-    images = device_data().train_images
-    plan = epoch_plan(0, 1, len(images))
+def normalised(images):
+    mean, deviation = (torch.tensor(x).view(3, 1, 1) * 255 for x in (MEAN, STANDARD_DEVIATION))
+    return (images - mean) / deviation
+
+
+def test_batches_equal_pad_crop_flip_and_normalise_image_by_image():
+    held = device_data()
+    plan = epoch_plan(3, 2, 50)
     assert plan.top.min() == 0
     assert plan.top.max() == 8
-    augmented = augment(images, plan.top, plan.left, plan.flip)
-    for i, image in enumerate(images):
-        padded = torch.nn.functional.pad(image, (4, 4, 4, 4))
+    batches = list(train_batches(held, seed=3, epoch=2, batch_size=16))
+    augmented = torch.cat([images for images, _ in batches])
+    labels = torch.cat([labels for _, labels in batches])
+    assert torch.equal(labels, held.train_labels[plan.order])
+    for i, chosen in enumerate(plan.order):
+        padded = torch.nn.functional.pad(held.train_images[chosen], (4, 4, 4, 4))
         top, left = int(plan.top[i]), int(plan.left[i])
         expected = padded[:, top : top + 32, left : left + 32]
         expected = expected.flip(-1) if plan.flip[i] else expected
-        assert torch.equal(augmented[i], expected)
+        assert torch.equal(augmented[i], normalised(expected))
+    assert all(images.is_contiguous(memory_format=torch.channels_last) for images, _ in batches)
+
+
+def test_batches_are_the_bits_they_always_were():
+    # What is recorded was trained on these: a seed's batches never change.
+    digest = hashlib.sha256()
+    for images, labels in train_batches(device_data(), seed=0, epoch=1, batch_size=16):
+        digest.update(images.contiguous().numpy().tobytes() + labels.numpy().tobytes())
+    assert digest.hexdigest()[:16] == "fdc669e0fdb34b46"
+
+
+def test_training_images_are_those_of_the_data_set():
+    images = data.load(None, 10, generate=True).train_images
+    assert torch.equal(device_data(len(images)).train_images, images)
+
+
+def test_a_batch_is_one_gather_and_its_normalisation():
+    # What is launched for each batch: on CUDA a training step is short beside many launches.
+    batches = train_batches(device_data(), seed=0, epoch=1, batch_size=16)
+    next(batches)
+    with _Operators() as operators:
+        next(batches)
+    assert operators.names == ["index", "sub", "div_"]
+
+
+class _Operators(TorchDispatchMode):
+    """Notes what is computed or copied; views cost nothing."""
+
+    VIEWS = ("slice", "unsqueeze", "permute", "detach")
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        if name not in self.VIEWS:
+            self.names.append(name)
+        return function(*args, **(kwargs or {}))
 
 
 def test_normalisation_is_the_published_one():

@@ -146,3 +146,12 @@ def test_chain_has_as_many_blocks_as_it_is_told_and_one_is_resnet4():
     one, resnet4 = make("models.resnet:CHAIN:blocks=1"), make("resnet4")
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(one(images), resnet4(images))
+
+
+def test_chain_is_as_wide_as_it_is_told():
+    chain = make("models.resnet:CHAIN:width=24")
+    with models.block_inputs(chain) as inputs:
+        assert chain(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+    assert [z.shape[1] for _, z in inputs] == [24]
+    with pytest.raises(ValueError, match="at least one channel"):
+        make("models.resnet:CHAIN:width=0")

@@ -1,0 +1,264 @@
+"""The suite `growth`: how a training step's time and memory grow with Nt, batch size and width."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+import models
+from bench import cost, memory
+from bench.cost import Passed, Seconds
+from bench.data import Dataset, DeviceData, train_batches
+from bench.experiment import Experiment
+from bench.faults import free_memory, is_out_of_memory
+from bench.records import GrowthRow
+from bench.workload import Stepper, Workload
+
+NT, BATCH_SIZE, WIDTH = "Nt", "batch size", "width"
+WIDE = "models.resnet:CHAIN:width="
+"""ResNet-4 with so many channels."""
+
+DATA, FIXED = "data", "yardstick"
+"""What takes turns with the steps: making a batch, and the yardstick."""
+YARDSTICK = Experiment("resnet4", "backprop", "rk2", 2, batch_size=64)
+"""What takes turns with them in every case. The points of a sweep are measured one after another,
+minutes apart: by this step's time it is known how fast the machine was in the meantime."""
+
+
+@dataclass(frozen=True)
+class GrowthCase:
+    """The gradient methods that take turns at one point of a sweep."""
+
+    sweep: str
+    experiments: tuple[Experiment, ...]
+    repeats: int
+    seconds: float
+
+    @property
+    def network(self) -> str:
+        return self.experiments[0].network
+
+    @property
+    def method(self) -> str:
+        return self.experiments[0].method
+
+    @property
+    def n_steps(self) -> int:
+        return self.experiments[0].n_steps
+
+    @property
+    def batch_size(self) -> int:
+        return self.experiments[0].batch_size
+
+    @property
+    def compared(self) -> str:
+        return ",".join(experiment.gradient for experiment in self.experiments)
+
+    @property
+    def name(self) -> str:
+        """The case in a few words."""
+        return f"{self.network}, {self.method}, Nt {self.n_steps}, batch {self.batch_size}"
+
+
+@dataclass(frozen=True)
+class GrowthSuite:
+    """Every network × method, once with each Nt, once with each batch size; and ResNet-4, where it
+    is among the networks, with each width.
+
+    The other fields are what is held fixed in the meantime. A case is measured in `repeats`
+    rounds, fewer where these would take more than `seconds`, but never less than five: about six
+    minutes in all on two idle CPU cores. The largest steps, those of 1024 images, need 1.6 to 2
+    GiB, backprop with Nt = 64 and its 8 images a third of one.
+    """
+
+    name: str
+    description: str
+    networks: tuple[str, ...] = ("resnet4",)
+    methods: tuple[str, ...] = ("rk2",)
+    gradients: tuple[str, ...] = (
+        *("backprop", "anode", "anode-auto", "anode-steps", "anode-revolve", "anode-revolve:m=1"),
+        *("reversible", "node"),
+    )
+    n_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    n_steps_batch_size: int = 8
+    batch_sizes: tuple[int, ...] = (16, 32, 64, 128, 256, 512, 1024)
+    batch_sizes_n_steps: int = 2
+    widths: tuple[int, ...] = (8, 16, 32, 64, 128)
+    widths_batch_size: int = 32
+    repeats: int = 15
+    seconds: float = 15.0
+    figures: tuple[str, ...] = ("growth", "growth_table")
+
+    row: ClassVar[type[GrowthRow]] = GrowthRow
+    key: ClassVar[tuple[str, ...]] = (
+        *("sweep", "network", "method", "n_steps", "batch_size", "compared"),
+    )
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "network": ("networks",),
+        "method": ("methods",),
+        "Nt": ("n_steps",),
+        "gradient": ("gradients",),
+        "batch_size": ("batch_sizes",),
+    }
+
+    def replaced(self, **overrides: Any) -> "GrowthSuite":
+        """This suite with other values."""
+        return replace(self, **overrides)
+
+    def cases(self) -> tuple[GrowthCase, ...]:
+        """All cases. Raises ValueError, saying what to do, for what cannot be used."""
+        for option, sizes in (("--Nt", self.n_steps), ("--batch_size", self.batch_sizes)):
+            if len(sizes) < 2:
+                raise ValueError(
+                    f"the suite {self.name} shows growth: give {option} two values or more"
+                )
+        found = (
+            case
+            for network in self.networks
+            for method in self.methods
+            for case in self._cases(network, method)
+        )
+        return tuple(dict.fromkeys(found))
+
+    def _cases(self, network: str, method: str) -> Iterator[GrowthCase]:
+        for n_steps in sorted(self.n_steps):
+            yield self._case(NT, network, method, n_steps, self.n_steps_batch_size)
+        for size in sorted(self.batch_sizes):
+            yield self._case(BATCH_SIZE, network, method, self.batch_sizes_n_steps, size)
+        if models.NETWORKS.canonical(network) != "resnet4":
+            return
+        for width in sorted(self.widths):
+            wide, n_steps = f"{WIDE}{width}", self.batch_sizes_n_steps
+            yield self._case(WIDTH, wide, method, n_steps, self.widths_batch_size)
+
+    def _case(
+        self, sweep: str, network: str, method: str, n_steps: int, batch_size: int
+    ) -> GrowthCase:
+        experiments = tuple(
+            dict.fromkeys(
+                Experiment(network, gradient, method, n_steps, batch_size=batch_size)
+                for gradient in self.gradients
+            )
+        )
+        if any(experiment.is_baseline for experiment in experiments):
+            raise ValueError(f"a baseline has no Nt: leave it out with the suite {self.name}")
+        return GrowthCase(sweep, experiments, self.repeats, self.seconds)
+
+    def laboratory(self, dataset: Dataset, device: torch.device) -> "GrowthLaboratory":
+        """Raises UsageError when the data has fewer images than the largest batch."""
+        sizes = (*self.batch_sizes, self.n_steps_batch_size, self.widths_batch_size)
+        return GrowthLaboratory(Workload.of_steps(self.name, dataset, device, max(sizes)))
+
+
+LEAST_REPEATS = 5
+"""Below this quartiles mean nothing."""
+
+
+class GrowthLaboratory:
+    """Measures the gradient methods of a case in turn, and the making of a batch with them."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
+
+    def measure(self, case: GrowthCase) -> list[GrowthRow]:
+        """A row for each gradient method: first what is exact, then the times."""
+        steppers: dict[Experiment, Stepper] = {}
+        rows = {}
+        for experiment in case.experiments:
+            row = self._row(case, experiment)
+            try:
+                stepper = Stepper(self._workload, experiment, case.batch_size)
+                rows[experiment] = replace(row, **self._exact(stepper))
+                steppers[experiment] = stepper
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                # Where a method no longer fits is how it grows; the others go on.
+                rows[experiment] = replace(row, status="oom")
+                free_memory(self._workload.device)
+        for experiment, times in self._times(case, steppers).items():
+            rows[experiment] = replace(rows[experiment], **times)
+        return list(rows.values())
+
+    def _row(self, case: GrowthCase, experiment: Experiment) -> GrowthRow:
+        return GrowthRow(
+            sweep=case.sweep,
+            network=case.network,
+            method=case.method,
+            n_steps=case.n_steps,
+            gradient=experiment.gradient,
+            compared=case.compared,
+            batch_size=case.batch_size,
+            width=0,
+            device=self._workload.device.type,
+            status="ok",
+        )
+
+    def _exact(self, stepper: Stepper) -> dict[str, Any]:
+        width = _width(stepper)
+        evaluations: list[tuple[int, int]] = []
+        peak = memory.peak_bytes(
+            lambda: evaluations.append(stepper.evaluations()), self._workload.device
+        )
+        ((forward, backward),) = evaluations
+        return {
+            **{"width": width, "peak_bytes": peak},
+            **{"nfe_forward": forward, "nfe_backward": backward},
+        }
+
+    def _times(
+        self, case: GrowthCase, steppers: Mapping[Experiment, Stepper]
+    ) -> dict[Experiment, dict[str, Any]]:
+        device = self._workload.device
+        runs: dict[Experiment | str, Callable[[Passed], object]] = dict(steppers.items())
+        runs[DATA] = _BatchMaker(self._workload, case.batch_size)
+        runs[FIXED] = Stepper(self._workload, YARDSTICK, YARDSTICK.batch_size)
+        once = cost.interleaved(runs, device, 1)
+        round_seconds = sum(float(taken[cost.WHOLE].sum()) for taken in once.values())
+        affordable = int(case.seconds / round_seconds)
+        taken = cost.interleaved(runs, device, min(case.repeats, max(LEAST_REPEATS, affordable)))
+        whole = {name: phases[cost.WHOLE] for name, phases in taken.items()}
+        return {
+            experiment: _row_times(whole[experiment], whole[DATA], whole[FIXED])
+            for experiment in steppers
+        }
+
+
+def _row_times(step: np.ndarray, data: np.ndarray, yardstick: np.ndarray) -> dict[str, Any]:
+    """What a row says of the seconds (repeats,) that a step, a batch and the yardstick took."""
+    relative, share = Seconds.of(step / yardstick), Seconds.of(data / step)
+    return {
+        **{"seconds": Seconds.of(step).median, "yardstick": Seconds.of(yardstick).median},
+        **{"relative": relative.median, "low": relative.low, "high": relative.high},
+        **{"data_seconds": Seconds.of(data).median, "data_share": share.median},
+        **{"data_share_low": share.low, "data_share_high": share.high},
+        "repeats": len(step),
+    }
+
+
+def _width(stepper: Stepper) -> int:
+    """The channels of the widest state of an ODE block. Takes the first step, in which anode-auto
+    makes its plan and the optimiser its state."""
+    with models.block_inputs(stepper.network) as inputs:
+        stepper()
+    return max(z.shape[1] for _, z in inputs)
+
+
+class _BatchMaker:
+    """Makes one augmented batch after another, all of one size, epoch after epoch."""
+
+    def __init__(self, workload: Workload, size: int) -> None:
+        available = len(workload.dataset.train_labels)
+        whole = workload.dataset.subset(available - available % size, 1)
+        data = DeviceData.of(whole, workload.device)
+        self._batches = (
+            batch
+            for epoch in itertools.count(1)
+            for batch in train_batches(data, seed=0, epoch=epoch, batch_size=size)
+        )
+
+    def __call__(self, passed: Passed) -> None:
+        next(self._batches)
