@@ -12,7 +12,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 import plots
-from bench import cli, data, environment, executors, gate, records
+from bench import cli, data, environment, executors, gate, precision, records
 from bench.errors import UsageError
 from bench.progress import SuiteProgress, count, duration
 from bench.records import Run
@@ -53,13 +53,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(request: cli.Request, console: Console) -> int:
     """Run what is not recorded yet, then draw the figures."""
     device = environment.find_device(request.device)
+    precision.check(request.suite.precision, device)
     _check_writable(request.out / request.suite.name)
     dataset = data.load(request.data_dir, request.suite.num_classes, generate=request.generated)
     dataset.subset(request.suite.train_images, request.suite.test_images)  # are there so many?
     _make_writable(request.out / request.suite.name)
-    workload = Workload(request.suite.name, request.out, dataset, device, request.jobs)
+    workload = Workload(
+        request.suite.name, request.out, dataset, device, request.jobs, request.eager
+    )
     left = executors.left_to_run(workload, request.experiments)
-    console.print(f"{request.suite.name} on {environment.device_name(device)}")
+    console.print(
+        f"{request.suite.name} on {environment.device_name(device)}, {request.suite.precision}"
+    )
     console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
     runs: list[Run] = []
     costs = executors.step_costs(workload, request.experiments)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bench.faults import is_out_of_memory
 from models import ode_blocks
 from solvers import GRADIENTS
 
@@ -21,8 +22,10 @@ Capture = Callable[[Callable[[], Result]], tuple[Callable[[], None], Result]]
 """Of a computation; returns what repeats it, and where its result is after each repetition."""
 
 
-def obstacle(network: nn.Module) -> str | None:
-    """Why a network's training step cannot be captured, or None."""
+def obstacle(network: nn.Module, device: torch.device) -> str | None:
+    """Why a network's training step cannot be captured on a device, or None."""
+    if device.type != "cuda":
+        return "only CUDA has graphs"
     for block in ode_blocks(network):
         gradient = GRADIENTS.resolve(block.gradient)
         if not getattr(gradient, "is_capturable", False):
@@ -73,7 +76,13 @@ class CapturedStep:
         if captured is None or captured.learning_rates != rates:
             self._captured = None  # its memory serves the next
             own = images.clone(), labels.clone()
-            captured = _Captured(*own, rates, *self._capture(lambda: self._step(*own)))
+            try:
+                captured = _Captured(*own, rates, *self._capture(lambda: self._step(*own)))
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                self.reason = f"the capture failed: {str(error).strip().splitlines()[0]}"
+                return self._step(images, labels)
             self._captured = captured
         captured.images.copy_(images)
         captured.labels.copy_(labels)

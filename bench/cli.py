@@ -12,6 +12,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 from bench.errors import UsageError
 from bench.executors import EXECUTORS
 from bench.experiment import Experiment
+from bench.precision import PRECISIONS
 from bench.studies.reversibility import ADAPTIVE, PAIR
 from bench.suites import DEFAULT_SUITE, SUITES, GatedSuite, MeasuringSuite, Suite
 from models import BASELINE, NETWORKS
@@ -42,6 +43,7 @@ class Request:
     out: Path
     executor: str
     jobs: int
+    eager: bool
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ OVERRIDES = {
     "batch_size": "--batch_size",
     "train_images": "--train-images",
     "test_images": "--test-images",
+    "precision": "--precision",
 }
 """The options that replace fields of a suite, where it has them; see its `options`."""
 
@@ -135,6 +138,7 @@ def _request(options: argparse.Namespace, suite: Suite) -> Request:
         out=options.out,
         executor=options.executor,
         jobs=options.jobs,
+        eager=options.eager,
     )
 
 
@@ -226,6 +230,8 @@ def _parser() -> argparse.ArgumentParser:
         "batch; with --suite growth a LIST")  # fmt: skip
     add("--train-images", type=_count, metavar="N", help="train on a fixed subset of so many")
     add("--test-images", type=_count, metavar="N", help="test on a fixed subset of so many")
+    add("--precision", choices=PRECISIONS, help="default: float32, without TF32; bfloat16 is "
+        "autocast; tf32 needs CUDA")  # fmt: skip
     group = parser.add_argument_group("where")
     add = group.add_argument
     add("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
@@ -237,6 +243,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--executor", choices=list(EXECUTORS), default="local", help="local (default): this machine"
     )
+    add("--eager", action="store_true", help="do not capture training steps as CUDA graphs, which "
+        "is done where the gradient method allows it")  # fmt: skip
     add("--jobs", type=_count, default=1, metavar="N", help="train so many at once, each in a "
         "process of its own, where one cannot fill the device; default: 1")  # fmt: skip
     return parser

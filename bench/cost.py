@@ -1,6 +1,5 @@
 """Seconds of a computation, compared fairly."""
 
-import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -8,11 +7,11 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from bench.clock import WHOLE, start
+
 Variant = TypeVar("Variant", bound=Hashable)
 Passed = Callable[[str], None]
 """Called with the name of each phase of a computation when it is over."""
-
-WHOLE = "step"
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def interleaved(
     taken: dict[Variant, list[dict[str, float]]] = {name: [] for name in variants}
     for _ in range(repeats):
         for name, run in variants.items():
-            clock = _CudaClock() if device.type == "cuda" else _Clock()
+            clock = start(device)
             run(clock.passed)
             clock.passed(WHOLE)
             taken[name].append(clock.seconds())
@@ -52,43 +51,3 @@ def interleaved(
         name: {phase: np.array([round_[phase] for round_ in rounds]) for phase in rounds[0]}
         for name, rounds in taken.items()
     }
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self._marks: list[tuple[str, float]] = []
-        self._started = time.perf_counter()
-
-    def passed(self, phase: str) -> None:
-        self._marks.append((phase, time.perf_counter()))
-
-    def seconds(self) -> dict[str, float]:
-        found, before = {}, self._started
-        for phase, now in self._marks:
-            found[phase] = now - (self._started if phase == WHOLE else before)
-            before = now
-        return found
-
-
-class _CudaClock:
-    def __init__(self) -> None:
-        self._marks: list[tuple[str, torch.cuda.Event]] = []
-        self._started = self._event()
-
-    def passed(self, phase: str) -> None:
-        self._marks.append((phase, self._event()))
-
-    def seconds(self) -> dict[str, float]:
-        self._marks[-1][1].synchronize()
-        found, before = {}, self._started
-        for phase, event in self._marks:
-            since = self._started if phase == WHOLE else before
-            found[phase] = since.elapsed_time(event) / 1000
-            before = event
-        return found
-
-    @staticmethod
-    def _event() -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event

@@ -47,15 +47,18 @@ def find_device(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
-def prepare() -> None:
-    """Make this process fit to measure in.
+def prepare(precision: str = "float32") -> None:
+    """Make this process fit to measure in, with one of `precision.PRECISIONS`.
 
-    cuDNN is made to choose algorithms that round the same way every time. The C library is told
-    to keep freed memory: by default it hands large blocks back to the system and takes them anew
-    for every tensor, and the page faults cost up to 40% of a training step on a CPU.
+    TF32 is on for "tf32" alone: PyTorch's own default differs between operators. cuDNN is made to
+    choose algorithms that round the same way every time. The C library is told to keep freed
+    memory: by default it hands large blocks back to the system and takes them anew for every
+    tensor, and the page faults cost up to 40% of a training step on a CPU.
     """
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)
@@ -67,7 +70,7 @@ def prepare() -> None:
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
-def describe(device: torch.device) -> dict[str, Any]:
+def describe(device: torch.device, precision: str = "float32") -> dict[str, Any]:
     """Machine, software, settings and command, as plain values for a record."""
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -85,11 +88,12 @@ def describe(device: torch.device) -> dict[str, Any]:
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "memory_format": "channels_last",
         "keeps_freed_memory": platform.libc_ver()[0] == "glibc",
-        "precision": "float32",
+        "precision": precision,
         "tf32_convolutions": torch.backends.cudnn.allow_tf32 if device.type == "cuda" else None,
         "tf32_matrix_products": (
             torch.backends.cuda.matmul.allow_tf32 if device.type == "cuda" else None
         ),
+        "fused_optimizer": device.type == "cuda",
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
     }
 

@@ -28,7 +28,7 @@ def left_to_run(workload: Workload, experiments: Sequence[Experiment]) -> list[E
 def step_costs(workload: Workload, experiments: Sequence[Experiment]) -> list[Measurement]:
     """The cost of a training step of every configuration, measured and recorded where it is not
     yet; with all that is recorded of others."""
-    prepare()
+    prepare(experiments[0].precision if experiments else "float32")
     known = records.read_measurements(workload.results, workload.suite)
     have = {m.configuration for m in known}
     missing = [e for e in experiments if configuration(workload, e) not in have]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 import models
 import solvers
+from bench.precision import PRECISIONS
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
@@ -19,9 +20,9 @@ class Experiment:
     """A network trained with one gradient method. The defaults are the published protocol.
 
     lr is the initial learning rate. train_images and test_images of None mean the whole data set;
-    probe_images is the size of the fixed batch on which the gradient error is measured. Names
-    are stored as registered, and a baseline always has method "euler" and one step, since its
-    blocks are z + f(z).
+    probe_images is the size of the fixed batch on which the gradient error is measured; precision
+    is one of `bench.precision.PRECISIONS`. Names are stored as registered, and a baseline always
+    has method "euler" and one step, since its blocks are z + f(z).
 
     Raises ValueError, saying what to do, for a value that makes no sense.
     """
@@ -38,6 +39,7 @@ class Experiment:
     train_images: int | None = None
     test_images: int | None = None
     probe_images: int = 32
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         self._put("network", models.NETWORKS.canonical(self.network))
@@ -57,6 +59,10 @@ class Experiment:
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
         _at_least("seed", self.seed, 0)
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"unknown precision {self.precision!r}: choose from {', '.join(PRECISIONS)}"
+            )
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ValueError(f"lr must be a positive number, not {self.lr}")
 
@@ -95,6 +101,7 @@ _NAME_PARTS = {
     "train_images": "train",
     "test_images": "test",
     "probe_images": "probe",
+    "precision": "",
 }
 
 

@@ -16,12 +16,6 @@ def check(precision: str, device: torch.device) -> None:
         raise UsageError("--precision tf32 needs a CUDA device: use float32 or bfloat16")
 
 
-def set_tf32(precision: str) -> None:
-    """Turn TF32 on or off in this process; PyTorch's own default differs between operators."""
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-
-
 class InBfloat16(nn.Module):
     """A network evaluated under bfloat16 autocast. Its logits are float32."""
 

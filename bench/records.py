@@ -95,6 +95,7 @@ class Configuration(NamedTuple):
     gradient: str
     batch_size: int
     device: str
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class Measurement:
     gradient: str
     batch_size: int
     device: str
+    precision: str
     quantity: str
     unit: str
     value: float

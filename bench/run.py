@@ -1,5 +1,6 @@
 """Run one experiment and make its record, whatever happens to it."""
 
+import math
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from bench.errors import unwritable
 from bench.experiment import Experiment
 from bench.faults import free_memory, is_out_of_memory
 from bench.records import EpochRow, Run
+from bench.training import Trainer
 from bench.workload import Stepper, Workload
 
 EpochFinished = Callable[[Experiment, EpochRow], None]
@@ -27,7 +29,7 @@ def record_experiment(
     All that an executor has to call, in whatever process it calls it: what it takes and returns
     are plain values. Raises UsageError when the record cannot be written.
     """
-    prepare()
+    prepare(experiment.precision)
     return write(workload, run_experiment(workload, experiment, epoch_finished))
 
 
@@ -61,14 +63,15 @@ def run_experiment(
     started = time.perf_counter()
     rows: list[EpochRow] = []
     peak: int | None = None
+    trainer: Trainer | None = None
     status, reason = "ok", None
     try:
         with torch.random.fork_rng(devices=_cuda(workload.device)):
             torch.manual_seed(experiment.seed)  # for whoever has dropout
             peak = _peak_bytes(workload, experiment)
-            network = training.build_network(experiment, workload.device)
+            trainer = Trainer(experiment, workload.device, eager=workload.eager)
             data = workload.data_for(experiment)
-            for row in training.train(network, experiment, data, _probe(workload, experiment)):
+            for row in trainer.epochs(data, _probe(workload, experiment)):
                 rows.append(row)
                 epoch_finished(experiment, row)
     except training.DivergedError as error:
@@ -81,7 +84,8 @@ def run_experiment(
     if status == "oom":
         free_memory(workload.device)
     seconds = time.perf_counter() - started
-    return _run(workload, experiment, status, reason, rows, peak, seconds)
+    execution = trainer.execution if trainer else None
+    return _run(workload, experiment, status, reason, rows, peak, seconds, execution)
 
 
 def _run(
@@ -92,17 +96,23 @@ def _run(
     rows: Sequence[EpochRow],
     peak: int | None,
     seconds: float,
+    execution: str | None = None,
 ) -> Run:
     return Run(
         suite=workload.suite,
         name=experiment.name,
         experiment=asdict(experiment),
-        environment={**describe(workload.device), "jobs": workload.jobs},
+        environment={
+            **describe(workload.device, experiment.precision),
+            "execution": execution,
+            "jobs": workload.jobs,
+        },
         data=workload.describe_data(),
         status=status,
         reason=reason,
         summary={
             **_summary(rows),
+            "overhead": _overhead(rows, _steps_an_epoch(workload, experiment)),
             "peak_memory_bytes": peak,
             "seconds": seconds,
         },
@@ -141,6 +151,17 @@ def _summary(rows: Sequence[EpochRow]) -> dict[str, object]:
         "nfe_forward": last and last.nfe_forward,
         "nfe_backward": last and last.nfe_backward,
     }
+
+
+def _steps_an_epoch(workload: Workload, experiment: Experiment) -> int:
+    images = experiment.train_images or len(workload.dataset.train_labels)
+    return math.ceil(images / experiment.batch_size)
+
+
+def _overhead(rows: Sequence[EpochRow], steps: int) -> float | None:
+    """What part of the epochs' time, testing left out, was not spent in training steps."""
+    whole = sum(row.train_seconds + row.probe_seconds for row in rows)
+    return 1 - sum(row.seconds_per_step * steps for row in rows) / whole if whole else None
 
 
 def _cuda(device: torch.device) -> list[torch.device]:

@@ -5,6 +5,7 @@ from itertools import groupby
 
 import solvers
 from bench import cost, memory
+from bench.clock import WHOLE
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.faults import free_memory, is_out_of_memory
@@ -74,6 +75,7 @@ def _configuration(experiment: Experiment, batch_size: int, device: str) -> Conf
         experiment.gradient,
         batch_size,
         device,
+        experiment.precision,
     )
 
 
@@ -85,9 +87,9 @@ def _measure(
     for experiment in experiments:
         try:
             size = batch_size or workload.batch_size(experiment)
-            stepper = Stepper(workload, experiment, size)
+            stepper = Stepper(workload, experiment, size, is_captured=not workload.eager)
             stepper()
-            peaks[experiment] = memory.peak_bytes(stepper, workload.device)
+            peaks[experiment] = memory.peak_bytes(stepper.eagerly, workload.device)
             steppers[experiment] = stepper
         except solvers.ContractError as error:
             raise UsageError(str(error)) from error
@@ -102,7 +104,7 @@ def _measure(
             experiment,
             stepper,
             workload.device.type,
-            cost.Seconds.of(taken[experiment][cost.WHOLE]),
+            cost.Seconds.of(taken[experiment][WHOLE]),
             peaks[experiment],
         )
     ]

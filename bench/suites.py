@@ -38,6 +38,7 @@ class Suite:
     train_images: int | None = None
     test_images: int | None = None
     probe_images: int = 32
+    precision: str = "float32"
     generated: bool = False
     figures: tuple[str, ...] = TRAINING_FIGURES
 
@@ -47,6 +48,7 @@ class Suite:
         "Nt": ("n_steps",),
         "gradient": ("gradients",),
         "seeds": ("seeds",),
+        "precision": ("precision",),
         **{
             name: (name,)
             for name in ("lr", "num_epochs", "batch_size", "train_images", "test_images")

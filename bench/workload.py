@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench import training
+from bench import captured, training
+from bench.captured import CapturedStep
 from bench.data import Dataset, DeviceData, evaluation_batches
 from bench.errors import UsageError
 from bench.experiment import Experiment
@@ -17,13 +18,14 @@ from bench.nfe import EvaluationCounter
 @dataclass(frozen=True)
 class Workload:
     """results is the folder that holds the suite's folder; jobs is how many of the experiments
-    run at once."""
+    run at once; eager: whether CUDA graphs are not to be used."""
 
     suite: str
     results: Path
     dataset: Dataset
     device: torch.device
     jobs: int = 1
+    eager: bool = False
 
     @classmethod
     def of_steps(
@@ -70,7 +72,8 @@ class Workload:
 class Stepper:
     """A throw-away network that takes one training step after another on a fixed batch.
 
-    layout: "channels_last", which training uses, or "contiguous".
+    layout: "channels_last", which training uses, or "contiguous". is_captured: whether the step
+    is replayed as a CUDA graph, where that is possible; it has no phases then.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Stepper:
         experiment: Experiment,
         batch_size: int,
         layout: str = "channels_last",
+        is_captured: bool = False,
     ) -> None:
         self.images, self.labels = workload.fixed_batch(batch_size)
         self.network = training.build_network(experiment, workload.device)
@@ -86,13 +90,30 @@ class Stepper:
             self.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             self.images = self.images.contiguous()
         self.optimizer = training.make_optimizer(self.network, experiment)
+        self._captured: CapturedStep | None = None
+        if is_captured and captured.obstacle(self.network, workload.device) is None:
+            step = training.TrainingStep(self.network, self.optimizer)
+            self._captured = CapturedStep(step, self.optimizer)
+            for _ in range(captured.EAGER_STEPS + 1):
+                self._captured(self.images, self.labels)
+
+    @property
+    def is_captured(self) -> bool:
+        return self._captured is not None and self._captured.reason is None
 
     def __call__(self, passed: Callable[[str], None] = lambda phase: None) -> None:
+        if self._captured is not None:
+            self._captured(self.images, self.labels)
+        else:
+            self.eagerly(passed)
+
+    def eagerly(self, passed: Callable[[str], None] = lambda phase: None) -> None:
+        """The step as Python runs it, whatever `is_captured` says."""
         training.training_step(self.network, self.optimizer, self.images, self.labels, passed)
 
     def evaluations(self) -> tuple[int, int]:
         """Evaluations of the right-hand sides in one step: forward, backward."""
         counter = EvaluationCounter(self.network)
         counts: list[int] = []
-        self(lambda phase: counts.append(counter.take()))
+        self.eagerly(lambda phase: counts.append(counter.take()))
         return counts[0], counts[1]

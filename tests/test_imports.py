@@ -8,7 +8,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROJECT = {"bench", "models", "plots", "solvers", "run_bench"}
 INSTRUMENTS = {"training", "gradient_error", "memory", "cost", "lipschitz", "reversibility"}
-FOUNDATIONS = {"bench", "bench.errors", "bench.records", "bench.experiment", "bench.nfe"}
+FOUNDATIONS = {
+    "bench",
+    *(
+        f"bench.{name}"
+        for name in ("errors", "records", "experiment", "nfe", "clock", "captured", "precision")
+    ),
+}
 
 
 def imports(file):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from bench import cost, gradient_error, memory
+from bench.clock import WHOLE
 from bench.cost import Seconds
 from bench.data import Dataset
 from bench.experiment import Experiment
@@ -161,7 +162,7 @@ class CostLaboratory:
         experiment = variant.experiment
         for phase, seconds in taken.items():
             found = Seconds.of(seconds)
-            ratio = Seconds.of(seconds / reference[cost.WHOLE])
+            ratio = Seconds.of(seconds / reference[WHOLE])
             yield CostRow(
                 network=experiment.network,
                 method=experiment.method,

@@ -10,6 +10,7 @@ import torch
 
 import models
 from bench import cost, memory
+from bench.clock import WHOLE
 from bench.cost import Passed, Seconds
 from bench.data import Dataset, DeviceData, train_batches
 from bench.experiment import Experiment
@@ -217,10 +218,10 @@ class GrowthLaboratory:
         runs[DATA] = _BatchMaker(self._workload, case.batch_size)
         runs[FIXED] = Stepper(self._workload, YARDSTICK, YARDSTICK.batch_size)
         once = cost.interleaved(runs, device, 1)
-        round_seconds = sum(float(taken[cost.WHOLE].sum()) for taken in once.values())
+        round_seconds = sum(float(taken[WHOLE].sum()) for taken in once.values())
         affordable = int(case.seconds / round_seconds)
         taken = cost.interleaved(runs, device, min(case.repeats, max(LEAST_REPEATS, affordable)))
-        whole = {name: phases[cost.WHOLE] for name, phases in taken.items()}
+        whole = {name: phases[WHOLE] for name, phases in taken.items()}
         return {
             experiment: _row_times(whole[experiment], whole[DATA], whole[FIXED])
             for experiment in steppers

@@ -136,7 +136,7 @@ def test_configuration_that_does_not_fit_is_left_out(tmp_path, monkeypatch):
     original = memory.peak_bytes
 
     def peak(step, device):
-        block = next(m for m in step.network.modules() if isinstance(m, models.ODEBlock))
+        block = next(m for m in step.__self__.network.modules() if isinstance(m, models.ODEBlock))
         if block.gradient == "node":
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(step, device)

@@ -164,7 +164,19 @@ def test_nothing_recorded_says_so(tmp_path):
 
 def test_measurements_are_read_as_they_were_written(tmp_path):
     measurement = Measurement(
-        "resnet4", "rk2", 2, "anode", 64, "cpu", "seconds_per_step", "seconds", 0.1, 0.09, 0.2, 5
+        "resnet4",
+        "rk2",
+        2,
+        "anode",
+        64,
+        "cpu",
+        "float32",
+        "seconds_per_step",
+        "seconds",
+        0.1,
+        0.09,
+        0.2,
+        5,
     )
     records.write_measurements(tmp_path, "suite", [measurement])
     frame = load_measurements(tmp_path / "suite")

@@ -54,8 +54,12 @@ def recorded(tmp_path):
                 records.write_run(tmp_path, made)
             where = (network, made.experiment["method"], made.experiment["n_steps"], gradient)
             measurements += [
-                Measurement(*where, 64, "cpu", "peak_memory", "bytes", *[3 * 2**20] * 3, 1),
-                Measurement(*where, 64, "cpu", "seconds_per_step", "seconds", 0.2, 0.1, 0.4, 5),
+                Measurement(
+                    *where, 64, "cpu", "float32", "peak_memory", "bytes", *[3 * 2**20] * 3, 1
+                ),
+                Measurement(
+                    *where, 64, "cpu", "float32", "seconds_per_step", "seconds", 0.2, 0.1, 0.4, 5
+                ),
             ]
     records.write_measurements(tmp_path, "suite", measurements)
     return tmp_path / "suite", names

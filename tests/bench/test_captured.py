@@ -1,0 +1,147 @@
+"""Captured steps: which, when, and that they are the steps of the training."""
+
+import pytest
+import torch
+
+import models
+from bench import training
+from bench.captured import EAGER_STEPS, CapturedStep, obstacle, record
+from bench.training import TrainingStep
+from models import ODEBlock
+from solvers import GRADIENTS
+from tests.bench.builders import CPU, experiment
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+CUDA = torch.device("cuda", 0)
+
+
+class Replayed:
+    """Stands in for a CUDA graph: runs the computation anew and leaves the result in its place."""
+
+    def __init__(self):
+        self.captures = 0
+
+    def __call__(self, compute):
+        self.captures += 1
+        result = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+
+        def repeat():
+            for place, value in zip(result, compute(), strict=True):
+                place.copy_(value)
+
+        return repeat, result
+
+
+def batches(count, *, size=8, last=None):
+    generator = torch.Generator().manual_seed(0)
+    for i in range(count):
+        n = last if last and i == count - 1 else size
+        yield torch.randn(n, 3, 32, 32, generator=generator), torch.arange(n) % 10
+
+
+def stepped(capture=None, *, count=7, lr_change=None, last=None, gradient="anode-auto"):
+    """Losses and weights after some steps, and the step itself."""
+    network = training.build_network(experiment(gradient=gradient, network="resnet10"), CPU)
+    optimizer = training.make_optimizer(network, experiment())
+    step = TrainingStep(network, optimizer)
+    if capture:
+        step = CapturedStep(step, optimizer, capture)
+    losses = []
+    for i, (images, labels) in enumerate(batches(count, last=last)):
+        if i == lr_change:
+            optimizer.param_groups[0]["lr"] /= 10
+        losses.append(float(step(images, labels)[0]))
+    return losses, [p.detach().clone() for p in network.parameters()], step
+
+
+@pytest.mark.parametrize(("lr_change", "last"), [(None, None), (5, None), (None, 3)])
+def test_captured_steps_train_as_eager_ones_do(lr_change, last):
+    losses, weights, _ = stepped(Replayed(), lr_change=lr_change, last=last)
+    expected_losses, expected_weights, _ = stepped(lr_change=lr_change, last=last)
+    assert losses == expected_losses
+    for one, other in zip(weights, expected_weights, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_step_is_captured_once_and_again_when_the_learning_rate_changes():
+    once, twice = Replayed(), Replayed()
+    stepped(once, count=EAGER_STEPS + 4)
+    stepped(twice, count=EAGER_STEPS + 4, lr_change=EAGER_STEPS + 2)
+    assert (once.captures, twice.captures) == (1, 2)
+
+
+def test_capture_that_fails_leaves_eager_steps_and_the_reason():
+    def fails(compute):
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    losses, _, step = stepped(fails)
+    assert step.reason == "the capture failed: operation not permitted when stream is capturing"
+    assert losses == stepped()[0]
+
+
+def test_running_out_of_memory_in_a_capture_is_no_reason_to_go_on():
+    def fails(compute):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        stepped(fails)
+
+
+@pytest.mark.parametrize("gradient", sorted(GRADIENTS))
+def test_what_needs_the_host_is_not_captured(gradient):
+    network = models.build("resnet4", method="rk2", n_steps=2, gradient=gradient)
+    needs_host = gradient.startswith("node") or "torchdiffeq" in gradient
+    found = obstacle(network, CUDA)
+    assert (found is not None) == needs_host
+    if needs_host:
+        assert gradient in found
+
+
+def test_unknown_gradient_methods_are_not_captured():
+    class Mine:
+        name = "mine"
+
+        def solve(self, rhs, z0, method, n_steps):
+            return z0
+
+    network = models.build("resnet4", method="rk2", n_steps=2, gradient="anode")
+    for module in network.modules():
+        if isinstance(module, ODEBlock):
+            module.gradient = Mine()
+    assert "mine" in obstacle(network, CUDA)
+    assert obstacle(network, CPU) == "only CUDA has graphs"
+
+
+@needs_cuda
+@pytest.mark.parametrize(
+    "gradient", ["backprop", "anode", "anode-auto", "anode-steps", "anode-revolve", "reversible"]
+)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_captured_steps_on_cuda_train_as_eager_ones_do(gradient, precision):
+    found = {}
+    for name in ("eager", "captured"):
+        how = experiment(gradient=gradient, network="resnet10", precision=precision)
+        network = training.build_network(how, CUDA)
+        optimizer = training.make_optimizer(network, how)
+        step = TrainingStep(network, optimizer)
+        if name == "captured":
+            step = CapturedStep(step, optimizer, record)
+        for images, labels in batches(8, last=3):
+            step(images.to(CUDA), labels.to(CUDA))
+        found[name] = [*network.parameters(), *network.buffers()]
+        if name == "captured":
+            assert step.reason is None
+    for one, other in zip(found["eager"], found["captured"], strict=True):
+        assert torch.equal(one, other)
+
+
+@needs_cuda
+def test_step_that_draws_random_numbers_stays_eager():
+    network = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(3072, 10), torch.nn.Dropout()
+    ).to(CUDA)
+    optimizer = training.make_optimizer(network, experiment())
+    step = CapturedStep(TrainingStep(network, optimizer), optimizer)
+    for images, labels in batches(EAGER_STEPS + 2):
+        step(images.to(CUDA), labels.to(CUDA))
+    assert step.reason == "the step draws random numbers on the device"
