@@ -94,7 +94,7 @@ def describe(row: Row) -> dict[str, str]:
             "scheme": f"{row.method}, Nt {row.n_steps}, {row.layout}",
             "gradient": row.gradient,
             "phase": row.phase,
-            "ratio to backprop": f"{row.ratio:.3f}",
+            "ratio to backprop": "none" if row.ratio is None else f"{row.ratio:.3f}",
         }
     return {
         "network": row.network,
@@ -151,6 +151,12 @@ def _memory_problem(row: MemoryRow, reference: MemoryRow) -> str | None:
 
 
 def _cost_problem(row: CostRow, reference: CostRow) -> str | None:
-    if row.phase != "step" or abs(row.ratio / reference.ratio - 1) <= SLOWER:
+    if row.reason:
+        return f"it could not be measured: {row.reason}"
+    if row.phase != "step":
+        return None
+    if row.ratio is None or reference.ratio is None:
+        return "one of the two has no ratio"
+    if abs(row.ratio / reference.ratio - 1) <= SLOWER:
         return None
     return f"was {reference.ratio:.3f}: {row.ratio / reference.ratio - 1:+.0%}"

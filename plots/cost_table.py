@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -22,13 +23,16 @@ AT_LEAST = (
 )
 """A peer, its layout or the better of both, and how many times anode-auto's time it takes."""
 
+UNSEEN = "not measured"
+
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     """bars.csv, the bars and how they are kept; cost.md, everything, for people."""
-    whole = rows[rows["phase"] == "step"]
-    bars = pd.DataFrame(judge(whole))
+    measured = rows[rows["reason"] == ""]
+    bars = pd.DataFrame(judge(measured[measured["phase"] == "step"]))
     markdown, csv = folder / "cost.md", folder / "bars.csv"
-    markdown.write_text("\n".join(_markdown(rows, bars)), encoding="utf-8")
+    lines = [*_table(measured), *_compiled(measured), *_failed(rows), *_bars(bars)]
+    markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
     bars.to_csv(csv, index=False)
     return [csv, markdown]
 
@@ -70,7 +74,7 @@ def _bar(
     return {**where, "what": what, "measured": ratio, "bar": f"{sign} {bar:g}", "holds": holds}
 
 
-def _markdown(rows: pd.DataFrame, bars: pd.DataFrame) -> Iterator[str]:
+def _table(rows: pd.DataFrame) -> Iterator[str]:
     whole = rows[rows["phase"] == "step"]
     first = whole.iloc[0]
     yield (
@@ -92,13 +96,58 @@ def _markdown(rows: pd.DataFrame, bars: pd.DataFrame) -> Iterator[str]:
             f"{1000 * phases[(*key, phase)]:.0f}" for phase in ("forward", "backward", "optimizer")
         )
         yield (
-            f"| {style.network_name(row.network)} | {style.method_name(row.method)}, "
-            f"Nt = {row.n_steps} | {style.gradient_name(row.gradient)} | "
-            f"{row.layout.replace('_', '-')} | {1000 * row.seconds:.0f} | {row.ratio:.2f} "
-            f"({row.ratio_low:.2f}–{row.ratio_high:.2f}) | {apart} | "
-            f"{row.batch_size / row.seconds:.0f} | {row.peak_bytes / 2**20:.1f} | "
-            f"{row.nfe_forward} + {row.nfe_backward} | {row.gradient_error:.1g} |"
+            f"{_head(row)} | {row.layout.replace('_', '-')} | {1000 * row.seconds:.0f} | "
+            f"{row.ratio:.2f} ({row.ratio_low:.2f}–{row.ratio_high:.2f}) | {apart} | "
+            f"{row.batch_size / row.seconds:.0f} | {_mebibytes(row.peak_bytes)} | "
+            f"{_evaluations(row)} | {row.gradient_error:.1g} |"
         )
+
+
+def _mebibytes(peak: float) -> str:
+    return UNSEEN if pd.isna(peak) else f"{peak / 2**20:.1f}"
+
+
+def _evaluations(row: Any) -> str:
+    if pd.isna(row.nfe_forward):
+        return UNSEEN
+    return f"{int(row.nfe_forward)} + {int(row.nfe_backward)}"
+
+
+def _compiled(rows: pd.DataFrame) -> Iterator[str]:
+    own = rows[rows["phase"] == "compile"]
+    if own.empty:
+        return
+    yield ""
+    yield "Compiled once for each shape before the first step, and not in the times above:"
+    yield ""
+    yield "| network | scheme | gradient method | seconds of compilation |"
+    yield "|---|---|---|---|"
+    for row in own.itertuples():
+        yield f"{_head(row)} | {row.seconds:.1f} |"
+
+
+def _failed(rows: pd.DataFrame) -> Iterator[str]:
+    own = rows[rows["reason"] != ""]
+    if own.empty:
+        return
+    yield ""
+    yield "These could not do the work:"
+    yield ""
+    yield "| network | scheme | gradient method | layout | why |"
+    yield "|---|---|---|---|---|"
+    for row in own.itertuples():
+        reason = row.reason.replace("|", "\\|")
+        yield f"{_head(row)} | {row.layout.replace('_', '-')} | {reason} |"
+
+
+def _head(row: Any) -> str:
+    return (
+        f"| {style.network_name(row.network)} | {style.method_name(row.method)}, "
+        f"Nt = {row.n_steps} | {style.gradient_name(row.gradient)}"
+    )
+
+
+def _bars(bars: pd.DataFrame) -> Iterator[str]:
     if bars.empty:
         return
     yield ""
@@ -109,4 +158,3 @@ def _markdown(rows: pd.DataFrame, bars: pd.DataFrame) -> Iterator[str]:
             f"| {style.network_name(bar.network)} | {bar.scheme} | {bar.what} | "
             f"{bar.measured:.3f} | {bar.bar} | {'yes' if bar.holds else '**no**'} |"
         )
-    yield ""

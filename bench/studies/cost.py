@@ -1,6 +1,6 @@
 """The suite `cost`: seconds and peak bytes of a training step, all variants in turn."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, ClassVar, NamedTuple
@@ -14,23 +14,46 @@ from bench.data import Dataset
 from bench.experiment import Experiment
 from bench.records import CostRow
 from bench.studies.gradients import FOUR_NETWORKS
+from bench.studies.peers import (
+    Reasons,
+    in_a_line,
+    is_peer,
+    method_of,
+    verify,
+    verify_output,
+)
 from bench.workload import Stepper, Workload
+from solvers import GRADIENTS
 
-PEERS = (
+TORCH_PEERS = (
     "bench.peers.original:ORIGINAL",
     "bench.peers.torch_checkpoint:BLOCK",
     "bench.peers.torch_checkpoint:STEPS",
+    "bench.peers.with_torchode:BACKPROP",
+    "bench.peers.with_torchode:ADJOINT",
+    "bench.peers.with_torchdyn:BACKPROP",
+    "bench.peers.with_torchdyn:ADJOINT",
 )
+JAX_PEERS = ("bench.peers.with_diffrax:RECURSIVE", "bench.peers.with_diffrax:BACKSOLVE")
+PEERS = (*TORCH_PEERS, *JAX_PEERS)
 """What is not a gradient method of ours; see bench/peers/."""
 
 CHANNELS_LAST, CONTIGUOUS = "channels_last", "contiguous"
-IN_BOTH_LAYOUTS = ("backprop", "node", *PEERS)
+IN_BOTH_LAYOUTS = ("backprop", "node", *TORCH_PEERS)
 WARM_UP_STEPS = 2
+COMPILE = "compile"
 
 
 class Variant(NamedTuple):
     experiment: Experiment
     layout: str
+
+
+class Refused(NamedTuple):
+    """A peer that refuses the method or Nt, or is not installed."""
+
+    gradient: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -39,6 +62,7 @@ class CostCase:
 
     variants: tuple[Variant, ...]
     repeats: int
+    refused: tuple[Refused, ...] = ()
 
     @property
     def name(self) -> str:
@@ -93,19 +117,29 @@ class CostSuite:
 
     def _cases(self, gradients: tuple[str, ...]) -> tuple[CostCase, ...]:
         return tuple(
-            CostCase(tuple(self._variants(network, method, n_steps, gradients)), self.repeats)
+            self._case(network, method, n_steps, gradients)
             for network, method, n_steps in product(self.networks, self.methods, self.n_steps)
         )
 
-    def _variants(
+    def _case(
         self, network: str, method: str, n_steps: int, gradients: tuple[str, ...]
-    ) -> Iterator[Variant]:
+    ) -> CostCase:
+        variants: list[Variant] = []
+        refused: list[Refused] = []
+        is_in_both = set(gradients) & set(IN_BOTH_LAYOUTS)
         for gradient in dict.fromkeys(("backprop", *gradients)):
-            experiment = Experiment(network, gradient, method, n_steps, batch_size=self.batch_size)
-            yield Variant(experiment, CHANNELS_LAST)
-            in_both = gradient in IN_BOTH_LAYOUTS and set(gradients) & set(IN_BOTH_LAYOUTS)
-            if in_both:
-                yield Variant(experiment, CONTIGUOUS)
+            try:
+                one = Experiment(network, gradient, method, n_steps, batch_size=self.batch_size)
+            except ValueError as error:
+                if not is_peer(gradient):
+                    raise
+                GRADIENTS.resolve(gradient)  # one that is not there at all is bad usage
+                refused.append(Refused(gradient, in_a_line(error)))
+                continue
+            variants.append(Variant(one, CHANNELS_LAST))
+            if is_in_both and gradient in IN_BOTH_LAYOUTS:
+                variants.append(Variant(one, CONTIGUOUS))
+        return CostCase(tuple(variants), self.repeats, tuple(refused))
 
     def laboratory(self, dataset: Dataset, device: torch.device) -> "CostLaboratory":
         """Raises UsageError when the data has fewer images than the batch."""
@@ -119,58 +153,98 @@ class CostLaboratory:
         self._workload = workload
 
     def measure(self, case: CostCase) -> list[CostRow]:
-        """The rows of all variants: first what is exact, then the times, round by round."""
-        steppers = {v: self._stepper(v) for v in case.variants}
-        checked = {v: self._check(stepper) for v, stepper in steppers.items()}
-        taken = cost.interleaved(steppers, self._workload.device, case.repeats)
-        return [
-            row
-            for variant in case.variants
-            for row in self._rows(
-                variant, taken[variant], taken[_reference(variant, case)], checked[variant]
-            )
-        ]
+        """The rows of all variants: first what is exact, then the times, round by round.
+
+        A peer that cannot do the work, whatever happens to it, gets a row that says why; what
+        goes wrong in a method of ours is raised.
+        """
+        reasons: Reasons[Variant] = Reasons(self._workload.device)
+        steppers: dict[Variant, Stepper] = {}
+        checked: dict[Variant, Checked] = {}
+        for variant in case.variants:
+            with reasons.kept(variant, variant.experiment.gradient):
+                stepper = self._stepper(variant)
+                checked[variant] = self._check(variant, stepper)
+                steppers[variant] = stepper
+        taken = self._timed(steppers, case.repeats, reasons)
+        rows: list[CostRow] = []
+        for variant in case.variants:
+            if variant in reasons:
+                rows.append(self._unmeasured(variant.experiment, variant.layout, reasons[variant]))
+            else:
+                base = taken[_reference(variant, case)]
+                rows += self._rows(variant, taken[variant], base, checked[variant])
+        for gradient, reason in case.refused:
+            like = self._unmeasured(case.variants[0].experiment, CHANNELS_LAST, reason)
+            rows.append(replace(like, gradient=gradient))
+        return rows
+
+    def _timed(
+        self, steppers: Mapping[Variant, Stepper], repeats: int, reasons: Reasons[Variant]
+    ) -> dict[Variant, dict[str, np.ndarray]]:
+        """The times; begun anew, without it, when a peer fails in the midst of them."""
+
+        def watched(variant: Variant, stepper: Stepper) -> Callable[[cost.Passed], object]:
+            def step(passed: cost.Passed) -> None:
+                with reasons.kept(variant, variant.experiment.gradient):
+                    stepper(passed)
+                if variant in reasons:
+                    raise _AgainError
+
+            return step
+
+        while True:
+            left = {v: watched(v, s) for v, s in steppers.items() if v not in reasons}
+            try:
+                return cost.interleaved(left, self._workload.device, repeats)
+            except _AgainError:
+                continue
 
     def _stepper(self, variant: Variant) -> Stepper:
         size = self._workload.batch_size(variant.experiment)
         return Stepper(self._workload, variant.experiment, size, variant.layout)
 
-    def _check(self, stepper: Stepper) -> dict[str, Any]:
-        error = gradient_error.measure(stepper.network, stepper.images, stepper.labels).error
+    def _check(self, variant: Variant, stepper: Stepper) -> "Checked":
+        method = method_of(variant.experiment)
+        if is_peer(variant.experiment.gradient):
+            verify(self._workload, variant.experiment, variant.layout)
+        if hasattr(method, "forget"):  # what is compiled by now was compiled for the check
+            method.forget()
+        error = gradient_error.measure(stepper.network, stepper.images, stepper.labels)
+        if is_peer(variant.experiment.gradient):
+            verify_output(error)
         for _ in range(WARM_UP_STEPS):  # anode-auto makes its plan in the first
             stepper()
+        compile_seconds = getattr(method, "compile_seconds", None)
+        if getattr(method, "outside_torch", False):
+            return Checked(error.error, compile_seconds)
         evaluations: list[tuple[int, int]] = []
         peak = memory.peak_bytes(
             lambda: evaluations.append(stepper.evaluations()), self._workload.device
         )
         ((forward, backward),) = evaluations
-        return {
-            "peak_bytes": peak,
-            "nfe_forward": forward,
-            "nfe_backward": backward,
-            "gradient_error": error,
-        }
+        return Checked(error.error, compile_seconds, peak, forward, backward)
 
     def _rows(
         self,
         variant: Variant,
         taken: Mapping[str, np.ndarray],
         reference: Mapping[str, np.ndarray],
-        checked: Mapping[str, Any],
+        checked: "Checked",
     ) -> Iterator[CostRow]:
-        experiment = variant.experiment
+        row = self._unmeasured(variant.experiment, variant.layout)
+        row = replace(
+            row,
+            peak_bytes=checked.peak_bytes,
+            nfe_forward=checked.nfe_forward,
+            nfe_backward=checked.nfe_backward,
+            gradient_error=checked.gradient_error,
+        )
         for phase, seconds in taken.items():
             found = Seconds.of(seconds)
             ratio = Seconds.of(seconds / reference[cost.WHOLE])
-            yield CostRow(
-                network=experiment.network,
-                method=experiment.method,
-                n_steps=experiment.n_steps,
-                gradient=experiment.gradient,
-                batch_size=self._workload.batch_size(experiment),
-                layout=variant.layout,
-                precision="float32",
-                device=self._workload.device.type,
+            yield replace(
+                row,
                 phase=phase,
                 seconds=found.median,
                 low=found.low,
@@ -179,8 +253,40 @@ class CostLaboratory:
                 ratio_low=ratio.low,
                 ratio_high=ratio.high,
                 repeats=found.repeats,
-                **checked,
             )
+        if checked.compile_seconds is not None:
+            once = checked.compile_seconds
+            yield replace(row, phase=COMPILE, seconds=once, low=once, high=once, repeats=1)
+
+    def _unmeasured(self, experiment: Experiment, layout: str, reason: str = "") -> CostRow:
+        return CostRow(
+            network=experiment.network,
+            method=experiment.method,
+            n_steps=experiment.n_steps,
+            gradient=experiment.gradient,
+            batch_size=self._workload.batch_size(experiment),
+            layout=layout,
+            precision="float32",
+            device=self._workload.device.type,
+            phase=cost.WHOLE,
+            reason=reason,
+        )
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known of a variant before it is timed. compile_seconds is None where nothing is
+    compiled, the numbers behind it where our instruments do not see them."""
+
+    gradient_error: float
+    compile_seconds: float | None = None
+    peak_bytes: int | None = None
+    nfe_forward: int | None = None
+    nfe_backward: int | None = None
+
+
+class _AgainError(Exception):
+    """A peer failed while it was timed."""
 
 
 def _reference(variant: Variant, case: CostCase) -> Variant:
