@@ -1,5 +1,6 @@
 """diffrax, on the right-hand side translated to JAX."""
 
+import os
 import time
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
@@ -34,8 +35,8 @@ class Diffrax:
     Tensors cross over without a copy where they are channels-last: what JAX returns is its own
     memory, not to be changed in place. Layers are compiled anew for every shape; compile_seconds
     says how long that took. BatchNorm's running statistics are not updated, neither forward nor
-    backward: this is for comparing costs alone. XLA takes as many threads as the process may use,
-    whatever PyTorch is told.
+    backward: this is for comparing costs alone. XLA is given PyTorch's number of threads, of
+    which jaxlib 0.10 uses one for a convolution and all for the rest.
 
     Source: Kidger, "On Neural Differential Equations", 2021; docs.kidger.site/diffrax.
     """
@@ -49,6 +50,8 @@ class Diffrax:
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
         """Raises ValueError when diffrax is not there."""
+        # XLA reads it when it is first used, and would take all cores. It has no option for that.
+        os.environ.setdefault("NPROC", str(torch.get_num_threads()))
         package("diffrax")
 
     @property
