@@ -73,7 +73,11 @@ class Measuring:
 
     def _measure(self, case: Any, measured: "Measured") -> None:
         try:
-            measured.rows += self.measure(case)
+            found = self.measure(case)
+            measured.rows += found
+            for row in found:
+                if getattr(row, "reason", ""):  # a peer that cannot do the work
+                    self.console.print(f"{case.name}, {row.gradient}: {row.reason}", markup=False)
         except ContractError as error:
             raise UsageError(str(error)) from error
         except Exception as error:  # one bad case never stops the others

@@ -21,7 +21,8 @@ class GradientError:
     errors are of the gradients in the blocks' inputs z(0).
 
     statistics_error is the same distance between the floating-point buffers (BatchNorm's running
-    statistics) after both passes and those that the reference leaves.
+    statistics) after both passes and those that the reference leaves, output_error that between
+    the network's outputs.
     """
 
     error: float
@@ -31,6 +32,7 @@ class GradientError:
     state_errors: tuple[float, ...]
     state_cosines: tuple[float, ...]
     statistics_error: float
+    output_error: float
 
 
 def measure(network: nn.Module, images: Tensor, labels: Tensor) -> GradientError:
@@ -44,18 +46,21 @@ def measure(network: nn.Module, images: Tensor, labels: Tensor) -> GradientError
 
 
 class Observed(NamedTuple):
-    """Gradients in the parameters and in the blocks' inputs, and the buffers afterwards; blocks:
-    which of the parameters are each block's."""
+    """Gradients in the parameters and in the blocks' inputs, the buffers afterwards, and the
+    network's output; blocks: which of the parameters are each block's."""
 
     parameters: list[Tensor]
     states: list[Tensor]
     buffers: list[Tensor]
     blocks: list[list[int]]
+    output: Tensor
 
 
-def reference(network: nn.Module, images: Tensor, labels: Tensor) -> Observed:
-    """What `observe` gives with `backprop`."""
-    with _gradient_method(network, "backprop"):
+def reference(
+    network: nn.Module, images: Tensor, labels: Tensor, gradient: str = "backprop"
+) -> Observed:
+    """What `observe` gives with `backprop`, or with another gradient method."""
+    with _gradient_method(network, gradient):
         return observe(network, images, labels)
 
 
@@ -77,6 +82,7 @@ def compare(found: Observed, reference: Observed) -> GradientError:
         state_errors=tuple(error for error, _ in states),
         state_cosines=tuple(cosine for _, cosine in states),
         statistics_error=_compare(found.buffers, reference.buffers)[0],
+        output_error=_compare([found.output], [reference.output])[0],
     )
 
 
@@ -90,7 +96,8 @@ def observe(network: nn.Module, images: Tensor, labels: Tensor) -> Observed:
         buffers_put_back(network),
         torch.enable_grad(),
     ):
-        loss = F.cross_entropy(network(images), labels)
+        output = network(images)
+        loss = F.cross_entropy(output, labels)
         # The input of a network's first layer is an image, which wants no gradient.
         states = [z for _, z in inputs if z.requires_grad]
         wanted = [*parameters, *states]
@@ -107,7 +114,8 @@ def observe(network: nn.Module, images: Tensor, labels: Tensor) -> Observed:
         [position[id(p)] for p in block.parameters() if id(p) in position]
         for block in ode_blocks(network)
     ]
-    return Observed(found[: len(parameters)], found[len(parameters) :], buffers, blocks)
+    gradients, states = found[: len(parameters)], found[len(parameters) :]
+    return Observed(gradients, states, buffers, blocks, output.detach())
 
 
 def _compare(gradient: list[Tensor], reference: list[Tensor]) -> tuple[float, float]:

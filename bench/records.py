@@ -151,12 +151,16 @@ class GradientRow:
 
 @dataclass(frozen=True)
 class CostRow:
-    """One phase of a training step: "step" (all of it), "forward", "backward" or "optimizer".
+    """One phase of a training step: "step" (all of it), "forward", "backward" or "optimizer"; or
+    "compile", what is done once before the first.
 
     seconds, low and high: median and quartiles. ratio, ratio_low, ratio_high: the same of the
-    quotients, round by round, with the whole step of backprop in the same layout and precision.
-    peak_bytes and the evaluations are the whole step's, measured in a step of its own;
-    gradient_error is the distance from backprop's, checked before anything is timed.
+    quotients, round by round, with the whole step of backprop in the same layout, precision and
+    execution: "eager", or "captured" for one that is replayed as a CUDA graph. peak_bytes and the
+    evaluations are the whole eager step's, measured in a step of its own, and None where they
+    cannot be seen; gradient_error is the distance from backprop's, checked before anything is
+    timed. reason: in a line, why this peer cannot do the work; all numbers are None then, and it
+    is "" where they are measured.
     """
 
     network: str
@@ -166,19 +170,21 @@ class CostRow:
     batch_size: int
     layout: str
     precision: str
+    execution: str
     device: str
     phase: str
-    seconds: float
-    low: float
-    high: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    repeats: int
-    peak_bytes: int
-    nfe_forward: int
-    nfe_backward: int
-    gradient_error: float
+    seconds: float | None = None
+    low: float | None = None
+    high: float | None = None
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    repeats: int | None = None
+    peak_bytes: int | None = None
+    nfe_forward: int | None = None
+    nfe_backward: int | None = None
+    gradient_error: float | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -313,9 +319,7 @@ def write_measurements(results: Path, suite: str, measurements: Iterable[Measure
 
 def write_rows(file: Path, kind: type[Row], rows: Iterable[Row]) -> None:
     """Write a table, a row for each dataclass instance, in place of what was there."""
-    columns = [field.name for field in fields(kind)]
-    frame = pd.DataFrame([asdict(row) for row in rows], columns=columns)
-    _write(file, frame.to_csv(index=False))
+    _write(file, _frame(kind, rows).to_csv(index=False))
 
 
 def read_rows(file: Path, kind: type[Row]) -> list[Row]:
@@ -326,7 +330,7 @@ def read_rows(file: Path, kind: type[Row]) -> list[Row]:
     """
     if not file.exists():
         raise UsageError(f"there is no {file}: run the suite first")
-    numbers = {f.name for f in fields(kind) if f.type in (int, float)}
+    numbers = {f.name for f in fields(kind) if f.type in (int, float, int | None, float | None)}
     frame = _read_csv(file, file, [field.name for field in fields(kind)], numbers)
     if not file.read_bytes().endswith(b"\n"):  # its last line breaks off
         raise UsageError(f"{file} is damaged: delete it and run again")
@@ -335,7 +339,7 @@ def read_rows(file: Path, kind: type[Row]) -> list[Row]:
 
 def write_reference(file: Path, kind: type[Row], rows: Sequence[Row]) -> None:
     """Write a table that says of itself what version it has and how long it is."""
-    frame = pd.DataFrame([asdict(row) for row in rows], columns=[f.name for f in fields(kind)])
+    frame = _frame(kind, rows)
     head = f"# {kind.__name__}, schema {SCHEMA}, {len(rows)} rows\n"
     _write(file, head + frame.to_csv(index=False))
 
@@ -369,11 +373,27 @@ def read_reference(file: Path, kind: type[Row]) -> list[Row]:
         raise UsageError(f"{file} is no whole reference: {anew}") from error
 
 
+def _frame(kind: type[Row], rows: Iterable[Row]) -> pd.DataFrame:
+    # As objects: beside a None pandas would make floats of whole numbers.
+    columns = [field.name for field in fields(kind)]
+    return pd.DataFrame([asdict(row) for row in rows], columns=columns, dtype=object)
+
+
 def _as_rows(frame: pd.DataFrame, kind: type[Row]) -> list[Row]:
+    types = {field.name: field.type for field in fields(kind)}
     return [
-        kind(**{str(name): value for name, value in row.items()})
+        kind(**{str(name): _read(value, types.get(str(name))) for name, value in row.items()})
         for row in frame.to_dict("records")
     ]
+
+
+def _read(value: Any, type_: Any) -> Any:
+    """A value as it was written: an empty field is None, or "", where that can be."""
+    if type_ in (int | None, float | None) and pd.isna(value):
+        return None
+    if type_ == int | None:
+        return int(value)
+    return "" if type_ is str and value != value else value
 
 
 def write_pictures(suite_folder: Path, pictures: Sequence[Picture]) -> Path:

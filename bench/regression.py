@@ -91,10 +91,10 @@ def describe(row: Row) -> dict[str, str]:
     if isinstance(row, CostRow):
         return {
             "network": row.network,
-            "scheme": f"{row.method}, Nt {row.n_steps}, {row.layout}",
+            "scheme": f"{row.method}, Nt {row.n_steps}, {row.layout}, {row.execution}",
             "gradient": row.gradient,
             "phase": row.phase,
-            "ratio to backprop": f"{row.ratio:.3f}",
+            "ratio to backprop": "none" if row.ratio is None else f"{row.ratio:.3f}",
         }
     return {
         "network": row.network,
@@ -110,7 +110,8 @@ def _key(row: Row) -> tuple[object, ...]:
     if isinstance(row, MemoryRow):
         return (*common, row.batch_size)
     if isinstance(row, CostRow):
-        return (*common, row.batch_size, row.layout, row.precision, row.phase)
+        how = (row.layout, row.precision, row.execution, row.phase)
+        return (*common, row.batch_size, *how)
     return (*common, row.precision, row.weights, row.activation, row.scale, row.part)
 
 
@@ -151,6 +152,12 @@ def _memory_problem(row: MemoryRow, reference: MemoryRow) -> str | None:
 
 
 def _cost_problem(row: CostRow, reference: CostRow) -> str | None:
-    if row.phase != "step" or abs(row.ratio / reference.ratio - 1) <= SLOWER:
+    if row.reason:
+        return f"it could not be measured: {row.reason}"
+    if row.phase != "step":
+        return None
+    if row.ratio is None or reference.ratio is None:
+        return "one of the two has no ratio"
+    if abs(row.ratio / reference.ratio - 1) <= SLOWER:
         return None
     return f"was {reference.ratio:.3f}: {row.ratio / reference.ratio - 1:+.0%}"

@@ -13,18 +13,26 @@ more."""
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """For each scheme a figure: a panel for each network. Filled: channels-last; hollow:
-    contiguous. Everything is divided by what backprop needs in channels-last."""
+    """For each scheme a figure, and another of the steps that are captured as CUDA graphs: a panel
+    for each network. Filled: channels-last; hollow:
+    contiguous. Everything is divided by what backprop needs in channels-last. The footnote names
+    what is not drawn, and why."""
     whole = rows[rows["phase"] == "step"]
     return [
         file
-        for (method, n_steps), part in whole.groupby(["method", "n_steps"], sort=False)
-        for file in _draw(part, str(method), int(n_steps), folder)
+        for (method, n_steps, how), part in whole.groupby(
+            ["method", "n_steps", "execution"], sort=False
+        )
+        for file in _draw(part, str(method), int(n_steps), str(how), folder)
     ]
 
 
-def _draw(rows: pd.DataFrame, method: str, n_steps: int, folder: Path) -> list[Path]:
+def _draw(
+    rows: pd.DataFrame, method: str, n_steps: int, execution: str, folder: Path
+) -> list[Path]:
     style.begin()
+    first, left_out = rows.iloc[0], _left_out(rows)
+    rows = rows[rows["peak_bytes"].notna()]
     networks, gradients = list(rows["network"].unique()), list(rows["gradient"].unique())
     columns = min(2, len(networks))
     lines = -(-len(networks) // columns)
@@ -62,12 +70,24 @@ def _draw(rows: pd.DataFrame, method: str, n_steps: int, folder: Path) -> list[P
     for axis in axes[:, 0]:
         axis.set_ylabel("peak memory ÷ backprop's")
     style.legend(figure, gradients, markers=True)
-    first = rows.iloc[0]
     style.footnote(
         figure,
-        f"{style.method_name(method)}, Nt = {n_steps}, one training step of "
+        f"{style.method_name(method)}, Nt = {n_steps}, one {execution} training step of "
         f"{int(first['batch_size'])} images in {first['precision']} on {first['device']}; medians "
         "and quartiles of interleaved steps. Hollow: contiguous layout. Dashed: 4/3, the floor of "
-        f"what runs every step again. {style.how_counted(first['device']).capitalize()}.",
+        f"what runs every step again. {style.how_counted(first['device']).capitalize()}."
+        + left_out,
     )
-    return style.save(figure, folder, f"cost_memory-{method}-nt{n_steps}")
+    suffix = "" if execution == "eager" else f"-{execution}"
+    return style.save(figure, folder, f"cost_memory-{method}-nt{n_steps}{suffix}")
+
+
+def _left_out(rows: pd.DataFrame) -> str:
+    """What has no point, in words."""
+    unseen = rows[(rows["reason"] == "") & rows["peak_bytes"].isna()]["gradient"].unique()
+    names = ", ".join(style.gradient_name(gradient) for gradient in unseen)
+    text = f" Not drawn, their memory is not measured: {names}." if names else ""
+    failed = rows[rows["reason"] != ""].drop_duplicates(["gradient", "reason"])
+    reasons = (f"{style.gradient_name(row.gradient)} ({row.reason})" for row in failed.itertuples())
+    listed = "; ".join(reasons)
+    return text + (f" Could not do the work: {listed}." if listed else "")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -22,20 +23,27 @@ AT_LEAST = (
 )
 """A peer, its layout or the better of both, and how many times anode-auto's time it takes."""
 
+CAPTURED_BAR, CAPTURED_NETWORK, CAPTURED_BATCH = 3.0, "resnet4", 256
+"""How many times faster anode-auto's step is as a CUDA graph, for which network and batch."""
+
+UNSEEN = "not measured"
+
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     """bars.csv, the bars and how they are kept; cost.md, everything, for people."""
-    whole = rows[rows["phase"] == "step"]
-    bars = pd.DataFrame(judge(whole))
+    measured = rows[rows["reason"] == ""]
+    bars = pd.DataFrame(judge(measured[measured["phase"] == "step"]))
     markdown, csv = folder / "cost.md", folder / "bars.csv"
-    markdown.write_text("\n".join(_markdown(rows, bars)), encoding="utf-8")
+    lines = [*_table(measured), *_compiled(measured), *_failed(rows), *_bars(bars)]
+    markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
     bars.to_csv(csv, index=False)
     return [csv, markdown]
 
 
 def judge(whole: pd.DataFrame) -> Iterator[dict[str, object]]:
     """A row for each bar: what, network, measured ratio, the bar, and whether it holds."""
-    for (network, method, n_steps), own in whole.groupby(["network", "method", "n_steps"]):
+    for (network, method, n_steps), both in whole.groupby(["network", "method", "n_steps"]):
+        own = both[both["execution"] == "eager"]
         times = own.set_index(["gradient", "layout"])["seconds"]
         peaks = own.set_index(["gradient", "layout"])["peak_bytes"]
         where = {"network": network, "scheme": f"{style.method_name(str(method))}, Nt = {n_steps}"}
@@ -61,6 +69,11 @@ def judge(whole: pd.DataFrame) -> Iterator[dict[str, object]]:
             if is_peer and is_exact and row.peak_bytes <= peaks["anode-auto", last]:
                 what = f"{style.gradient_name(row.gradient)} ({row.layout}) / anode-auto"
                 yield _bar(where, what, row.seconds / auto, "≥", 1.0)
+        again = both[(both["execution"] == "captured") & (both["gradient"] == "anode-auto")]
+        for row in again.itertuples():
+            if (network, row.batch_size) == (CAPTURED_NETWORK, CAPTURED_BATCH):
+                what = "anode-auto, eager / captured"
+                yield _bar(where, what, auto / row.seconds, "≥", CAPTURED_BAR)
 
 
 def _bar(
@@ -70,35 +83,84 @@ def _bar(
     return {**where, "what": what, "measured": ratio, "bar": f"{sign} {bar:g}", "holds": holds}
 
 
-def _markdown(rows: pd.DataFrame, bars: pd.DataFrame) -> Iterator[str]:
+def _table(rows: pd.DataFrame) -> Iterator[str]:
     whole = rows[rows["phase"] == "step"]
     first = whole.iloc[0]
     yield (
         f"One training step of {int(first['batch_size'])} images in {first['precision']} on "
         f"{first['device']}, {int(first['repeats'])} interleaved rounds. Ratio: median and "
-        "quartiles of the quotients with backprop's step in the same layout, round by round. "
+        "quartiles of the quotients with backprop's step in the same layout and execution, round "
+        "by round. "
         f"Memory: {style.how_counted(first['device'])}."
     )
     yield ""
-    yield "| network | scheme | gradient method | layout | ms | ratio | forward | backward | " + (
-        "optimiser | images/s | MiB | evaluations | gradient error |"
+    yield (
+        "| network | scheme | gradient method | layout | run | ms | ratio | forward | backward | "
+        + ("optimiser | images/s | MiB | evaluations | gradient error |")
     )
-    yield "|" + "---|" * 13
-    keys = ["network", "method", "n_steps", "gradient", "layout"]
+    yield "|" + "---|" * 14
+    keys = ["network", "method", "n_steps", "gradient", "layout", "execution"]
     phases = rows.set_index([*keys, "phase"])["seconds"]
     for row in whole.itertuples():
         key = tuple(getattr(row, name) for name in keys)
         apart = " | ".join(
-            f"{1000 * phases[(*key, phase)]:.0f}" for phase in ("forward", "backward", "optimizer")
+            f"{1000 * phases[(*key, phase)]:.0f}" if (*key, phase) in phases else "–"
+            for phase in ("forward", "backward", "optimizer")
         )
         yield (
-            f"| {style.network_name(row.network)} | {style.method_name(row.method)}, "
-            f"Nt = {row.n_steps} | {style.gradient_name(row.gradient)} | "
-            f"{row.layout.replace('_', '-')} | {1000 * row.seconds:.0f} | {row.ratio:.2f} "
-            f"({row.ratio_low:.2f}–{row.ratio_high:.2f}) | {apart} | "
-            f"{row.batch_size / row.seconds:.0f} | {row.peak_bytes / 2**20:.1f} | "
-            f"{row.nfe_forward} + {row.nfe_backward} | {row.gradient_error:.1g} |"
+            f"{_head(row)} | {row.layout.replace('_', '-')} | {row.execution} | "
+            f"{1000 * row.seconds:.0f} | "
+            f"{row.ratio:.2f} ({row.ratio_low:.2f}–{row.ratio_high:.2f}) | {apart} | "
+            f"{row.batch_size / row.seconds:.0f} | {_mebibytes(row.peak_bytes)} | "
+            f"{_evaluations(row)} | {row.gradient_error:.1g} |"
         )
+
+
+def _mebibytes(peak: float) -> str:
+    return UNSEEN if pd.isna(peak) else f"{peak / 2**20:.1f}"
+
+
+def _evaluations(row: Any) -> str:
+    if pd.isna(row.nfe_forward):
+        return UNSEEN
+    return f"{int(row.nfe_forward)} + {int(row.nfe_backward)}"
+
+
+def _compiled(rows: pd.DataFrame) -> Iterator[str]:
+    own = rows[rows["phase"] == "compile"]
+    if own.empty:
+        return
+    yield ""
+    yield "Compiled once for each shape before the first step, and not in the times above:"
+    yield ""
+    yield "| network | scheme | gradient method | seconds of compilation |"
+    yield "|---|---|---|---|"
+    for row in own.itertuples():
+        yield f"{_head(row)} | {row.seconds:.1f} |"
+
+
+def _failed(rows: pd.DataFrame) -> Iterator[str]:
+    own = rows[rows["reason"] != ""]
+    if own.empty:
+        return
+    yield ""
+    yield "These could not do the work:"
+    yield ""
+    yield "| network | scheme | gradient method | layout | why |"
+    yield "|---|---|---|---|---|"
+    for row in own.itertuples():
+        reason = row.reason.replace("|", "\\|")
+        yield f"{_head(row)} | {row.layout.replace('_', '-')} | {reason} |"
+
+
+def _head(row: Any) -> str:
+    return (
+        f"| {style.network_name(row.network)} | {style.method_name(row.method)}, "
+        f"Nt = {row.n_steps} | {style.gradient_name(row.gradient)}"
+    )
+
+
+def _bars(bars: pd.DataFrame) -> Iterator[str]:
     if bars.empty:
         return
     yield ""
@@ -109,4 +171,3 @@ def _markdown(rows: pd.DataFrame, bars: pd.DataFrame) -> Iterator[str]:
             f"| {style.network_name(bar.network)} | {bar.scheme} | {bar.what} | "
             f"{bar.measured:.3f} | {bar.bar} | {'yes' if bar.holds else '**no**'} |"
         )
-    yield ""

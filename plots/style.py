@@ -54,6 +54,12 @@ PEER_NAMES = {
     "bench.peers.original:ORIGINAL": "ANODE, as its code was published",
     "bench.peers.torch_checkpoint:BLOCK": "torch.utils.checkpoint, block",
     "bench.peers.torch_checkpoint:STEPS": "torch.utils.checkpoint, steps",
+    "bench.peers.with_torchode:BACKPROP": "torchode, backprop",
+    "bench.peers.with_torchode:ADJOINT": "torchode, continuous adjoint",
+    "bench.peers.with_torchdyn:BACKPROP": "torchdyn, backprop",
+    "bench.peers.with_torchdyn:ADJOINT": "torchdyn, continuous adjoint",
+    "bench.peers.with_diffrax:RECURSIVE": "diffrax, recursive checkpoints",
+    "bench.peers.with_diffrax:BACKSOLVE": "diffrax, continuous adjoint",
 }
 SHORT_NAMES = {"baseline": "Baseline", "node": "Neural\nODE", "anode": "ANODE"}
 
@@ -73,6 +79,18 @@ _COLOURS = {
     "node-rk45": "#999933",
     "backprop-torchdiffeq": "#44AA99",
 }
+_PEER_LOOKS = {
+    "bench.peers.original:ORIGINAL": ("#117733", "v"),
+    "bench.peers.torch_checkpoint:BLOCK": ("#AA4499", "v"),
+    "bench.peers.torch_checkpoint:STEPS": ("#AA4499", "^"),
+    "bench.peers.with_torchode:BACKPROP": ("#88CCEE", "<"),
+    "bench.peers.with_torchode:ADJOINT": ("#88CCEE", ">"),
+    "bench.peers.with_torchdyn:BACKPROP": ("#DDCC77", "<"),
+    "bench.peers.with_torchdyn:ADJOINT": ("#DDCC77", ">"),
+    "bench.peers.with_diffrax:RECURSIVE": ("#661100", "<"),
+    "bench.peers.with_diffrax:BACKSOLVE": ("#661100", ">"),
+}
+"""Colour and marker: one colour for a library, one direction for a kind."""
 _OTHER_COLOURS = ("#117733", "#AA4499", "#88CCEE")
 _LINES = {"baseline": (0, (1, 1)), "node": (0, (4, 1.5)), "anode": "solid"}
 
@@ -112,6 +130,8 @@ def begin() -> None:
 
 def colour(gradient: str, others: list[str] | None = None) -> str:
     """A gradient method's colour; `others` lists those that have none of their own."""
+    if gradient in _PEER_LOOKS:
+        return _PEER_LOOKS[gradient][0]
     own = _COLOURS.get(gradient.partition(":")[0])
     if own:
         return own
@@ -125,6 +145,8 @@ def line(gradient: str) -> Any:
 
 def marker(gradient: str) -> str:
     """A gradient method's marker."""
+    if gradient in _PEER_LOOKS:
+        return _PEER_LOOKS[gradient][1]
     return _MARKERS.get(gradient.partition(":")[0], "v")
 
 

@@ -1,0 +1,22 @@
+"""The packages of the optional extra `peers`, imported when they are needed."""
+
+import importlib
+from typing import Any
+
+INSTALL = "pip install -e .[peers]"
+
+
+def package(name: str) -> Any:
+    """The module of this name.
+
+    Raises ValueError, in one line, when it is not installed or cannot be imported here.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error.name} is not installed: {INSTALL}") from error
+    except Exception as error:  # importing it runs somebody's code
+        first = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"{name} cannot be imported here: {type(error).__name__}: {first}"
+        ) from error
