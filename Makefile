@@ -1,4 +1,5 @@
 # make bench: run the default suite to its figures.   make test: run the tests.
+# make test-peers: install torchode, torchdyn and diffrax as well, and test how they agree.
 # make check: compare gradient errors and peak memory with the references.
 # They create .venv and install into it what constraints.txt pins.
 
@@ -6,13 +7,18 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 
-.PHONY: bench test check lint format clean
+.PHONY: bench test test-peers check lint format clean
 
 bench: $(VENV)/installed
 	$(VENV)/bin/python run_bench.py $(ARGS)
 
 test: $(VENV)/installed
 	$(VENV)/bin/python -m pytest
+
+test-peers: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev,peers]'
+	$(VENV)/bin/python -m pytest tests/bench/peers
 
 check: $(VENV)/installed
 	$(VENV)/bin/python run_bench.py --suite gradients --check
