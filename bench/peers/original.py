@@ -21,6 +21,7 @@ class Original:
     """
 
     name = "original"
+    reproduces = "backprop"
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         tableau = METHODS.resolve(method)

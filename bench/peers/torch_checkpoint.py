@@ -1,6 +1,7 @@
 """PyTorch's own checkpointing around the plain solver."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -21,6 +22,7 @@ class TorchCheckpoint:
 
     name: str
     each_step: bool = False
+    reproduces: ClassVar[str] = "backprop"
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         tableau = METHODS.resolve(method)
