@@ -1,0 +1,36 @@
+"""What takes turns in the suite `cost`."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from bench.experiment import Experiment
+
+CHANNELS_LAST, CONTIGUOUS = "channels_last", "contiguous"
+
+
+class Variant(NamedTuple):
+    experiment: Experiment
+    layout: str
+    is_captured: bool = False
+
+
+class Refused(NamedTuple):
+    """A peer that refuses the method or Nt, or is not installed."""
+
+    gradient: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CostCase:
+    """The variants that take turns: those of one network, method and Nt."""
+
+    variants: tuple[Variant, ...]
+    repeats: int
+    refused: tuple[Refused, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The case in a few words."""
+        first = self.variants[0].experiment
+        return f"{first.network}, {first.method}, Nt {first.n_steps}"
