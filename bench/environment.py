@@ -88,6 +88,7 @@ def describe(device: torch.device, precision: str = "float32") -> dict[str, Any]
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "memory_format": "channels_last",
         "keeps_freed_memory": platform.libc_ver()[0] == "glibc",
+        "huge_pages": os.environ["THP_MEM_ALLOC_ENABLE"] == "1",
         "precision": precision,
         "tf32_convolutions": torch.backends.cudnn.allow_tf32 if device.type == "cuda" else None,
         "tf32_matrix_products": (
