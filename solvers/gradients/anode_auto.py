@@ -25,6 +25,7 @@ from solvers.methods import (
 )
 from solvers.parameters import add, differentiate, trainable_parameters, wants_gradient
 from solvers.plan import BlockPlan, BlockSize, plan
+from solvers.products import Counted, Recall, Remember, Remembered
 from solvers.replay import Replay
 
 
@@ -149,8 +150,16 @@ class _Planner:
         """After a block's backward pass; stored is what was watched in its first one."""
         block.is_done = True
         if stored is not None:
-            each = -(-(stored.bytes + stored.shared) // block.size.n_evaluations)
-            block.size = replace(block.size, evaluation=each, shared=stored.shared)
+            each = block.size.n_evaluations
+            products = stored.convolutions
+            block.size = replace(
+                block.size,
+                evaluation=-(-(stored.bytes + stored.shared) // each),
+                shared=stored.shared,
+                products=-(-products.bytes // each),
+                operations=products.operations // each,
+                moved=products.moved // each,
+            )
         if block is not block.passing[0] or not any(b.plan is None for b in block.passing):
             return
         if not all(b.is_done for b in block.passing):
@@ -183,8 +192,10 @@ class _Planned(torch.autograd.Function):
         end = block.size.n_evaluations
         begin = end - (block.plan.stored if block.plan else 0)
         carried: tuple[Tensor, ...] = (z0.detach(),)
+        ctx.remembered = Remembered() if block.plan and block.plan.remembers else None
         if begin > 0:
-            with solution.replay.first():
+            remember = Remember(ctx.remembered) if ctx.remembered else nullcontext()
+            with solution.replay.first(), remember:
                 carried = solution.evaluate(carried, 0, begin)
         if begin < end:
             wanted = begin > 0 or ctx.needs_input_grad[3]
@@ -257,7 +268,11 @@ def _run_again(
         return gradient, parts, None
     z0 = ctx.saved_tensors[0].detach().requires_grad_(ctx.needs_input_grad[3])
     watched = None if block.plan else _Watched()
-    with solution.replay.again(), watched or nullcontext():
+    remembered: Remembered | None = ctx.remembered
+    ctx.remembered = None  # serves one backward pass
+    recall = Recall(remembered) if remembered and remembered.is_intact() else nullcontext()
+    del remembered
+    with solution.replay.again(), watched or nullcontext(), recall:
         carried = solution.evaluate((z0,), 0, left)
     if watched:
         watched.close(z0, ctx.parameters)
@@ -273,12 +288,21 @@ def _run_again(
     return gradient, parts, watched
 
 
-class _Watched(saved_tensors_hooks):
-    """Notes what autograd keeps of what is computed inside."""
+class _Watched:
+    """Notes what autograd keeps of what is computed inside, and which convolutions there are."""
 
     def __init__(self) -> None:
         self._sizes: dict[int, int] = {}
-        super().__init__(self._note, lambda tensor: tensor)
+        self.convolutions = Counted()
+
+    def __enter__(self) -> None:
+        self._hooks = saved_tensors_hooks(self._note, lambda tensor: tensor)
+        self._hooks.__enter__()
+        self.convolutions.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.convolutions.__exit__(*error)
+        self._hooks.__exit__(*error)
 
     def _note(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()

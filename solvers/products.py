@@ -1,0 +1,149 @@
+"""Convolutions whose results are remembered, so that running a block again need not repeat them.
+
+A convolution of few channels takes most of an evaluation's time and stores a third of its bytes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
+
+_CONVOLUTIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
+
+
+class _Convolution(NamedTuple):
+    """The arguments of torch.conv1d, conv2d and conv3d."""
+
+    input: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+    stride: int | Sequence[int] = 1
+    padding: int | str | Sequence[int] = 0
+    dilation: int | Sequence[int] = 1
+    groups: int = 1
+
+
+def _convolution(function: Any, args: Any, kwargs: Any) -> _Convolution | None:
+    """What is convolved, or None for another function, for a padding that is given by name, and
+    under autocast, which would have to be done again."""
+    if function not in _CONVOLUTIONS:
+        return None
+    found = _Convolution(*args, **(kwargs or {}))
+    is_autocast = torch.is_autocast_enabled(found.input.device.type)
+    return None if is_autocast or isinstance(found.padding, str) else found
+
+
+class Remembered:
+    """The results of the convolutions of one pass, in their order."""
+
+    def __init__(self) -> None:
+        self._results: list[tuple[Tensor, int]] = []
+
+    def keep(self, result: Tensor) -> None:
+        self._results.append((result, result._version))
+
+    def is_intact(self) -> bool:
+        """Whether no result was changed in place, as an activation may do."""
+        return all(result._version == version for result, version in self._results)
+
+    def take(self) -> Tensor:
+        """The next result, which is let go."""
+        return self._results.pop(0)[0]
+
+
+class Remember(TorchFunctionMode):
+    """Keeps what the convolutions inside result in."""
+
+    def __init__(self, remembered: Remembered) -> None:
+        super().__init__()
+        self._remembered = remembered
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if _convolution(function, args, kwargs) is not None:
+            self._remembered.keep(result)
+        return result
+
+
+class Recall(TorchFunctionMode):
+    """Has the convolutions inside result in what is remembered, with their own gradients."""
+
+    def __init__(self, remembered: Remembered) -> None:
+        super().__init__()
+        self._remembered = remembered
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        found = _convolution(function, args, kwargs)
+        if found is None:
+            return function(*args, **(kwargs or {}))
+        return _Known.apply(self._remembered.take(), _CONVOLUTIONS[function], *found)
+
+
+class Counted(TorchFunctionMode):
+    """Adds up the convolutions inside. bytes: of their results; moved: of those and what they read;
+    operations: in floating point."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = self.operations = self.moved = 0
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        found = _convolution(function, args, kwargs)
+        if found is not None:
+            self.bytes += result.nbytes
+            self.moved += result.nbytes + found.input.nbytes
+            self.operations += 2 * result.numel() * (found.weight.numel() // len(found.weight))
+        return result
+
+
+class _Known(torch.autograd.Function):
+    """A convolution whose result is known. Its gradients are those that PyTorch's own has."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        result: Tensor,
+        dimensions: int,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        groups: int,
+    ) -> Tensor:
+        ctx.save_for_backward(input, weight)
+        ctx.bias_sizes = None if bias is None else list(bias.shape)
+        ctx.windows = [
+            [value] * dimensions if isinstance(value, int) else list(value)
+            for value in (stride, padding, dilation)
+        ]
+        ctx.groups = groups
+        return result.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        input, weight = ctx.saved_tensors
+        found = torch.ops.aten.convolution_backward(
+            gradient,
+            input,
+            weight,
+            ctx.bias_sizes,
+            *ctx.windows,
+            False,  # not transposed
+            [0] * len(ctx.windows[0]),
+            ctx.groups,
+            [ctx.needs_input_grad[index] for index in (2, 3, 4)],
+        )
+        return (None, None, *found, None, None, None, None)
