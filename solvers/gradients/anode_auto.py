@@ -31,7 +31,8 @@ from solvers.replay import Replay
 
 @dataclass(frozen=True)
 class AnodeAuto:
-    """Stores as many evaluations as fit into a memory budget, and runs the others again.
+    """Stores what fits into a memory budget, and runs the rest again, without its convolutions
+    where their results fit.
 
     budget: bytes that the ODE blocks of a network may hold at once; None means what `anode` itself
     holds, so that the peak is no higher than its. The first pass through a network is anode's,
