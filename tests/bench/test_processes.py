@@ -18,8 +18,9 @@ import torch
 import solvers
 from bench import processes, records
 from bench.errors import UsageError
-from bench.executors import left_to_run, run_all
+from bench.executors import run_all
 from bench.records import WALL_CLOCK_COLUMNS
+from bench.sharing import left_to_run
 from tests.bench.builders import experiment, workload
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +67,7 @@ class Heard:
     """A reporter that keeps what it is told."""
 
     def __init__(self, epoch_finished=lambda: None):
-        self.told, self.running, self.most = [], set(), 0
+        self.told, self.running, self.most, self.notes = [], set(), 0, []
         self._epoch_finished = epoch_finished
 
     def run_started(self, started):
@@ -77,6 +78,16 @@ class Heard:
     def epoch_finished(self, of, row):
         self.told.append((of.name, row.epoch))
         self._epoch_finished()
+
+    def run_resumed(self, of, course):
+        self.told.append((of.name, "resumed"))
+
+    def run_postponed(self, of):
+        self.told.append((of.name, "postponed"))
+        self.running.remove(of.name)
+
+    def note(self, line):
+        self.notes.append(line)
 
     def run_finished(self, run):
         self.told.append((run.name, run.status))
@@ -202,7 +213,7 @@ def test_suite_that_is_stopped_leaves_whole_records_and_no_process(tmp_path, mar
     runs = records.load_runs(tmp_path)
     assert runs["gradient"].tolist() == ["baseline"]
     assert runs["status"].tolist() == ["ok"]
-    assert not list(tmp_path.rglob(".*"))
+    assert [file.name for file in tmp_path.rglob(".*")] == [".locks"]
 
 
 def line_before(mark, stream):
