@@ -1,4 +1,5 @@
 # make bench: run the default suite to its figures.   make test: run the tests.
+# make test-faults: kill and damage runs many times over; takes long.
 # make check: compare gradient errors and peak memory with the references.
 # They create .venv and install into it what constraints.txt pins.
 
@@ -6,13 +7,16 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 
-.PHONY: bench test check lint format clean
+.PHONY: bench test test-faults check lint format clean
 
 bench: $(VENV)/installed
 	$(VENV)/bin/python run_bench.py $(ARGS)
 
 test: $(VENV)/installed
 	$(VENV)/bin/python -m pytest
+
+test-faults: $(VENV)/installed
+	$(VENV)/bin/python -m pytest -m 'faults or not faults' tests/faults
 
 check: $(VENV)/installed
 	$(VENV)/bin/python run_bench.py --suite gradients --check

@@ -97,8 +97,11 @@ def _stop_when_told() -> None:
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:
+    # One that waits already comes now, and a second one would be in a hurry.
+    waits = signal.SIGINT in signal.sigpending()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    signal.raise_signal(signal.SIGINT)
+    if not waits:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _interrupt_once(number: int, frame: FrameType | None) -> None:

@@ -5,22 +5,25 @@ import pytest
 from bench import interrupts
 
 
+def interrupted(times, seen):
+    with interrupts.noted() as noted:
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+            seen.append(noted.arrived)
+
+
 def test_first_interrupt_waits_until_somebody_looks_and_the_second_does_not():
     seen = []
-    with pytest.raises(KeyboardInterrupt), interrupts.noted() as noted:
-        signal.raise_signal(signal.SIGINT)
-        seen.append(noted.arrived)
-        signal.raise_signal(signal.SIGINT)
-        seen.append("not reached")
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(3, seen)
     assert seen == [True]
 
 
 def test_interrupt_that_nobody_looked_at_comes_at_the_end():
-    reached = False
-    with pytest.raises(KeyboardInterrupt), interrupts.noted():
-        signal.raise_signal(signal.SIGINT)
-        reached = True
-    assert reached
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(1, seen)
+    assert seen == [True]
 
 
 def test_without_an_interrupt_all_is_as_before():
