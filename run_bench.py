@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 import plots
-from bench import cli, data, environment, executors, gate, precision, records
+from bench import aside, cli, data, environment, executors, gate, locks, precision, records, sharing
 from bench.errors import UsageError
 from bench.progress import SuiteProgress, count, duration
 from bench.records import Run
@@ -23,6 +24,7 @@ from bench.workload import Workload
 
 CIFAR_SIZE = (50_000, 10_000)
 DONE, BAD_USAGE, SOME_FAILED, INTERRUPTED = 0, 2, 3, 130
+WAITING = "another process is measuring in this folder: waiting until it has"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_USAGE
     except KeyboardInterrupt:
         print(
-            "interrupted: what is finished is recorded; the same command goes on with the rest",
+            "interrupted: what is finished is recorded, and what was begun is in checkpoints: the "
+            "same command goes on there",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -61,13 +64,15 @@ def run(request: cli.Request, console: Console) -> int:
     workload = Workload(
         request.suite.name, request.out, dataset, device, request.jobs, request.eager
     )
-    left = executors.left_to_run(workload, request.experiments)
+    if request.fresh:
+        _say_what_is_aside(console, *aside.put_aside(workload, request.experiments))
+    left = sharing.left_to_run(workload, request.experiments)
     console.print(
         f"{request.suite.name} on {environment.device_name(device)}, {request.suite.precision}"
     )
     console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
     runs: list[Run] = []
-    costs = executors.step_costs(workload, request.experiments)
+    costs = executors.step_costs(workload, request.experiments, lambda: console.print(WAITING))
     if left:
         sizes = len(dataset.train_labels), len(dataset.test_labels)
         seconds = {
@@ -85,7 +90,8 @@ def run(request: cli.Request, console: Console) -> int:
             runs = run_all(workload, left, progress)
     else:
         console.print(f"all {len(request.experiments)} runs are recorded already")
-    code = draw(request, console)
+    with locks.wait_for(workload.folder, locks.FIGURES):
+        code = draw(request, console)
     failed = [run for run in runs if run.status in ("failed", "oom")]
     for run in failed:
         place = run.folder(request.out) / records.RUN
@@ -129,12 +135,18 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
             return gate.update_reference(measuring, request.reference)
         _make_writable(folder)
         console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
-        code = gate.run(measuring, folder)
+        if request.fresh:
+            _say_what_is_aside(console, *aside.put_measurements_aside(folder))
+        with locks.wait_for(folder, locks.MEASUREMENTS, lambda: console.print(WAITING)):
+            code = gate.run(measuring, folder)
         if code and not (folder / records.MEASUREMENTS).exists():
             return code
     key = request.suite.key
     cases = {records.key_of(case, key) for case in request.cases}
-    for file in plots.draw_measured(request.suite.figures, folder, request.suite.row, key, cases):
+    alone = locks.wait_for(folder, locks.FIGURES) if request.action == "run" else nullcontext()
+    with alone:
+        written = plots.draw_measured(request.suite.figures, folder, request.suite.row, key, cases)
+    for file in written:
         console.print(f"wrote {file}")
         if file.name in plots.PRINTED:
             console.print(Markdown(file.read_text(encoding="utf-8")))
@@ -163,6 +175,13 @@ def list_suites(request: cli.Request, console: Console) -> int:
             )
     console.print(table)
     return DONE
+
+
+def _say_what_is_aside(console: Console, count_of_old: int, place: Path) -> None:
+    if place.exists():
+        console.print(f"--fresh: the old results ({count_of_old}) are now in {place}")
+    else:
+        console.print("--fresh: there are no old results")
 
 
 def _check_writable(folder: Path) -> None:

@@ -31,7 +31,8 @@ class Request:
     """What the person wants. suite has the overrides in it, and experiments are its runs.
 
     data_dir None with generated False means the official data set, downloaded where needed.
-    device is a name for `environment.find_device`, executor one of `executors.EXECUTORS`.
+    device is a name for `environment.find_device`, executor one of `executors.EXECUTORS`. fresh:
+    whether to start over.
     """
 
     action: Action
@@ -44,6 +45,7 @@ class Request:
     executor: str
     jobs: int
     eager: bool
+    fresh: bool
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class MeasuringRequest:
     device: str
     out: Path
     reference: Path
+    fresh: bool
 
 
 def parse(arguments: Sequence[str] | None = None) -> Request | MeasuringRequest:
@@ -72,6 +75,10 @@ def parse(arguments: Sequence[str] | None = None) -> Request | MeasuringRequest:
         sys.path.append(os.getcwd())
     if options.generated and options.data_dir:
         raise UsageError("--generated and --data-dir exclude each other: give one of them")
+    for action in ("list", "plots_only", "check", "update_reference"):
+        if options.fresh and getattr(options, action):
+            option = f"--{action.replace('_', '-')}"
+            raise UsageError(f"--fresh and {option} exclude each other: give one of them")
     try:
         suite = SUITES.resolve(options.suite)
         if options.list:
@@ -139,6 +146,7 @@ def _request(options: argparse.Namespace, suite: Suite) -> Request:
         executor=options.executor,
         jobs=options.jobs,
         eager=options.eager,
+        fresh=options.fresh,
     )
 
 
@@ -181,6 +189,7 @@ def _measuring_request(options: argparse.Namespace, suite: MeasuringSuite) -> Me
         device=options.device,
         out=options.out,
         reference=options.reference or REFERENCES / f"{suite.name}.csv",
+        fresh=options.fresh,
     )
 
 
@@ -247,6 +256,8 @@ def _parser() -> argparse.ArgumentParser:
         "is done where the gradient method allows it")  # fmt: skip
     add("--jobs", type=_count, default=1, metavar="N", help="train so many at once, each in a "
         "process of its own, where one cannot fill the device; default: 1")  # fmt: skip
+    add("--fresh", action="store_true", help="start over: what there is of the requested runs is "
+        "moved aside, into a folder that is named")  # fmt: skip
     return parser
 
 

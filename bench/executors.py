@@ -1,34 +1,34 @@
 """Run the experiments of a suite on this machine, and record each."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 
-from bench import processes, records
+from bench import locks, processes, records
 from bench.environment import prepare
-from bench.errors import UsageError, unwritable
+from bench.errors import unwritable
 from bench.experiment import Experiment
+from bench.files import remove_parts
 from bench.progress import Reporter
 from bench.records import Measurement, Run
 from bench.run import record_experiment
+from bench.sharing import Left
 from bench.step_costs import configuration, measure_step_costs
 from bench.workload import Workload
 
-RESULTS = ("ok", "diverged", "oom")
-"""The statuses that are results. A run that failed is tried again."""
 
-
-def left_to_run(workload: Workload, experiments: Sequence[Experiment]) -> list[Experiment]:
-    """The experiments that are not recorded yet.
-
-    Raises UsageError when a record under one's name is of another experiment or of other data.
-    """
-    return [e for e in experiments if _recorded_status(workload, e) not in RESULTS]
-
-
-def step_costs(workload: Workload, experiments: Sequence[Experiment]) -> list[Measurement]:
+def step_costs(
+    workload: Workload, experiments: Sequence[Experiment], busy: Callable[[], None]
+) -> list[Measurement]:
     """The cost of a training step of every configuration, measured and recorded where it is not
-    yet; with all that is recorded of others."""
+    yet; with all that is recorded of others. `busy` is called when another process does that just
+    now, and has to be waited for."""
     prepare(experiments[0].precision if experiments else "float32")
+    with locks.wait_for(workload.folder, locks.MEASUREMENTS, busy):
+        remove_parts(workload.folder)
+        return _step_costs(workload, experiments)
+
+
+def _step_costs(workload: Workload, experiments: Sequence[Experiment]) -> list[Measurement]:
     known = records.read_measurements(workload.results, workload.suite)
     have = {m.configuration for m in known}
     missing = [e for e in experiments if configuration(workload, e) not in have]
@@ -45,17 +45,28 @@ def step_costs(workload: Workload, experiments: Sequence[Experiment]) -> list[Me
 def run_all(workload: Workload, experiments: Sequence[Experiment], reporter: Reporter) -> list[Run]:
     """Run and record each experiment; one that goes wrong does not stop the others.
 
+    One that another process is running is waited for at the end: its record is among those that
+    are returned, and it is run here if that process dies.
     One after another in this process, or workload.jobs at once in processes of their own.
     Raises UsageError when a record cannot be written.
     """
     if workload.jobs > 1:
         return processes.run_all(workload, experiments, reporter)
+    left = Left(workload, experiments, reporter)
     runs = []
-    for experiment in experiments:
+    while left:
+        experiment = left.take()
+        if experiment is None:
+            time.sleep(locks.SECONDS_BETWEEN_LOOKS)
+            continue
         reporter.run_started(experiment)
-        run = record_experiment(workload, experiment, reporter.epoch_finished)
-        reporter.run_finished(run)
-        runs.append(run)
+        run = record_experiment(workload, experiment, reporter, left.before[experiment])
+        if run is None:
+            reporter.run_postponed(experiment)
+            left.put_back(experiment)
+        else:
+            reporter.run_finished(run)
+            runs.append(run)
     return runs
 
 
@@ -63,20 +74,3 @@ Executor = Callable[[Workload, Sequence[Experiment], Reporter], list[Run]]
 
 EXECUTORS: Mapping[str, Executor] = {"local": run_all}
 """Ways to run a suite's experiments, by the name that --executor takes."""
-
-
-def _recorded_status(workload: Workload, experiment: Experiment) -> str | None:
-    folder = workload.folder / experiment.name
-    content = records.read_run(folder)
-    if content is None:
-        return None
-    if content["experiment"] != asdict(experiment):
-        raise UsageError(f"{folder} records another experiment: use another --out")
-    data, given = content["data"], workload.dataset
-    if data["fingerprint"] != given.fingerprint:
-        raise UsageError(
-            f"{folder} was recorded on other data ({data['source']}, fingerprint "
-            f"{data['fingerprint']}) than is given now ({given.source}, {given.fingerprint}): "
-            "use another --out, or that data"
-        )
-    return str(content["status"])

@@ -10,7 +10,6 @@ lock locked.
 
 import signal
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,8 @@ import torch
 import torch.multiprocessing  # has a process take over tensors without copying them
 from torch import Tensor
 
+from bench import locks
+from bench.course import Course
 from bench.data import Dataset
 from bench.errors import UsageError
 from bench.experiment import Experiment
@@ -30,7 +31,8 @@ from bench.faults import free_memory
 from bench.progress import Reporter
 from bench.records import EpochRow, Run
 from bench.run import record_death
-from bench.worker import SECONDS_TO_STOP, Message, work
+from bench.sharing import Before, Left, recorded_by_another
+from bench.worker import SECONDS_TO_STOP, Busy, Message, Note, work
 from bench.workload import Workload
 
 
@@ -43,40 +45,68 @@ def run_all(workload: Workload, experiments: Sequence[Experiment], reporter: Rep
     """
     _share(workload.dataset)
     free_memory(workload.device)  # this process has measured, and its workers need the room
-    waiting = deque(experiments)
+    left = Left(workload, experiments, reporter)
     runs: dict[Experiment, Run] = {}
     with _threads_divided(workload.jobs) as threads, _Workers(workload, threads) as workers:
-        while waiting or workers.running:
-            while waiting and len(workers.running) < workload.jobs:
-                experiment = waiting.popleft()
-                workers.start(experiment)
+        while left or workers.running:
+            while len(workers.running) < workload.jobs and (experiment := left.take()):
+                workers.start(experiment, left.before[experiment])
                 reporter.run_started(experiment)
-            for worker, message in workers.messages():
-                experiment = worker.experiment
-                if isinstance(message, UsageError):
-                    raise message
-                if isinstance(message, EpochRow):
-                    worker.rows.append(message)
-                    reporter.epoch_finished(experiment, message)
-                elif experiment not in runs:
-                    if not isinstance(message, Run):
-                        reason = message or _how_it_died(worker.process.exitcode)
-                        seconds = time.perf_counter() - worker.started
-                        message = record_death(workload, experiment, reason, worker.rows, seconds)
-                    runs[experiment] = message
-                    reporter.run_finished(message)
+            for worker, message in workers.messages(locks.SECONDS_BETWEEN_LOOKS if left else None):
+                run = _heard(workload, worker, message, reporter)
+                if isinstance(run, Run):
+                    runs[worker.experiment] = run
+                    reporter.run_finished(run)
+                elif isinstance(run, Busy):
+                    reporter.run_postponed(worker.experiment)
+                    left.put_back(worker.experiment)
     return [runs[experiment] for experiment in experiments]
+
+
+def _heard(
+    workload: Workload, worker: "_Worker", message: Message | None, reporter: Reporter
+) -> Run | Busy | None:
+    """How the worker's experiment ended, once, when it did."""
+    experiment = worker.experiment
+    if isinstance(message, UsageError):
+        raise message
+    if isinstance(message, EpochRow):
+        worker.course.rows.append(message)
+        reporter.epoch_finished(experiment, message)
+    elif isinstance(message, Course):
+        worker.course = message
+        reporter.run_resumed(experiment, message)
+    elif isinstance(message, Note):
+        reporter.note(message.line)
+    elif not worker.has_ended:
+        worker.has_ended = True
+        if isinstance(message, Run | Busy):
+            return message
+        return _death(workload, worker, message or _how_it_died(worker.process.exitcode))
+    return None
+
+
+def _death(workload: Workload, worker: "_Worker", reason: str) -> Run | Busy:
+    """Record that the experiment failed, unless another process has taken it over already."""
+    experiment = worker.experiment
+    with locks.claim(workload.folder, experiment.name) as is_ours:
+        if not is_ours:
+            return Busy()
+        other = recorded_by_another(workload, experiment, worker.before)
+        return other or record_death(workload, experiment, reason, worker.course)
 
 
 @dataclass
 class _Worker:
-    """A process and the end of its pipe at which its messages arrive. rows: its epochs so far."""
+    """A process and the end of its pipe at which its messages arrive. before: what was recorded
+    when the command began; course: what is known of the run here."""
 
     experiment: Experiment
+    before: Before
     process: SpawnProcess
     pipe: Connection
-    started: float = field(default_factory=time.perf_counter)
-    rows: list[EpochRow] = field(default_factory=list)
+    course: Course = field(default_factory=Course)
+    has_ended: bool = False
 
     def receive(self) -> Message | None:
         """The next message, or None when there will be no more: the process has ended."""
@@ -96,18 +126,18 @@ class _Workers:
         self._workload = workload
         self._threads = threads
 
-    def start(self, experiment: Experiment) -> None:
+    def start(self, experiment: Experiment, before: Before) -> None:
         context = get_context("spawn")  # a forked process could not use CUDA
         receiving, sending = context.Pipe(duplex=False)
         process = context.Process(
             target=work,
-            args=(sending, self._workload, experiment, self._threads),
+            args=(sending, self._workload, experiment, before, self._threads),
             daemon=True,  # is ended with this process whatever happens in here
         )
         try:
             with _interrupt_blocked():
                 process.start()
-                self.running.append(_Worker(experiment, process, receiving))
+                self.running.append(_Worker(experiment, before, process, receiving))
         except OSError as error:
             raise UsageError(
                 f"cannot start a process for {experiment.name} ({error.strerror}): "
@@ -116,9 +146,10 @@ class _Workers:
         finally:
             sending.close()  # the worker's copy is now the only one, and closed when it ends
 
-    def messages(self) -> Iterator[tuple[_Worker, Message | None]]:
-        """Waits for a message, or for a worker to end, which is None and its last."""
-        ready = wait([worker.pipe for worker in self.running])
+    def messages(self, seconds: float | None) -> Iterator[tuple[_Worker, Message | None]]:
+        """Waits, no longer than so many seconds, for a message, or for a worker to end, which is
+        None and its last."""
+        ready = wait([worker.pipe for worker in self.running], seconds)
         for worker in [worker for worker in self.running if worker.pipe in ready]:
             message = worker.receive()
             if message is None:

@@ -10,6 +10,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from bench.course import Course
 from bench.experiment import Experiment
 from bench.records import EpochRow, Run
 
@@ -24,8 +25,18 @@ class Reporter(Protocol):
     """Is told how far a suite is. Several experiments may be running at once."""
 
     def run_started(self, experiment: Experiment) -> None: ...
+
+    def run_resumed(self, experiment: Experiment, course: Course) -> None:
+        """It goes on from a checkpoint, with this course behind it."""
+
     def epoch_finished(self, experiment: Experiment, row: EpochRow) -> None: ...
     def run_finished(self, run: Run) -> None: ...
+
+    def run_postponed(self, experiment: Experiment) -> None:
+        """Another process is running it: it was not started after all."""
+
+    def note(self, line: str) -> None:
+        """A line for the person."""
 
 
 class SuiteProgress:
@@ -82,10 +93,27 @@ class SuiteProgress:
             task, _Clock(total), self._weights[experiment.name]
         )
 
+    def run_resumed(self, experiment: Experiment, course: Course) -> None:
+        # It took no time now, so nothing is to be told from it.
+        run, done = self._running[experiment.name], len(course.rows)
+        of_suite = run.weight * done / experiment.num_epochs
+        run.clock.total -= done
+        run.weight -= of_suite
+        self._suite.total -= of_suite
+        self._bar.update(self._whole, total=self._suite.total)
+        self._bar.update(run.task, completed=done, counted=f"{done}/{experiment.num_epochs} epochs")
+
+    def run_postponed(self, experiment: Experiment) -> None:
+        self._started_runs -= 1
+        self._bar.remove_task(self._running.pop(experiment.name).task)
+
+    def note(self, line: str) -> None:
+        self._say(line)
+
     def epoch_finished(self, experiment: Experiment, row: EpochRow) -> None:
         run = self._running[experiment.name]
         run.clock.advance(1)
-        self._advance_suite(run.weight / experiment.num_epochs)
+        self._advance_suite(run.weight / run.clock.total)
         counted = f"{row.epoch}/{experiment.num_epochs} epochs"
         observed = f"loss {row.train_loss:.3f}, test accuracy {row.test_accuracy:.1%}"
         left = run.clock.left()
@@ -100,7 +128,7 @@ class SuiteProgress:
         self._bar.remove_task(shown.task)
         self._finished += 1
         # One that ended early leaves nothing to wait for.
-        self._advance_suite(shown.weight * (1 - shown.clock.done / shown.clock.total))
+        self._advance_suite(shown.weight * shown.clock.part_left)
         left = self._suite.left(ENOUGH)
         of_suite = f"; the suite: {left}" if left and self._finished < self._n_runs else ""
         self._say(f"[{self._finished}/{self._n_runs}] {run.name}: {describe(run)}{of_suite}")
@@ -128,6 +156,10 @@ class _Clock:
 
     def advance(self, by: float) -> None:
         self.done += by
+
+    @property
+    def part_left(self) -> float:
+        return 1 - self.done / self.total if self.total > 0 else 0.0
 
     def left(self, enough: float = 0.0) -> str:
         """In words; none before more than this part of the total is done."""

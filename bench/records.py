@@ -5,17 +5,15 @@
     results/<suite>/measurements.csv          a row for each measurement that is no training run
     results/<suite>/pictures.npz              images that were solved there and back
 
-A file is written beside its place and renamed, so it is complete or absent; run.json comes last
-and says that the run is recorded.
+Beside them there is what `checkpoint` and `locks` write. A file is written beside its place and
+renamed, so it is complete or absent; run.json comes last and says that the run is recorded.
 """
 
 import contextlib
 import io
 import json
 import math
-import os
 import re
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import UsageError
+from bench.files import write_whole
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -36,7 +35,13 @@ Row = TypeVar("Row", bound="DataclassInstance")
 SCHEMA = 1
 RUN, EPOCHS, MEASUREMENTS = "run.json", "epochs.csv", "measurements.csv"
 PICTURES = "pictures.npz"
+ASIDE = ".aside-"
+"""In the name of a folder of results that were kept when somebody started over: it is read only
+when it is named itself."""
+
 STATUSES = ("ok", "diverged", "oom", "failed")
+RESULTS = ("ok", "diverged", "oom")
+"""The statuses that are results. A run that failed is tried again."""
 
 
 @dataclass(frozen=True)
@@ -304,11 +309,11 @@ def write_run(results: Path, run: Run) -> Path:
     # Until the new run.json stands, what may be there of an earlier try is not a record.
     with contextlib.suppress(FileNotFoundError):
         (folder / RUN).unlink()
-    _write(folder / EPOCHS, _epochs_csv(run.epochs))
+    write_whole(folder / EPOCHS, _epochs_csv(run.epochs))
     content = {"schema": SCHEMA, **asdict(run)}
     del content["epochs"]
     content["summary"] = {name: _finite(value) for name, value in run.summary.items()}
-    _write(folder / RUN, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_whole(folder / RUN, json.dumps(content, indent=2, allow_nan=False) + "\n")
     return folder
 
 
@@ -319,7 +324,7 @@ def write_measurements(results: Path, suite: str, measurements: Iterable[Measure
 
 def write_rows(file: Path, kind: type[Row], rows: Iterable[Row]) -> None:
     """Write a table, a row for each dataclass instance, in place of what was there."""
-    _write(file, _frame(kind, rows).to_csv(index=False))
+    write_whole(file, _frame(kind, rows).to_csv(index=False))
 
 
 def read_rows(file: Path, kind: type[Row]) -> list[Row]:
@@ -341,7 +346,7 @@ def write_reference(file: Path, kind: type[Row], rows: Sequence[Row]) -> None:
     """Write a table that says of itself what version it has and how long it is."""
     frame = _frame(kind, rows)
     head = f"# {kind.__name__}, schema {SCHEMA}, {len(rows)} rows\n"
-    _write(file, head + frame.to_csv(index=False))
+    write_whole(file, head + frame.to_csv(index=False))
 
 
 def read_reference(file: Path, kind: type[Row]) -> list[Row]:
@@ -404,7 +409,7 @@ def write_pictures(suite_folder: Path, pictures: Sequence[Picture]) -> Path:
     }
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **columns)
-    _write(suite_folder / PICTURES, content.getvalue())
+    write_whole(suite_folder / PICTURES, content.getvalue())
     return suite_folder / PICTURES
 
 
@@ -499,6 +504,17 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     return content
 
 
+def read_whole_run(folder: Path) -> Run | None:
+    """A recorded run with its epochs, or None when nothing is recorded there. Raises UsageError
+    when it cannot be read."""
+    content = read_run(folder)
+    if content is None:
+        return None
+    rows = _read_epochs(folder / EPOCHS).to_dict("records")
+    values = {f.name: content[f.name] for f in fields(Run) if f.name != "epochs"}
+    return Run(**values, epochs=[_epoch_row(row) for row in rows])
+
+
 _REQUIRED = {
     "experiment": (
         *("network", "gradient", "method", "n_steps", "seed", "num_classes"),
@@ -512,6 +528,7 @@ _REQUIRED = {
 
 def _runs(path: Path) -> list[tuple[Path, dict[str, Any]]]:
     folders = [path] if (path / RUN).exists() else [file.parent for file in path.rglob(RUN)]
+    folders = [f for f in folders if not any(ASIDE in p for p in f.relative_to(path).parts)]
     found = [(folder, content) for folder in sorted(folders) if (content := read_run(folder))]
     if not found:
         raise UsageError(f"no recorded run under {path}: run the suite first")
@@ -551,6 +568,18 @@ def _epochs_csv(rows: Sequence[EpochRow]) -> str:
     return (pd.DataFrame(table) if table else pd.DataFrame(columns=_COLUMNS)).to_csv(index=False)
 
 
+def _epoch_row(columns: Mapping[Any, Any]) -> EpochRow:
+    values: dict[str, Any] = {}
+    for f in fields(EpochRow):
+        if f.name.endswith("_blocks"):
+            parts = [columns.get(f"{f.name.removesuffix('s')}{i + 1}") for i in range(len(columns))]
+            values[f.name] = tuple(part for part in parts if part is not None)
+        else:
+            value = columns[f.name]
+            values[f.name] = None if f.type == float | None and pd.isna(value) else value
+    return EpochRow(**values)
+
+
 _COLUMNS = [name for name in EpochRow.__dataclass_fields__ if not name.endswith("_blocks")]
 
 
@@ -582,19 +611,3 @@ def _read_frame(file: "Path | io.StringIO") -> pd.DataFrame:
         # Before pandas 3 other precisions lose the last bit; from 3.1 on naming it warns.
         warnings.simplefilter("ignore")
         return pd.read_csv(file, float_precision="round_trip")
-
-
-def _write(file: Path, content: str | bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content if isinstance(content, bytes) else content.encode("utf-8"))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(beside, 0o644)
-        os.replace(beside, file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise

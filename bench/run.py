@@ -1,7 +1,6 @@
 """Run one experiment and make its record, whatever happens to it."""
 
 import math
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -9,39 +8,57 @@ from dataclasses import asdict
 import torch
 from torch import nn
 
-from bench import gradient_error, memory, records, training
+from bench import gradient_error, interrupts, locks, memory, records
+from bench.course import Course
 from bench.environment import describe, prepare
-from bench.errors import unwritable
+from bench.errors import UsageError, unwritable
 from bench.experiment import Experiment
 from bench.faults import free_memory, is_out_of_memory
-from bench.records import EpochRow, Run
-from bench.training import Trainer
+from bench.files import remove_parts
+from bench.keeper import Keeper, Listener
+from bench.records import RESULTS, Run
+from bench.sharing import Before, recorded_by_another
+from bench.trainer import DivergedError, EpochFinished, Probe, Trainer
 from bench.workload import Stepper, Workload
-
-EpochFinished = Callable[[Experiment, EpochRow], None]
 
 
 def record_experiment(
-    workload: Workload, experiment: Experiment, epoch_finished: EpochFinished
-) -> Run:
-    """Run an experiment, write its record and return it.
+    workload: Workload, experiment: Experiment, listener: Listener, before: Before
+) -> Run | None:
+    """Run an experiment, from its checkpoint where there is one, write its record and return it.
 
     All that an executor has to call, in whatever process it calls it: what it takes and returns
-    are plain values. Raises UsageError when the record cannot be written.
+    are plain values. before: what was recorded of it when the command began. None: another process
+    is running it. Where another has recorded it since, that is returned. On Ctrl-C the step is
+    finished and a checkpoint written. Raises UsageError when something cannot be written.
     """
-    prepare(experiment.precision)
-    return write(workload, run_experiment(workload, experiment, epoch_finished))
+    with (
+        locks.claim(workload.folder, experiment.name) as is_ours,
+        interrupts.noted() as noted,
+    ):
+        if not is_ours:
+            return None
+        other = recorded_by_another(workload, experiment, before)
+        if other is not None:
+            listener.note(f"{experiment.name}: another process has run it")
+            return other
+        prepare(experiment.precision)
+        remove_parts(workload.folder / experiment.name)
+        keeper = Keeper(workload, experiment, listener, noted)
+        run = write(workload, run_experiment(workload, experiment, listener.epoch_finished, keeper))
+        if run.status in RESULTS:
+            keeper.remove()
+        return run
 
 
 def record_death(
     workload: Workload,
     experiment: Experiment,
     reason: str,
-    rows: Sequence[EpochRow],
-    seconds: float,
+    course: Course,
 ) -> Run:
     """Record, in its place, a run that ended with its process, and return it."""
-    return write(workload, _run(workload, experiment, "failed", reason, rows, None, seconds))
+    return write(workload, _run(workload, experiment, "failed", reason, course))
 
 
 def write(workload: Workload, run: Run) -> Run:
@@ -54,27 +71,26 @@ def write(workload: Workload, run: Run) -> Run:
 
 
 def run_experiment(
-    workload: Workload, experiment: Experiment, epoch_finished: EpochFinished
+    workload: Workload,
+    experiment: Experiment,
+    epoch_finished: EpochFinished,
+    keeper: Keeper | None = None,
 ) -> Run:
     """Train and measure; the record's status and reason say how it ended.
 
-    What was observed before it ended is in the record. Nothing but an interrupt is raised.
+    What was observed before it ended is in the record. Nothing is raised but an interrupt, and
+    UsageError when the keeper cannot write.
     """
-    started = time.perf_counter()
-    rows: list[EpochRow] = []
-    peak: int | None = None
+    course = Course()
     trainer: Trainer | None = None
     status, reason = "ok", None
     try:
         with torch.random.fork_rng(devices=_cuda(workload.device)):
-            torch.manual_seed(experiment.seed)  # for whoever has dropout
-            peak = _peak_bytes(workload, experiment)
-            trainer = Trainer(experiment, workload.device, eager=workload.eager)
-            data = workload.data_for(experiment)
-            for row in trainer.epochs(data, _probe(workload, experiment)):
-                rows.append(row)
-                epoch_finished(experiment, row)
-    except training.DivergedError as error:
+            trainer = _trainer(workload, experiment, course, keeper)
+            _train(workload, experiment, epoch_finished, trainer, course, keeper)
+    except UsageError:
+        raise
+    except DivergedError as error:
         status, reason = "diverged", str(error)
     except Exception as error:  # one bad experiment never stops the suite
         if is_out_of_memory(error):
@@ -83,9 +99,42 @@ def run_experiment(
             status, reason = "failed", traceback.format_exc()
     if status == "oom":
         free_memory(workload.device)
-    seconds = time.perf_counter() - started
     execution = trainer.execution if trainer else None
-    return _run(workload, experiment, status, reason, rows, peak, seconds, execution)
+    return _run(workload, experiment, status, reason, course, execution)
+
+
+def _trainer(
+    workload: Workload, experiment: Experiment, course: Course, keeper: Keeper | None
+) -> Trainer:
+    """At its start, or where the run stopped, together with the course and the random state."""
+    if keeper is not None:
+        trainer = Trainer(experiment, workload.device, eager=workload.eager)
+        if keeper.go_on(trainer, course):
+            return trainer
+        del trainer  # its memory is not to be measured
+    torch.manual_seed(experiment.seed)  # for whoever has dropout
+    course.peak_bytes = _peak_bytes(workload, experiment)
+    return Trainer(experiment, workload.device, eager=workload.eager)
+
+
+def _train(
+    workload: Workload,
+    experiment: Experiment,
+    epoch_finished: EpochFinished,
+    trainer: Trainer,
+    course: Course,
+    keeper: Keeper | None,
+) -> None:
+    def between() -> None:
+        if keeper is not None:
+            keeper.between_steps(trainer, course)
+
+    data = workload.data_for(experiment)
+    for row in trainer.epochs(data, _probe(workload, experiment), between):
+        course.rows.append(row)
+        epoch_finished(experiment, row)
+        if keeper is not None:
+            keeper.write(trainer, course)
 
 
 def _run(
@@ -93,11 +142,10 @@ def _run(
     experiment: Experiment,
     status: str,
     reason: str | None,
-    rows: Sequence[EpochRow],
-    peak: int | None,
-    seconds: float,
+    course: Course,
     execution: str | None = None,
 ) -> Run:
+    rows = course.rows
     return Run(
         suite=workload.suite,
         name=experiment.name,
@@ -106,6 +154,7 @@ def _run(
             **describe(workload.device, experiment.precision),
             "execution": execution,
             "jobs": workload.jobs,
+            "resumed_at": [*course.resumed_at],
         },
         data=workload.describe_data(),
         status=status,
@@ -113,21 +162,21 @@ def _run(
         summary={
             **_summary(rows),
             "overhead": _overhead(rows, _steps_an_epoch(workload, experiment)),
-            "peak_memory_bytes": peak,
-            "seconds": seconds,
+            "peak_memory_bytes": course.peak_bytes,
+            "seconds": course.seconds,
         },
         epochs=rows,
     )
 
 
-def _probe(workload: Workload, experiment: Experiment) -> Callable[[nn.Module], training.Probe]:
+def _probe(workload: Workload, experiment: Experiment) -> Callable[[nn.Module], Probe]:
     if experiment.is_baseline:
-        return lambda network: training.Probe()
+        return lambda network: Probe()
     images, labels = workload.fixed_batch(experiment.probe_images)
 
-    def probe(network: nn.Module) -> training.Probe:
+    def probe(network: nn.Module) -> Probe:
         found = gradient_error.measure(network, images, labels)
-        return training.Probe(found.error, found.cosine, found.block_errors, found.block_cosines)
+        return Probe(found.error, found.cosine, found.block_errors, found.block_cosines)
 
     return probe
 
@@ -138,7 +187,7 @@ def _peak_bytes(workload: Workload, experiment: Experiment) -> int:
     return memory.peak_bytes(step, workload.device)
 
 
-def _summary(rows: Sequence[EpochRow]) -> dict[str, object]:
+def _summary(rows: Sequence[records.EpochRow]) -> dict[str, object]:
     last = rows[-1] if rows else None
     best = max(rows, key=lambda row: row.test_accuracy) if rows else None
     return {
@@ -158,7 +207,7 @@ def _steps_an_epoch(workload: Workload, experiment: Experiment) -> int:
     return math.ceil(images / experiment.batch_size)
 
 
-def _overhead(rows: Sequence[EpochRow], steps: int) -> float | None:
+def _overhead(rows: Sequence[records.EpochRow], steps: int) -> float | None:
     """What part of the epochs' time, testing left out, was not spent in training steps."""
     whole = sum(row.train_seconds + row.probe_seconds for row in rows)
     return 1 - sum(row.seconds_per_step * steps for row in rows) / whole if whole else None

@@ -5,27 +5,46 @@ import signal
 import threading
 import time
 import traceback
+from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from types import FrameType
 
 import torch
 
+from bench.course import Course
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.records import EpochRow, Run
 from bench.run import record_experiment
+from bench.sharing import Before
 from bench.workload import Workload
 
 SECONDS_TO_STOP = 10.0
 """So long a worker may take to stop when it is told to; then it is killed."""
 
-Message = EpochRow | Run | UsageError | str
-"""What a worker sends: its epochs, then its run, which is recorded; or an error that stops the
-suite; or the traceback of any other."""
+
+@dataclass(frozen=True)
+class Note:
+    """A line for the person."""
+
+    line: str
 
 
-def work(messages: Connection, workload: Workload, experiment: Experiment, threads: int) -> None:
+@dataclass(frozen=True)
+class Busy:
+    """Another process is running the experiment."""
+
+
+Message = EpochRow | Course | Note | Busy | Run | UsageError | str
+"""What a worker sends: what happens, a Course when it goes on from a checkpoint; then its run,
+which is recorded, or that it is busy; or an error that stops the suite; or the traceback of any
+other."""
+
+
+def work(
+    messages: Connection, workload: Workload, experiment: Experiment, before: Before, threads: int
+) -> None:
     """Run and record the experiment and send what there is to tell.
 
     SIGTERM and the end of the process that started this one are Ctrl-C to the experiment.
@@ -33,23 +52,39 @@ def work(messages: Connection, workload: Workload, experiment: Experiment, threa
     try:
         _stop_when_told()
         torch.set_num_threads(threads)
-
-        def tell(message: Message) -> None:
-            try:
-                messages.send(message)
-            except BrokenPipeError:  # nobody listens any more
-                raise KeyboardInterrupt from None
-
+        told = _Told(messages)
         try:
-            tell(record_experiment(workload, experiment, lambda _, row: tell(row)))
+            told.tell(record_experiment(workload, experiment, told, before) or Busy())
         except UsageError as error:
-            tell(error)
+            told.tell(error)
         except Exception:
-            tell(traceback.format_exc())
+            told.tell(traceback.format_exc())
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # from here on nothing is left half-done
     except KeyboardInterrupt:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)  # not a traceback, and the exit status says why
+
+
+class _Told:
+    """Sends what it is told."""
+
+    def __init__(self, messages: Connection) -> None:
+        self._messages = messages
+
+    def tell(self, message: Message) -> None:
+        try:
+            self._messages.send(message)
+        except BrokenPipeError:  # nobody listens any more
+            raise KeyboardInterrupt from None
+
+    def epoch_finished(self, experiment: Experiment, row: EpochRow) -> None:
+        self.tell(row)
+
+    def run_resumed(self, experiment: Experiment, course: Course) -> None:
+        self.tell(course)
+
+    def note(self, line: str) -> None:
+        self.tell(Note(line))
 
 
 def _stop_when_told() -> None:
@@ -62,8 +97,11 @@ def _stop_when_told() -> None:
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:
+    # One that waits already comes now, and a second one would be in a hurry.
+    waits = signal.SIGINT in signal.sigpending()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    signal.raise_signal(signal.SIGINT)
+    if not waits:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _interrupt_once(number: int, frame: FrameType | None) -> None:

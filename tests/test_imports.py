@@ -12,7 +12,16 @@ FOUNDATIONS = {
     "bench",
     *(
         f"bench.{name}"
-        for name in ("errors", "records", "experiment", "nfe", "clock", "captured", "precision")
+        for name in (
+            "errors",
+            "files",
+            "records",
+            "experiment",
+            "nfe",
+            "clock",
+            "captured",
+            "precision",
+        )
     ),
 }
 
@@ -67,12 +76,15 @@ def test_instruments_stand_on_data_and_records():
         assert all(n in FOUNDATIONS or n.startswith("bench.data") for n in of_bench), instrument
 
 
-@pytest.mark.parametrize("package", ["data", "records", "errors", "experiment", "nfe", "faults"])
+@pytest.mark.parametrize(
+    "package",
+    ["data", "records", "errors", "experiment", "nfe", "faults", "files", "locks", "checkpoint"],
+)
 def test_foundations_do_not_reach_up(package):
     place = ROOT / "bench" / package
     above = INSTRUMENTS | {
         *("cli", "suites", "executors", "processes", "worker", "run", "workload"),
-        *("step_costs", "gate", "studies"),
+        *("step_costs", "gate", "studies", "trainer", "keeper", "course", "sharing", "aside"),
     }
     for file in files(place) if place.is_dir() else [place.with_suffix(".py")]:
         assert not imports(file) & {f"bench.{name}" for name in above}, file

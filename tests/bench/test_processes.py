@@ -18,8 +18,9 @@ import torch
 import solvers
 from bench import processes, records
 from bench.errors import UsageError
-from bench.executors import left_to_run, run_all
+from bench.executors import run_all
 from bench.records import WALL_CLOCK_COLUMNS
+from bench.sharing import left_to_run
 from tests.bench.builders import experiment, workload
 
 ROOT = Path(__file__).parents[2]
@@ -48,10 +49,10 @@ class Dies(Backprop):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Hangs(Backprop):
+class IsSlow(Backprop):
     def happens(self, mark):
         mark.touch()
-        time.sleep(600)
+        time.sleep(0.1)
 
 
 class IsInterrupted(Backprop):
@@ -59,14 +60,14 @@ class IsInterrupted(Backprop):
         os.kill(os.getpid(), signal.SIGINT)
 
 
-DIES, HANGS, IS_INTERRUPTED = Dies(), Hangs(), IsInterrupted()
+DIES, IS_SLOW, IS_INTERRUPTED = Dies(), IsSlow(), IsInterrupted()
 
 
 class Heard:
     """A reporter that keeps what it is told."""
 
     def __init__(self, epoch_finished=lambda: None):
-        self.told, self.running, self.most = [], set(), 0
+        self.told, self.running, self.most, self.notes = [], set(), 0, []
         self._epoch_finished = epoch_finished
 
     def run_started(self, started):
@@ -77,6 +78,16 @@ class Heard:
     def epoch_finished(self, of, row):
         self.told.append((of.name, row.epoch))
         self._epoch_finished()
+
+    def run_resumed(self, of, course):
+        self.told.append((of.name, "resumed"))
+
+    def run_postponed(self, of):
+        self.told.append((of.name, "postponed"))
+        self.running.remove(of.name)
+
+    def note(self, line):
+        self.notes.append(line)
 
     def run_finished(self, run):
         self.told.append((run.name, run.status))
@@ -150,12 +161,13 @@ def test_worker_that_dies_is_a_failed_run_and_the_others_go_on(tmp_path, mark, t
 
 
 def test_record_that_cannot_be_written_ends_the_suite_and_its_workers(tmp_path, mark):
-    hangs, other = experiment(**SMALL, gradient=f"{__name__}:HANGS"), experiment(**SMALL)
+    endless = {**SMALL, "num_epochs": 10_000}
+    slow, other = experiment(**endless, gradient=f"{__name__}:IS_SLOW"), experiment(**SMALL)
     place = workload(tmp_path, jobs=2)
     place.folder.mkdir()
     (place.folder / other.name).write_text("no folder")
     with pytest.raises(UsageError, match="cannot write .*what is recorded already is kept"):
-        run_all(place, [hangs, other], Heard())
+        run_all(place, [slow, other], Heard())
     assert multiprocessing.active_children() == []
 
 
@@ -170,8 +182,9 @@ def test_data_that_do_not_fit_into_shared_memory_are_said_so(tmp_path, monkeypat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_suite_that_is_stopped_leaves_whole_records_and_no_process(tmp_path, mark, number):
-    small = "--network resnet4 --num_epochs 1 --train-images 20 --test-images 10 --jobs 2"
-    options = [*small.split(), "--gradient", f"baseline,{__name__}:HANGS", "--out", str(tmp_path)]
+    small = "--network resnet4 --num_epochs 4 --train-images 640 --test-images 10 --jobs 2"
+    small += " --batch_size 10"
+    options = [*small.split(), "--gradient", f"baseline,{__name__}:IS_SLOW", "--out", str(tmp_path)]
     suite = subprocess.Popen(
         [sys.executable, "run_bench.py", *options],
         cwd=ROOT,
@@ -202,7 +215,9 @@ def test_suite_that_is_stopped_leaves_whole_records_and_no_process(tmp_path, mar
     runs = records.load_runs(tmp_path)
     assert runs["gradient"].tolist() == ["baseline"]
     assert runs["status"].tolist() == ["ok"]
-    assert not list(tmp_path.rglob(".*"))
+    assert [file.name for file in tmp_path.rglob(".*")] == [".locks"]
+    (left,) = tmp_path.rglob("checkpoint.pt")
+    assert "IS_SLOW" in left.parent.name
 
 
 def line_before(mark, stream):

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from rich.console import Console
 
 from bench import progress
+from bench.course import Course
 from bench.progress import SuiteProgress
 from tests.bench.builders import experiment, row, run
 
@@ -71,3 +72,36 @@ def test_terminal_shows_all_that_run_and_the_suite_at_once():
     assert second.name in other
     assert "1/4 epochs" in other
     assert "left, loss 2.000, test accuracy 10.0%" in other
+
+
+def test_what_a_run_did_before_it_was_stopped_is_not_taken_for_speed(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now))
+    _, second, shown, output = suite()
+    course = Course()
+    course.rows = [row(1), row(2)]
+    with shown:
+        shown.run_started(second)
+        shown.run_resumed(second, course)
+        now = 600.0
+        shown.epoch_finished(second, row(3))
+        now = 1200.0
+        shown.epoch_finished(second, row(4))
+        shown.run_finished(ended(second))
+    one, _, other = output.getvalue().splitlines()
+    assert one.endswith("3/4 epochs, loss 0.667, test accuracy 30.0%, 10 minutes left")
+    # Half of three quarters took 20 minutes, and a quarter is left.
+    assert other.endswith("; the suite: 13 minutes left")
+
+
+def test_run_of_another_process_is_no_run_here():
+    first, second, shown, output = suite()
+    with shown:
+        shown.run_started(first)
+        shown.run_postponed(first)
+        shown.note("another process is running it")
+        shown.run_started(second)
+        shown.run_finished(ended(second))
+    lines = output.getvalue().splitlines()
+    assert lines[0] == "another process is running it"
+    assert lines[1].startswith(f"[1/2] {second.name}")

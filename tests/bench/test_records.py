@@ -4,7 +4,7 @@ import os
 import pandas as pd
 import pytest
 
-from bench import records
+from bench import files, records
 from bench.errors import UsageError
 from bench.records import Measurement, load, load_measurements, load_runs, write_run
 from tests.bench.builders import row, run
@@ -70,7 +70,7 @@ def test_infinities_are_kept_where_they_can_be(tmp_path):
 @pytest.mark.parametrize("broken_write", [1, 2])
 def test_interrupted_write_leaves_no_half_record(tmp_path, monkeypatch, broken_call, broken_write):
     calls = 0
-    module = records.tempfile if broken_call == "mkstemp" else os
+    module = files.tempfile if broken_call == "mkstemp" else os
     original = getattr(module, broken_call)
 
     def fail(*args, **kwargs):

@@ -1,0 +1,44 @@
+"""What there is of a run, from its start on: in this process and in those that stopped."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from bench.checkpoint import Checkpoint, Owner
+from bench.records import EpochRow
+
+
+class Course:
+    """rows: the epochs that are over. resumed_at: in which epochs the run was gone on with.
+    peak_bytes of one step, once it is measured."""
+
+    def __init__(self) -> None:
+        self.rows: list[EpochRow] = []
+        self.peak_bytes: int | None = None
+        self.resumed_at: tuple[int, ...] = ()
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Spent on it. What a killed process did after its last checkpoint is not in it."""
+        return time.perf_counter() - self._started
+
+    def go_on(self, found: Checkpoint, epoch: int) -> None:
+        """The run goes on from a checkpoint, in this epoch."""
+        self.rows = [*found.rows]
+        self.peak_bytes = found.peak_bytes
+        self.resumed_at = (*found.resumed_at, epoch)
+        self._started -= found.seconds
+
+    def checkpoint(self, owner: Owner, trainer: Mapping[str, Any]) -> Checkpoint:
+        return Checkpoint(
+            owner,
+            trainer,
+            tuple(self.rows),
+            self.peak_bytes,
+            torch.get_num_threads(),
+            self.seconds,
+            self.resumed_at,
+        )

@@ -1,0 +1,117 @@
+"""When a run is checkpointed, and from what it goes on."""
+
+import os
+import time
+from typing import Protocol
+
+import torch
+
+from bench import checkpoint
+from bench.checkpoint import Checkpoint, DamagedError, ForeignError, Owner
+from bench.course import Course
+from bench.errors import unwritable
+from bench.experiment import Experiment
+from bench.faults import is_out_of_memory
+from bench.interrupts import Interrupts
+from bench.records import EpochRow
+from bench.trainer import Trainer
+from bench.workload import Workload
+
+SECONDS_BETWEEN_CHECKPOINTS = 5 * 60.0
+"""Inside of an epoch. There is one after each epoch besides."""
+
+
+class Listener(Protocol):
+    """Is told what happens to an experiment that runs."""
+
+    def epoch_finished(self, experiment: Experiment, row: EpochRow) -> None: ...
+
+    def run_resumed(self, experiment: Experiment, course: Course) -> None:
+        """It goes on from a checkpoint, with this course behind it."""
+
+    def note(self, line: str) -> None: ...
+
+
+class Keeper:
+    """Keeps the checkpoint of one experiment, in whose folder no other process is."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        experiment: Experiment,
+        listener: Listener,
+        interrupts: Interrupts,
+    ) -> None:
+        self._file = workload.folder / experiment.name / checkpoint.NAME
+        self._owner = Owner.of(experiment, workload.dataset.fingerprint, workload.device)
+        self._experiment = experiment
+        self._listener = listener
+        self._interrupts = interrupts
+        self._written = time.monotonic()
+
+    def go_on(self, trainer: Trainer, course: Course) -> bool:
+        """Whether there was something to go on from; then the trainer and the course are there.
+
+        A checkpoint that cannot be used is set aside. Where this raises nothing and is false the
+        trainer may be half-way: make another.
+        """
+        try:
+            found = checkpoint.read(self._file, self._owner)
+            if found is None:
+                return False
+            _restore(trainer, found)
+        except (DamagedError, ForeignError) as error:
+            self._set_aside(error)
+            return False
+        so_far = trainer.so_far
+        course.go_on(found, so_far.epoch)
+        steps = f" after {so_far.steps} steps" if so_far.steps else ""
+        threads, before = torch.get_num_threads(), found.threads
+        rounding = f", with {threads} threads (before: {before})" if threads != before else ""
+        self._listener.run_resumed(self._experiment, course)
+        name = self._experiment.name
+        self._listener.note(f"{name}: goes on in epoch {so_far.epoch}{steps}{rounding}")
+        return True
+
+    def between_steps(self, trainer: Trainer, course: Course) -> None:
+        """Writes a checkpoint when it is time for one, or when somebody wants to stop, and then
+        raises KeyboardInterrupt."""
+        is_time = time.monotonic() - self._written >= SECONDS_BETWEEN_CHECKPOINTS
+        if is_time or self._interrupts.arrived:
+            self.write(trainer, course)
+
+    def write(self, trainer: Trainer, course: Course) -> None:
+        """Write a checkpoint; raises KeyboardInterrupt when somebody wants to stop, and UsageError
+        when it cannot be written, which leaves the last one."""
+        try:
+            checkpoint.write(self._file, course.checkpoint(self._owner, trainer.state()))
+        except OSError as error:
+            raise unwritable(str(self._file), error) from error
+        self._written = time.monotonic()
+        if self._interrupts.arrived:
+            raise KeyboardInterrupt
+
+    def remove(self) -> None:
+        """The run is recorded."""
+        self._file.unlink(missing_ok=True)
+
+    def _set_aside(self, error: DamagedError | ForeignError) -> None:
+        kind = "damaged" if isinstance(error, DamagedError) else "of another run"
+        aside = self._file.with_name(f"{checkpoint.NAME}.{kind.split()[-1]}")
+        try:
+            os.replace(self._file, aside)
+        except OSError as failure:
+            raise unwritable(str(aside), failure) from failure
+        self._listener.note(
+            f"{self._experiment.name}: the checkpoint is {kind} ({error}): it is now {aside.name}, "
+            "and the run starts over"
+        )
+
+
+def _restore(trainer: Trainer, found: Checkpoint) -> None:
+    try:
+        trainer.restore(found.trainer)
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise DamagedError("it does not hold what a training is") from error

@@ -1,0 +1,73 @@
+"""Which process works where, so that several share the work on one folder of results.
+
+The locks are flock's: the kernel releases the lock of a process that ends, however it ends, so one
+that is left by a dead process does not exist. Their files stay, empty, in `<suite>/.locks`: to
+delete one would give two processes a lock each, on two files of the same name.
+
+On a network file system they hold between machines where that passes flock on: NFS on Linux with
+its lock service, Lustre mounted with `flock`.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from bench.errors import UsageError
+
+LOCKS = ".locks"
+SECONDS_BETWEEN_LOOKS = 1.0
+
+MEASUREMENTS = "measurements.csv"
+FIGURES = "figures"
+"""What is locked besides the runs, under their names. No run's name is one of these."""
+
+
+@contextmanager
+def claim(suite_folder: Path, name: str) -> Iterator[bool]:
+    """Whether this process may work on what has that name, which none other may inside.
+
+    Raises UsageError where the file system has no locks, or no room for one.
+    """
+    folder = suite_folder / LOCKS
+    lock = FileLock(folder / f"{name}.lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(Timeout):
+            lock.acquire(blocking=False)
+    except OSError as error:
+        raise UsageError(
+            f"cannot lock {lock.lock_file} ({error.strerror}): choose another --out, on a disk of "
+            "this machine or on a network file system that passes locks on"
+        ) from error
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
+
+
+def is_free(suite_folder: Path, name: str) -> bool:
+    """Whether no process works on what has that name just now."""
+    with claim(suite_folder, name) as is_ours:
+        return is_ours
+
+
+@contextmanager
+def wait_for(
+    suite_folder: Path, name: str, busy: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Inside, no other process works on what has that name. `busy` is called when one does, and
+    has to be waited for."""
+    said = False
+    while True:
+        with claim(suite_folder, name) as is_ours:
+            if is_ours:
+                yield
+                return
+        if not said:
+            busy()
+            said = True
+        time.sleep(SECONDS_BETWEEN_LOOKS)

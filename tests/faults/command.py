@@ -1,0 +1,63 @@
+"""The command line as a process of its own, which can be killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from bench.records import WALL_CLOCK_COLUMNS
+
+ROOT = Path(__file__).parents[2]
+CHECKPOINT_AT_EVERY_STEP = (
+    "import sys; from bench import keeper; keeper.SECONDS_BETWEEN_CHECKPOINTS = 0.0; "
+    "import run_bench; sys.exit(run_bench.main(sys.argv[1:]))"
+)
+
+
+def start(*arguments, out):
+    """The process, whose lines are to be read from its stdout, errors among them."""
+    return subprocess.Popen(
+        [sys.executable, "-c", CHECKPOINT_AT_EVERY_STEP, *arguments, "--out", str(out)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        # A shell in the background has its children ignore interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def read_until(process, mark):
+    """What it says up to a line that has this in it."""
+    said = ""
+    for line in process.stdout:
+        said += line
+        if mark in line:
+            return said
+    raise AssertionError(f"it ended without {mark!r}: {said}")
+
+
+def finish(process):
+    """All that it still says, and its exit code."""
+    said, _ = process.communicate(timeout=300)
+    return said, process.returncode
+
+
+def kill(process):
+    """It and what it started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    return process.communicate()[0]
+
+
+def tables(out):
+    """The content of each epochs.csv, wall clock aside, by the run's name."""
+    found = {}
+    for file in sorted(out.rglob("epochs.csv")):
+        frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+        found[file.parent.name] = frame.drop(columns=list(WALL_CLOCK_COLUMNS)).to_csv()
+    return found
