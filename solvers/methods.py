@@ -149,7 +149,8 @@ def integrate(rhs: RightHandSide, z0: Tensor, tableau: Tableau, n_steps: int) ->
 @dataclass(frozen=True)
 class Step:
     """One step of the time grid: its stage times and its length, as scalar tensors; and its
-    length as the number that dt holds, or None where the state is no tensor."""
+    length as the number that dt holds, or None where every operation is to be taken by itself, as
+    for a state that is no tensor."""
 
     times: tuple[Tensor, ...]
     dt: Tensor

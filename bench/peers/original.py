@@ -1,12 +1,14 @@
 """The backward pass of ANODE's public code, as it was published."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from solvers import METHODS, RightHandSide, Tableau, integrate
+from solvers import METHODS, RightHandSide, Tableau
+from solvers.methods import advance_all, step_grid
 from solvers.parameters import trainable_parameters
 
 
@@ -15,9 +17,10 @@ class Original:
 
     As in the published code, running the block again updates BatchNorm's running statistics a
     second time, and nothing is done about dropout, autocast or a mode that changes. Exact where
-    there is none of these; for comparing costs alone.
+    there is none of these; for comparing costs alone. Its steps take the operations of the
+    published time steppers one by one.
 
-    Source: github.com/amirgholami/anode, anode/adjoint.py.
+    Source: github.com/amirgholami/anode, anode/adjoint.py and anode/scheme.py.
     """
 
     name = "original"
@@ -39,7 +42,9 @@ class _Twice(torch.autograd.Function):
         z0: Tensor,
         *parameters: Tensor,
     ) -> Tensor:
-        ctx.solve = lambda z: integrate(rhs, z, tableau, n_steps)
+        grid = step_grid(tableau, n_steps, z0.dtype, z0.device)
+        steps = [replace(step, length=None) for step in grid]
+        ctx.solve = lambda z: advance_all(rhs, z, tableau, steps)
         ctx.save_for_backward(z0, *parameters)
         with torch.no_grad():
             z1: Tensor = ctx.solve(z0)
