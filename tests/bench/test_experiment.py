@@ -41,6 +41,7 @@ def test_every_field_shows_in_the_name():
         "train_images": 9,
         "test_images": 9,
         "probe_images": 9,
+        "precision": "bfloat16",
     }
     assert set(changes) == {field.name for field in dataclasses.fields(Experiment)}
     names = {Experiment(**{**BASIC, field: value}).name for field, value in changes.items()}
