@@ -87,8 +87,8 @@ def bars(rows):
 def test_bars_are_judged_by_the_measured_ratios():
     rows = [
         row(gradient="backprop", seconds=0.1, peak_bytes=300),
-        row(gradient="anode", seconds=0.133, peak_bytes=200),
-        row(gradient="anode-auto", seconds=0.104, peak_bytes=201),
+        row(gradient="anode", ratio=1.33, peak_bytes=200),
+        row(gradient="anode-auto", seconds=0.104, ratio=1.04, peak_bytes=201),
         row(gradient="node", seconds=0.2),
         row(gradient="node", seconds=0.15, layout="contiguous"),
         row(gradient="bench.peers.original:ORIGINAL", seconds=0.2, layout="contiguous"),
