@@ -132,4 +132,5 @@ def _load(kind: str, spec: str) -> Any:
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # importing it runs somebody's code
-        raise ValueError(f"cannot load {kind} {spec!r}: {error}") from error
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"cannot load {kind} {spec!r}: {said}") from error

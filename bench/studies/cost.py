@@ -104,7 +104,7 @@ class CostSuite:
                     batch_size=self.batch_size,
                     precision=self.precision,
                 )
-            except ValueError as error:
+            except Exception as error:  # a peer's check runs somebody's code
                 if not is_peer(gradient):
                     raise
                 GRADIENTS.resolve(gradient)  # one that is not there at all is bad usage
