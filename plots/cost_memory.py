@@ -18,11 +18,13 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     contiguous. Everything is divided by what backprop needs in channels-last. The footnote names
     what is not drawn, and why."""
     whole = rows[rows["phase"] == "step"]
+    measured = whole[whole["reason"] == ""].groupby(["method", "n_steps", "execution"]).groups
     return [
         file
         for (method, n_steps, how), part in whole.groupby(
             ["method", "n_steps", "execution"], sort=False
         )
+        if (method, n_steps, how) in measured
         for file in _draw(part, str(method), int(n_steps), str(how), folder)
     ]
 
@@ -74,7 +76,8 @@ def _draw(
         figure,
         f"{style.method_name(method)}, Nt = {n_steps}, one {execution} training step of "
         f"{int(first['batch_size'])} images in {first['precision']} on {first['device']}; medians "
-        "and quartiles of interleaved steps. Hollow: contiguous layout. Dashed: 4/3, the floor of "
+        "and quartiles of interleaved steps, divided by backprop's median. Hollow: "
+        "contiguous layout. Dashed: 4/3, the floor of "
         f"what runs every step again. {style.how_counted(first['device']).capitalize()}."
         + left_out,
     )

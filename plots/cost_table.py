@@ -23,6 +23,9 @@ AT_LEAST = (
 )
 """A peer, its layout or the better of both, and how many times anode-auto's time it takes."""
 
+SCHEME, BATCH = ("rk2", 2), 64
+"""What the bars are set for."""
+
 CAPTURED_BAR, CAPTURED_NETWORK, CAPTURED_BATCH = 3.0, "resnet4", 256
 """How many times faster anode-auto's step is as a CUDA graph, for which network and batch."""
 
@@ -41,40 +44,49 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def judge(whole: pd.DataFrame) -> Iterator[dict[str, object]]:
-    """A row for each bar: what, network, measured ratio, the bar, and whether it holds."""
+    """A row for each bar: what, network, measured ratio, the bar, and whether it holds. Bars are
+    set for one scheme in float32, for two CPU cores with one batch, and for a GPU with another."""
     for (network, method, n_steps), both in whole.groupby(["network", "method", "n_steps"]):
-        own = both[both["execution"] == "eager"]
-        times = own.set_index(["gradient", "layout"])["seconds"]
-        ratios = own.set_index(["gradient", "layout"])["ratio"]  # to backprop, round by round
-        peaks = own.set_index(["gradient", "layout"])["peak_bytes"]
-        where = {"network": network, "scheme": f"{style.method_name(str(method))}, Nt = {n_steps}"}
-        last = "channels_last"
-        for gradient, bars in AT_MOST:
-            if (gradient, last) in times and network in bars:
-                ratio = ratios[gradient, last]
-                yield _bar(where, f"{gradient} / backprop", ratio, "≤", bars[str(network)])
-        if not {("anode-auto", last), ("anode", last)} <= set(times.index):
+        if (method, n_steps) != SCHEME or set(both["precision"]) != {"float32"}:
             continue
-        ratio = peaks["anode-auto", last] / peaks["anode", last]
-        yield _bar(where, "peak memory of anode-auto / anode", ratio, "≤", 1.0)
-        auto = times["anode-auto", last]
-        for gradient, layout, special, usual in AT_LEAST:
-            if gradient in times.index.get_level_values(0) and network in NETWORKS:
-                taken = times[gradient].min() if layout == "better" else times[gradient, layout]
-                least = special.get(str(network), usual)
-                what = f"{style.gradient_name(gradient)} ({layout} layout) / anode-auto"
-                yield _bar(where, what, taken / auto, "≥", least)
-        for row in own.itertuples():
-            is_peer = str(row.gradient).startswith("bench.peers.") or "torchdiffeq" in row.gradient
-            is_exact = row.gradient_error < 1e-3
-            if is_peer and is_exact and row.peak_bytes <= peaks["anode-auto", last]:
-                what = f"{style.gradient_name(row.gradient)} ({row.layout}) / anode-auto"
-                yield _bar(where, what, row.seconds / auto, "≥", 1.0)
-        again = both[(both["execution"] == "captured") & (both["gradient"] == "anode-auto")]
-        for row in again.itertuples():
-            if (network, row.batch_size) == (CAPTURED_NETWORK, CAPTURED_BATCH):
-                what = "anode-auto, eager / captured"
-                yield _bar(where, what, auto / row.seconds, "≥", CAPTURED_BAR)
+        where = {"network": network, "scheme": f"{style.method_name(str(method))}, Nt = {n_steps}"}
+        if set(both["batch_size"]) == {BATCH} and set(both["device"]) == {"cpu"}:
+            yield from _on_a_cpu(both, str(network), where)
+        if set(both["batch_size"]) == {CAPTURED_BATCH} and network == CAPTURED_NETWORK:
+            auto = both[both["gradient"] == "anode-auto"].set_index("execution")["seconds"]
+            if {"eager", "captured"} <= set(auto.index):
+                ratio = auto["eager"] / auto["captured"]
+                yield _bar(where, "anode-auto, eager / captured", ratio, "≥", CAPTURED_BAR)
+
+
+def _on_a_cpu(
+    own: pd.DataFrame, network: str, where: dict[str, object]
+) -> Iterator[dict[str, object]]:
+    times = own.set_index(["gradient", "layout"])["seconds"]
+    ratios = own.set_index(["gradient", "layout"])["ratio"]  # to backprop, round by round
+    peaks = own.set_index(["gradient", "layout"])["peak_bytes"]
+    last = "channels_last"
+    for gradient, bars in AT_MOST:
+        if (gradient, last) in times and network in bars:
+            ratio = ratios[gradient, last]
+            yield _bar(where, f"{gradient} / backprop", ratio, "≤", bars[network])
+    if not {("anode-auto", last), ("anode", last)} <= set(times.index):
+        return
+    ratio = peaks["anode-auto", last] / peaks["anode", last]
+    yield _bar(where, "peak memory of anode-auto / anode", ratio, "≤", 1.0)
+    auto = times["anode-auto", last]
+    for gradient, layout, special, usual in AT_LEAST:
+        if gradient in times.index.get_level_values(0) and network in NETWORKS:
+            taken = times[gradient].min() if layout == "better" else times[gradient, layout]
+            least = special.get(network, usual)
+            what = f"{style.gradient_name(gradient)} ({layout} layout) / anode-auto"
+            yield _bar(where, what, taken / auto, "≥", least)
+    for row in own.itertuples():
+        is_peer = str(row.gradient).startswith("bench.peers.") or "torchdiffeq" in row.gradient
+        is_exact = row.gradient_error < 1e-3
+        if is_peer and is_exact and row.peak_bytes <= peaks["anode-auto", last]:
+            what = f"{style.gradient_name(row.gradient)} ({row.layout}) / anode-auto"
+            yield _bar(where, what, row.seconds / auto, "≥", 1.0)
 
 
 def _bar(

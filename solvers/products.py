@@ -41,13 +41,18 @@ class Remembered:
 
     def __init__(self) -> None:
         self._results: list[tuple[Tensor, int]] = []
+        self._differentiates = False
 
     def keep(self, result: Tensor) -> None:
         self._results.append((result, result._version))
+        # The pass is without gradients, but for a right-hand side that differentiates by itself.
+        self._differentiates |= torch.is_grad_enabled()
 
     def is_intact(self) -> bool:
-        """Whether no result was changed in place, as an activation may do."""
-        return all(result._version == version for result, version in self._results)
+        """Whether no result was changed in place, as an activation may do, nor was part of what the
+        right-hand side differentiates: a convolution that is known has no second derivative."""
+        unchanged = all(result._version == version for result, version in self._results)
+        return unchanged and not self._differentiates
 
     def take(self) -> Tensor:
         """The next result, which is let go."""

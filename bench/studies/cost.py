@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 import torch
 
+import models
+import solvers
 from bench import precision
 from bench.data import Dataset
 from bench.environment import prepare
@@ -86,9 +88,16 @@ class CostSuite:
         return self._cases(self.check_gradients)
 
     def _cases(self, gradients: tuple[str, ...]) -> tuple[CostCase, ...]:
+        if any(gradient.lower() == models.BASELINE for gradient in gradients):
+            raise ValueError(
+                "a baseline has no ODE blocks to differentiate: leave it out of the suite cost"
+            )
+        networks = dict.fromkeys(map(models.NETWORKS.canonical, self.networks))
+        methods = dict.fromkeys(map(solvers.METHODS.canonical, self.methods))
+        names = dict.fromkeys(g if is_peer(g) else GRADIENTS.canonical(g) for g in gradients)
         return tuple(
-            self._case(network, method, n_steps, gradients)
-            for network, method, n_steps in product(self.networks, self.methods, self.n_steps)
+            self._case(network, method, n_steps, tuple(names))
+            for network, method, n_steps in product(networks, methods, self.n_steps)
         )
 
     def _case(

@@ -240,8 +240,9 @@ class _Start(torch.autograd.Function):
         return tuple(value.detach() for value in values)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> None:
-        raise AssertionError("nothing is differentiated beyond the start")
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
+        # Reached by a right-hand side that differentiates by itself, and goes no further.
+        return (None,) * (len(gradients) + 1)
 
 
 def _started(values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

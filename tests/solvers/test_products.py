@@ -139,3 +139,43 @@ def test_remembered_convolutions_are_not_computed_again(monkeypatch):
             network(images).sum().backward()
         counts.append(Convolutions.count)
     assert counts[0] - counts[1] == 2 * 4 * 2  # blocks, evaluations, convolutions in each
+
+
+class GradientFlow(nn.Module):
+    """−∇V of a potential with a convolution: differentiates inside itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Conv2d(4, 4, 3, padding=1)
+        self.outer = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, t, z):
+        with torch.enable_grad():
+            x = z if z.requires_grad else z.detach().requires_grad_()
+            potential = self.outer(torch.tanh(self.inner(x))).square().sum()
+            (slope,) = torch.autograd.grad(potential, x, create_graph=True)
+        return -0.01 * slope
+
+
+@pytest.mark.parametrize("plan", [(0, True), (1, False), (1, True), (3, True)])
+def test_right_hand_side_that_differentiates_inside_itself_keeps_its_gradient(monkeypatch, plan):
+    stored, remembers = plan
+    monkeypatch.setattr(
+        anode_auto,
+        "plan",
+        lambda sizes, budget=None: tuple(BlockPlan(stored, None, 0, remembers) for _ in sizes),
+    )
+    found = []
+    for gradient in (anode_auto.AnodeAuto(), "backprop"):
+        torch.manual_seed(0)
+        rhs = GradientFlow().double()
+        block = ODEBlock(rhs, method="rk2", n_steps=2, gradient=gradient)
+        for _ in range(2):
+            rhs.zero_grad()
+            z0 = torch.ones(2, 4, 6, 6, dtype=torch.float64, requires_grad=True)
+            block(z0).square().sum().backward()
+        found.append([z0.grad, *(p.grad for p in rhs.parameters() if p.grad is not None)])
+    assert len(found[0]) == len(found[1])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-15)
+    assert torch.equal(found[0][0], found[1][0])
