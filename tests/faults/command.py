@@ -44,7 +44,7 @@ def read_until(process, mark):
 
 def finish(process):
     """All that it still says, and its exit code."""
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=900)
     return said, process.returncode
 
 
