@@ -35,8 +35,10 @@ class AnodeAuto:
     where their results fit.
 
     budget: bytes that the ODE blocks of a network may hold at once; None means what `anode` itself
-    holds, so that the peak is no higher than its. The first pass through a network is anode's,
-    and is watched; a plan is made from it, and made anew when shapes, modes or steps change.
+    holds, so that the peak is no higher than its where blocks stand one behind the other and have
+    values about as large as their states (docs/performance.md: where it is not). The first pass
+    through a network is anode's, and is watched; a plan is made from it, and made anew when shapes,
+    modes or steps change.
 
     Exact: bit for bit backprop's where blocks are stored or run again as a whole; where a block is
     divided, parameter gradients may differ by the order of summation. A network with a single
