@@ -1,4 +1,5 @@
 import hashlib
+import signal
 import tarfile
 from pathlib import Path
 
@@ -10,6 +11,13 @@ settings.load_profile("bench")
 
 ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "cifar10-images.tar.xz"
 ARCHIVE_SHA256 = "a5350f6189ad8fd8f85471bc6d29ed42fa926029cfb20f8878e3215e583f9a55"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """A shell has what it runs in the background ignore Ctrl-C, which is what some tests press."""
+    if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
