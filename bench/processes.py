@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from types import TracebackType
 
 import torch
 import torch.multiprocessing  # has a process take over tensors without copying them
@@ -159,12 +158,7 @@ class _Workers:
     def __enter__(self) -> "_Workers":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         try:
             for worker in self.running:
                 worker.process.terminate()

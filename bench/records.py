@@ -575,8 +575,7 @@ def _epoch_row(columns: Mapping[Any, Any]) -> EpochRow:
             parts = [columns.get(f"{f.name.removesuffix('s')}{i + 1}") for i in range(len(columns))]
             values[f.name] = tuple(part for part in parts if part is not None)
         else:
-            value = columns[f.name]
-            values[f.name] = None if f.type == float | None and pd.isna(value) else value
+            values[f.name] = _read(columns[f.name], f.type)
     return EpochRow(**values)
 
 

@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from bench import captured, training
+from bench import captured, memory, training
 from bench.captured import CapturedStep
 from bench.data import Dataset, DeviceData, evaluation_batches
 from bench.errors import UsageError
 from bench.experiment import Experiment
-from bench.nfe import EvaluationCounter
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,14 @@ class Workload:
         }
 
 
+class Needs(NamedTuple):
+    """Peak bytes of a step, and evaluations of the right-hand sides."""
+
+    peak_bytes: int
+    nfe_forward: int
+    nfe_backward: int
+
+
 class Stepper:
     """A throw-away network that takes one training step after another on a fixed batch.
 
@@ -113,7 +121,13 @@ class Stepper:
 
     def evaluations(self) -> tuple[int, int]:
         """Evaluations of the right-hand sides in one step: forward, backward."""
-        counter = EvaluationCounter(self.network)
-        counts: list[int] = []
-        self.eagerly(lambda phase: counts.append(counter.take()))
-        return counts[0], counts[1]
+        step = training.TrainingStep(self.network, self.optimizer)
+        step(self.images, self.labels)
+        return step.evaluations
+
+    def needs(self) -> Needs:
+        """Of one eager step, exactly, but for the rounding of CUDA's allocator."""
+        counts: list[tuple[int, int]] = []
+        peak = memory.peak_bytes(lambda: counts.append(self.evaluations()), self.images.device)
+        ((forward, backward),) = counts
+        return Needs(peak, forward, backward)

@@ -92,8 +92,7 @@ def plan(blocks: Sequence[BlockSize], budget: int | None = None) -> tuple[BlockP
     """A plan for each block, in the order of the network, that holds at most `budget` bytes.
 
     Of all such plans the one whose evaluations that are run again cost least, and of those the one
-    that holds least. A budget of None is `anode_peak`. Raises
-    ValueError when nothing fits.
+    that holds least. A budget of None is `anode_peak`. Raises ValueError when nothing fits.
     """
     allowed = anode_peak(blocks) if budget is None else budget
     binomial = is_available()

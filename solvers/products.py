@@ -59,28 +59,8 @@ class Remembered:
         return self._results.pop(0)[0]
 
 
-class Remember(TorchFunctionMode):
-    """Keeps what the convolutions inside result in."""
-
-    def __init__(self, remembered: Remembered) -> None:
-        super().__init__()
-        self._remembered = remembered
-
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        if _convolution(function, args, kwargs) is not None:
-            self._remembered.keep(result)
-        return result
-
-
-class Recall(TorchFunctionMode):
-    """Has the convolutions inside result in what is remembered, with their own gradients."""
-
-    def __init__(self, remembered: Remembered) -> None:
-        super().__init__()
-        self._remembered = remembered
+class _OfConvolutions(TorchFunctionMode):
+    """Has the convolutions inside done by `_convolve`."""
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -88,10 +68,37 @@ class Recall(TorchFunctionMode):
         found = _convolution(function, args, kwargs)
         if found is None:
             return function(*args, **(kwargs or {}))
+        return self._convolve(function, found)
+
+    def _convolve(self, function: Callable[..., Tensor], found: _Convolution) -> Tensor:
+        raise NotImplementedError
+
+
+class Remember(_OfConvolutions):
+    """Keeps what the convolutions inside result in."""
+
+    def __init__(self, remembered: Remembered) -> None:
+        super().__init__()
+        self._remembered = remembered
+
+    def _convolve(self, function: Callable[..., Tensor], found: _Convolution) -> Tensor:
+        result = function(*found)
+        self._remembered.keep(result)
+        return result
+
+
+class Recall(_OfConvolutions):
+    """Has the convolutions inside result in what is remembered, with their own gradients."""
+
+    def __init__(self, remembered: Remembered) -> None:
+        super().__init__()
+        self._remembered = remembered
+
+    def _convolve(self, function: Callable[..., Tensor], found: _Convolution) -> Tensor:
         return _Known.apply(self._remembered.take(), _CONVOLUTIONS[function], *found)
 
 
-class Counted(TorchFunctionMode):
+class Counted(_OfConvolutions):
     """Adds up the convolutions inside. bytes: of their results; moved: of those and what they read;
     operations: in floating point."""
 
@@ -99,15 +106,11 @@ class Counted(TorchFunctionMode):
         super().__init__()
         self.bytes = self.operations = self.moved = 0
 
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        found = _convolution(function, args, kwargs)
-        if found is not None:
-            self.bytes += result.nbytes
-            self.moved += result.nbytes + found.input.nbytes
-            self.operations += 2 * result.numel() * (found.weight.numel() // len(found.weight))
+    def _convolve(self, function: Callable[..., Tensor], found: _Convolution) -> Tensor:
+        result = function(*found)
+        self.bytes += result.nbytes
+        self.moved += result.nbytes + found.input.nbytes
+        self.operations += 2 * result.numel() * (found.weight.numel() // len(found.weight))
         return result
 
 

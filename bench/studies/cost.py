@@ -7,8 +7,6 @@ from typing import Any, ClassVar
 
 import torch
 
-import models
-import solvers
 from bench import precision
 from bench.data import Dataset
 from bench.environment import prepare
@@ -17,10 +15,7 @@ from bench.records import CostRow
 from bench.studies.cost_cases import CHANNELS_LAST, CONTIGUOUS, CostCase, Refused, Variant
 from bench.studies.cost_laboratory import CostLaboratory
 from bench.studies.gradients import FOUR_NETWORKS
-from bench.studies.peers import (
-    in_a_line,
-    is_peer,
-)
+from bench.studies.peers import in_a_line, is_peer
 from bench.workload import Workload
 from solvers import GRADIENTS
 
@@ -88,41 +83,44 @@ class CostSuite:
         return self._cases(self.check_gradients)
 
     def _cases(self, gradients: tuple[str, ...]) -> tuple[CostCase, ...]:
-        if any(gradient.lower() == models.BASELINE for gradient in gradients):
-            raise ValueError(
-                "a baseline has no ODE blocks to differentiate: leave it out of the suite cost"
-            )
-        networks = dict.fromkeys(map(models.NETWORKS.canonical, self.networks))
-        methods = dict.fromkeys(map(solvers.METHODS.canonical, self.methods))
-        names = dict.fromkeys(g if is_peer(g) else GRADIENTS.canonical(g) for g in gradients)
-        return tuple(
-            self._case(network, method, n_steps, tuple(names))
-            for network, method, n_steps in product(networks, methods, self.n_steps)
+        found = (
+            self._case(network, method, n_steps, gradients)
+            for network, method, n_steps in product(self.networks, self.methods, self.n_steps)
         )
+        return tuple(dict.fromkeys(found))
 
     def _case(
         self, network: str, method: str, n_steps: int, gradients: tuple[str, ...]
     ) -> CostCase:
-        variants: list[Variant] = []
+        def experiment(gradient: str) -> Experiment:
+            return Experiment(
+                *(network, gradient, method, n_steps),
+                batch_size=self.batch_size,
+                precision=self.precision,
+            )
+
+        chosen: list[Experiment] = []
         refused: list[Refused] = []
-        is_in_both = set(gradients) & set(IN_BOTH_LAYOUTS)
-        for gradient in dict.fromkeys(("backprop", *gradients)):
+        for gradient in gradients:
             try:
-                one = Experiment(
-                    *(network, gradient, method, n_steps),
-                    batch_size=self.batch_size,
-                    precision=self.precision,
-                )
+                chosen.append(experiment(gradient))
             except Exception as error:  # a peer's check runs somebody's code
                 if not is_peer(gradient):
                     raise
                 GRADIENTS.resolve(gradient)  # one that is not there at all is bad usage
                 refused.append(Refused(gradient, in_a_line(error)))
-                continue
-            variants.append(Variant(one, CHANNELS_LAST))
-            if is_in_both and gradient in IN_BOTH_LAYOUTS:
-                variants.append(Variant(one, CONTIGUOUS))
-        return CostCase(tuple(variants), self.repeats, tuple(refused))
+        if any(one.is_baseline for one in chosen):
+            raise ValueError(
+                f"a baseline has no ODE blocks: leave it out with the suite {self.name}"
+            )
+        is_in_both = any(one.gradient in IN_BOTH_LAYOUTS for one in chosen)
+        variants = [
+            Variant(one, layout)
+            for one in dict.fromkeys((experiment("backprop"), *chosen))
+            for layout in (CHANNELS_LAST, CONTIGUOUS)
+            if layout == CHANNELS_LAST or (is_in_both and one.gradient in IN_BOTH_LAYOUTS)
+        ]
+        return CostCase(tuple(variants), self.repeats, tuple(dict.fromkeys(refused)))
 
     def laboratory(self, dataset: Dataset, device: torch.device) -> "CostLaboratory":
         """Raises UsageError when the data has fewer images than the batch."""

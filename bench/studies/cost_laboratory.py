@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench import captured, cost, gradient_error, memory
+from bench import cost, gradient_error
 from bench.clock import WHOLE
 from bench.cost import Seconds
 from bench.records import CostRow
@@ -19,8 +19,7 @@ from bench.studies.peers import (
     verify,
     verify_output,
 )
-from bench.training import build_network
-from bench.workload import Stepper, Workload
+from bench.workload import Needs, Stepper, Workload
 
 WARM_UP_STEPS = 2
 COMPILE = "compile"
@@ -45,6 +44,8 @@ class CostLaboratory:
         for variant in variants:
             with reasons.kept(variant, variant.experiment.gradient):
                 stepper = self._stepper(variant)
+                if stepper.is_captured != variant.is_captured:
+                    continue  # it cannot be captured
                 checked[variant] = self._check(variant, stepper)
                 steppers[variant] = stepper
         taken = self._timed(steppers, case.repeats, reasons)
@@ -52,7 +53,7 @@ class CostLaboratory:
         for variant in variants:
             if variant in reasons:
                 rows.append(self._unmeasured(variant, reasons[variant]))
-            else:
+            elif variant in taken:
                 base = taken[_reference(variant, variants)]
                 rows += self._rows(variant, taken[variant], base, checked[variant])
         for gradient, reason in case.refused:
@@ -88,17 +89,10 @@ class CostLaboratory:
         )
 
     def _in_both_executions(self, variants: Sequence[Variant]) -> tuple[Variant, ...]:
-        """These, and those of them that can be captured as CUDA graphs once more."""
-        device = self._workload.device
-        networks = {v: build_network(v.experiment, device) for v in variants}
-        return (
-            *variants,
-            *(
-                variant._replace(is_captured=True)
-                for variant, network in networks.items()
-                if captured.obstacle(network, device) is None
-            ),
-        )
+        """On CUDA each of these twice: eager, and captured as a CUDA graph."""
+        if self._workload.device.type != "cuda":
+            return tuple(variants)
+        return (*variants, *(variant._replace(is_captured=True) for variant in variants))
 
     def _check(self, variant: Variant, stepper: Stepper) -> "Checked":
         method = method_of(variant.experiment)
@@ -114,12 +108,7 @@ class CostLaboratory:
         compile_seconds = getattr(method, "compile_seconds", None)
         if getattr(method, "outside_torch", False):
             return Checked(error.error, compile_seconds)
-        evaluations: list[tuple[int, int]] = []
-        peak = memory.peak_bytes(
-            lambda: evaluations.append(stepper.evaluations()), self._workload.device
-        )
-        ((forward, backward),) = evaluations
-        return Checked(error.error, compile_seconds, peak, forward, backward)
+        return Checked(error.error, compile_seconds, stepper.needs())
 
     def _rows(
         self,
@@ -128,14 +117,8 @@ class CostLaboratory:
         reference: Mapping[str, np.ndarray],
         checked: "Checked",
     ) -> Iterator[CostRow]:
-        row = self._unmeasured(variant)
-        row = replace(
-            row,
-            peak_bytes=checked.peak_bytes,
-            nfe_forward=checked.nfe_forward,
-            nfe_backward=checked.nfe_backward,
-            gradient_error=checked.gradient_error,
-        )
+        needs = checked.needs._asdict() if checked.needs else {}
+        row = replace(self._unmeasured(variant), gradient_error=checked.gradient_error, **needs)
         for phase, seconds in taken.items():
             found = Seconds.of(seconds)
             ratio = Seconds.of(seconds / reference[WHOLE])
@@ -174,13 +157,11 @@ class CostLaboratory:
 @dataclass(frozen=True)
 class Checked:
     """What is known of a variant before it is timed. compile_seconds is None where nothing is
-    compiled, the numbers behind it where our instruments do not see them."""
+    compiled, needs where our instruments do not see them."""
 
     gradient_error: float
     compile_seconds: float | None = None
-    peak_bytes: int | None = None
-    nfe_forward: int | None = None
-    nfe_backward: int | None = None
+    needs: Needs | None = None
 
 
 class _AgainError(Exception):

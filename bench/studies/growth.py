@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import models
-from bench import cost, memory
+from bench import cost
 from bench.clock import WHOLE
 from bench.cost import Passed, Seconds
 from bench.data import Dataset, DeviceData, train_batches
@@ -172,7 +172,8 @@ class GrowthLaboratory:
             row = self._row(case, experiment)
             try:
                 stepper = Stepper(self._workload, experiment, case.batch_size)
-                rows[experiment] = replace(row, **self._exact(stepper))
+                width = _width(stepper)
+                rows[experiment] = replace(row, width=width, **stepper.needs()._asdict())
                 steppers[experiment] = stepper
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -197,18 +198,6 @@ class GrowthLaboratory:
             device=self._workload.device.type,
             status="ok",
         )
-
-    def _exact(self, stepper: Stepper) -> dict[str, Any]:
-        width = _width(stepper)
-        evaluations: list[tuple[int, int]] = []
-        peak = memory.peak_bytes(
-            lambda: evaluations.append(stepper.evaluations()), self._workload.device
-        )
-        ((forward, backward),) = evaluations
-        return {
-            **{"width": width, "peak_bytes": peak},
-            **{"nfe_forward": forward, "nfe_backward": backward},
-        }
 
     def _times(
         self, case: GrowthCase, steppers: Mapping[Experiment, Stepper]

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import torch
 
 import models
-from bench import memory
 from bench.data import Dataset
 from bench.experiment import Experiment
 from bench.records import MemoryRow
@@ -98,12 +97,9 @@ class MemoryLaboratory:
 
     def measure(self, case: Experiment) -> list[MemoryRow]:
         """One row, of the second step: the optimiser's own state is there before it."""
-        device = self._workload.device
         step = Stepper(self._workload, case, self._workload.batch_size(case))
         step()
-        evaluations: list[tuple[int, int]] = []
-        peak = memory.peak_bytes(lambda: evaluations.append(step.evaluations()), device)
-        ((forward, backward),) = evaluations
+        needs = step.needs()
         states = _state_bytes(step)
         return [
             MemoryRow(
@@ -113,11 +109,9 @@ class MemoryLaboratory:
                 n_steps=case.n_steps,
                 gradient=case.gradient,
                 batch_size=len(step.labels),
-                device=device.type,
+                device=self._workload.device.type,
                 state_bytes=max(states),
-                peak_bytes=peak,
-                nfe_forward=forward,
-                nfe_backward=backward,
+                **needs._asdict(),
             )
         ]
 

@@ -141,8 +141,9 @@ class _Planner:
         )
         known: tuple[BlockPlan | None, BlockSize] | None = self._known.get(rhs, {}).get(key)
         if known is None:
-            before = passing[-1].size.before if passing else 0
-            before += _kept_since_last_block(z0) if passing else z0.nbytes
+            before = z0.nbytes
+            if passing:
+                before = passing[-1].size.before + _kept_since_last_block(z0)
             size = BlockSize(n_steps, tableau.n_stages, 0, z0.nbytes, before, parameters=parameters)
             known = None, size
         block = _Block(key, *known, passing, weakref.ref(rhs), budget)
