@@ -24,7 +24,6 @@ from bench.workload import Workload
 
 CIFAR_SIZE = (50_000, 10_000)
 DONE, BAD_USAGE, SOME_FAILED, INTERRUPTED = 0, 2, 3, 130
-WAITING = "another process is measuring in this folder: waiting until it has"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,15 +63,19 @@ def run(request: cli.Request, console: Console) -> int:
     workload = Workload(
         request.suite.name, request.out, dataset, device, request.jobs, request.eager
     )
+
+    def say(line: str) -> None:
+        console.print(line, markup=False)
+
     if request.fresh:
         _say_what_is_aside(console, *aside.put_aside(workload, request.experiments))
-    left = sharing.left_to_run(workload, request.experiments)
+    left = sharing.left_to_run(workload, request.experiments, say)
     console.print(
         f"{request.suite.name} on {environment.device_name(device)}, {request.suite.precision}"
     )
     console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
     runs: list[Run] = []
-    costs = executors.step_costs(workload, request.experiments, lambda: console.print(WAITING))
+    costs = executors.step_costs(workload, request.experiments, say)
     if left:
         sizes = len(dataset.train_labels), len(dataset.test_labels)
         seconds = {
@@ -125,6 +128,7 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
             request.suite.row,
             request.suite.key,
             device,
+            dataset.described,
             console,
             pictures,
         )
@@ -137,7 +141,7 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
         console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
         if request.fresh:
             _say_what_is_aside(console, *aside.put_measurements_aside(folder))
-        with locks.wait_for(folder, locks.MEASUREMENTS, lambda: console.print(WAITING)):
+        with locks.wait_for(folder, locks.MEASUREMENTS, lambda: console.print(locks.WAITING)):
             code = gate.run(measuring, folder)
         if code and not (folder / records.MEASUREMENTS).exists():
             return code

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import locks, records
+from bench import locks, records, sealed
 from bench.errors import UsageError, unwritable
 from bench.experiment import Experiment
 from bench.records import ASIDE, MEASUREMENTS, PICTURES
+from bench.sealed import DamagedRecordError
 from bench.step_costs import configuration
 from bench.workload import Workload
 
@@ -45,13 +46,14 @@ def put_measurements_aside(suite_folder: Path) -> tuple[int, Path]:
     place = _place(suite_folder)
     files = [suite_folder / name for name in (MEASUREMENTS, PICTURES)]
     there = [file for file in files if file.exists()]
+    beside = [json for file in files if (json := sealed.beside(file)).exists()]
     with locks.claim(suite_folder, locks.MEASUREMENTS) as is_ours:
         if not is_ours:
             raise UsageError(
                 f"--fresh: another process is measuring in {suite_folder}: stop it first"
             )
         try:
-            for file in there:
+            for file in (*there, *beside):
                 _move(file, place)
         except OSError as error:
             raise unwritable(str(place), error) from error
@@ -73,10 +75,17 @@ def _move(what: Path, place: Path) -> None:
 
 
 def _move_measurements(workload: Workload, experiments: Sequence[Experiment], place: Path) -> None:
-    known = records.read_measurements(workload.results, workload.suite)
+    try:
+        known = records.read_measurements(workload.results, workload.suite)
+    except DamagedRecordError as error:
+        for file in error.files:
+            if file.exists():
+                _move(file, place)
+        return
     asked = {configuration(workload, experiment) for experiment in experiments}
     old = [row for row in known if row.configuration in asked]
     if old:
-        records.write_rows(place / MEASUREMENTS, records.Measurement, old)
+        where = sealed.environments(workload.folder / MEASUREMENTS)
+        records.write_rows(place / MEASUREMENTS, records.Measurement, old, where)
         rest = [row for row in known if row.configuration not in asked]
-        records.write_measurements(workload.results, workload.suite, rest)
+        records.write_measurements(workload.results, workload.suite, rest, where)

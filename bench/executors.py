@@ -3,40 +3,51 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from bench import locks, processes, records
-from bench.environment import prepare
+from bench import locks, processes, records, sealed
+from bench.environment import describe, prepare
 from bench.errors import unwritable
 from bench.experiment import Experiment
 from bench.files import remove_parts
 from bench.progress import Reporter
 from bench.records import Measurement, Run
 from bench.run import record_experiment
+from bench.sealed import DamagedRecordError
 from bench.sharing import Left
 from bench.step_costs import configuration, measure_step_costs
 from bench.workload import Workload
 
 
 def step_costs(
-    workload: Workload, experiments: Sequence[Experiment], busy: Callable[[], None]
+    workload: Workload, experiments: Sequence[Experiment], say: Callable[[str], None]
 ) -> list[Measurement]:
     """The cost of a training step of every configuration, measured and recorded where it is not
-    yet; with all that is recorded of others. `busy` is called when another process does that just
-    now, and has to be waited for."""
+    yet; with all that is recorded of others. `say` is called with a line for the person."""
     prepare(experiments[0].precision if experiments else "float32")
-    with locks.wait_for(workload.folder, locks.MEASUREMENTS, busy):
+    with locks.wait_for(workload.folder, locks.MEASUREMENTS, lambda: say(locks.WAITING)):
         remove_parts(workload.folder)
-        return _step_costs(workload, experiments)
+        try:
+            known = records.read_measurements(workload.results, workload.suite)
+        except DamagedRecordError as error:
+            say(error.set_aside())
+            known = []
+        return _step_costs(workload, experiments, known)
 
 
-def _step_costs(workload: Workload, experiments: Sequence[Experiment]) -> list[Measurement]:
-    known = records.read_measurements(workload.results, workload.suite)
+def _step_costs(
+    workload: Workload, experiments: Sequence[Experiment], known: list[Measurement]
+) -> list[Measurement]:
     have = {m.configuration for m in known}
     missing = [e for e in experiments if configuration(workload, e) not in have]
     if not missing:
         return known
     measurements = known + measure_step_costs(workload, missing)
     try:
-        records.write_measurements(workload.results, workload.suite, measurements)
+        where = sealed.environments(workload.folder / records.MEASUREMENTS)
+        here = {
+            **describe(workload.device, experiments[0].precision),
+            "data": workload.dataset.described,
+        }
+        records.write_measurements(workload.results, workload.suite, measurements, [*where, here])
     except OSError as error:
         raise unwritable(str(workload.folder), error) from error
     return measurements

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench import records
+from bench import environment, records, sealed
 from bench.errors import UsageError
 from bench.faults import free_memory, is_out_of_memory
 from bench.records import MEASUREMENTS, Picture
 from bench.regression import Finding, compare, describe, needs_reference
+from bench.sealed import DamagedRecordError
 from solvers import ContractError
 
 DONE, CHECK_FAILED, SOME_FAILED = 0, 1, 3
@@ -29,8 +30,8 @@ class Measuring:
     """What is measured: `measure` makes rows, of type `row`, of each of the cases.
 
     key: the fields that a case and its rows have in common and that tell it from all others; none
-    where cases are measured together or anew each time. pictures is filled while they are
-    measured; None where the suite makes none.
+    where cases are measured together or anew each time. data: `Dataset.described`. pictures is
+    filled while they are measured; None where the suite makes none.
     """
 
     cases: Sequence[Any]
@@ -38,6 +39,7 @@ class Measuring:
     row: type[Any]
     key: tuple[str, ...]
     device: torch.device
+    data: Mapping[str, object]
     console: Console
     pictures: list[Picture] | None = None
 
@@ -103,7 +105,7 @@ def run(measuring: Measuring, folder: Path) -> int:
     that are there."""
     file = folder / MEASUREMENTS
     device = measuring.device.type
-    known = records.read_rows(file, measuring.row) if measuring.key and file.exists() else []
+    known, where = _recorded(measuring, file)
     recorded = {records.key_of(row, measuring.key) for row in known if row.device == device}
     left = [c for c in measuring.cases if records.key_of(c, measuring.key) not in recorded]
     if len(left) < len(measuring.cases):
@@ -113,7 +115,7 @@ def run(measuring: Measuring, folder: Path) -> int:
         )
 
     def record(rows: list[Any]) -> None:
-        records.write_rows(file, measuring.row, [*known, *rows])
+        records.write_rows(file, measuring.row, [*known, *rows], where)
 
     with _writing(file):
         # What is measured anew as a whole does not replace the last whole before it is one.
@@ -121,10 +123,24 @@ def run(measuring: Measuring, folder: Path) -> int:
         if measured.rows and not measuring.key:
             record(measured.rows)
         if measuring.pictures is not None:
-            measuring.console.print(f"wrote {records.write_pictures(folder, measuring.pictures)}")
+            pictures = records.write_pictures(folder, measuring.pictures, where)
+            measuring.console.print(f"wrote {pictures}")
     if measured.rows:
         measuring.console.print(f"wrote {file}")
     return _failed(measured, measuring)
+
+
+def _recorded(measuring: Measuring, file: Path) -> tuple[list[Any], list[Mapping[str, Any]]]:
+    """The rows to be kept, and in which environments all will have been measured. A damaged table
+    is set aside."""
+    here = {**environment.describe(measuring.device), "data": measuring.data}
+    if not measuring.key or not file.exists():
+        return [], [here]
+    try:
+        return records.read_rows(file, measuring.row), [*sealed.environments(file), here]
+    except DamagedRecordError as error:
+        measuring.console.print(error.set_aside(), markup=False)
+        return [], [here]
 
 
 def check(measuring: Measuring, reference: Path) -> int:

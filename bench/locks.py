@@ -21,6 +21,8 @@ from bench.errors import UsageError
 LOCKS = ".locks"
 SECONDS_BETWEEN_LOOKS = 1.0
 
+WAITING = "another process is measuring in this folder: waiting until it has"
+
 MEASUREMENTS = "measurements.csv"
 FIGURES = "figures"
 """What is locked besides the runs, under their names. No run's name is one of these."""

@@ -3,36 +3,34 @@
     results/<suite>/<experiment>/run.json     experiment, environment, data, status, summary
     results/<suite>/<experiment>/epochs.csv   a row for each epoch
     results/<suite>/measurements.csv          a row for each measurement that is no training run
-    results/<suite>/pictures.npz              images that were solved there and back
+    results/<suite>/measurements.json         its checksum, and where it was measured
+    results/<suite>/pictures.npz, .json       images that were solved there and back, and the same
 
 Beside them there is what `checkpoint` and `locks` write. A file is written beside its place and
-renamed, so it is complete or absent; run.json comes last and says that the run is recorded.
+renamed, so it is complete or absent; run.json comes last and says that the run is recorded. All
+have checksums: `sealed`.
 """
 
 import contextlib
 import io
-import json
 import math
-import re
-import warnings
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from bench import sealed, tables
 from bench.errors import UsageError
 from bench.files import write_whole
+from bench.sealed import DamagedRecordError
+from bench.tables import read_reference as read_reference
+from bench.tables import read_rows as read_rows
+from bench.tables import write_reference as write_reference
+from bench.tables import write_rows as write_rows
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Row = TypeVar("Row", bound="DataclassInstance")
-
-SCHEMA = 1
 RUN, EPOCHS, MEASUREMENTS = "run.json", "epochs.csv", "measurements.csv"
 PICTURES = "pictures.npz"
 ASIDE = ".aside-"
@@ -309,99 +307,32 @@ def write_run(results: Path, run: Run) -> Path:
     # Until the new run.json stands, what may be there of an earlier try is not a record.
     with contextlib.suppress(FileNotFoundError):
         (folder / RUN).unlink()
-    write_whole(folder / EPOCHS, _epochs_csv(run.epochs))
-    content = {"schema": SCHEMA, **asdict(run)}
+    epochs = _epochs_csv(run.epochs).encode()
+    write_whole(folder / EPOCHS, epochs)
+    content = {"schema": sealed.SCHEMA, **asdict(run)}
     del content["epochs"]
     content["summary"] = {name: _finite(value) for name, value in run.summary.items()}
-    write_whole(folder / RUN, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    content["epochs_sha256"] = sealed.sha256(epochs)
+    write_whole(folder / RUN, sealed.dumps(content))
     return folder
 
 
-def write_measurements(results: Path, suite: str, measurements: Iterable[Measurement]) -> None:
-    """Record the measurements of a suite in place of those that were there."""
-    write_rows(results / suite / MEASUREMENTS, Measurement, measurements)
+def write_measurements(
+    results: Path,
+    suite: str,
+    measurements: Iterable[Measurement],
+    environments: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Record the measurements of a suite in place of those that were there; environments as in
+    `tables.write_rows`."""
+    write_rows(results / suite / MEASUREMENTS, Measurement, measurements, environments)
 
 
-def write_rows(file: Path, kind: type[Row], rows: Iterable[Row]) -> None:
-    """Write a table, a row for each dataclass instance, in place of what was there."""
-    write_whole(file, _frame(kind, rows).to_csv(index=False))
-
-
-def read_rows(file: Path, kind: type[Row]) -> list[Row]:
-    """The rows of a table that `write_rows` wrote.
-
-    Raises UsageError when the file is missing, damaged or of another version, which other columns
-    tell.
-    """
-    if not file.exists():
-        raise UsageError(f"there is no {file}: run the suite first")
-    numbers = {f.name for f in fields(kind) if f.type in (int, float, int | None, float | None)}
-    frame = _read_csv(file, file, [field.name for field in fields(kind)], numbers)
-    if not file.read_bytes().endswith(b"\n"):  # its last line breaks off
-        raise UsageError(f"{file} is damaged: delete it and run again")
-    return _as_rows(frame, kind)
-
-
-def write_reference(file: Path, kind: type[Row], rows: Sequence[Row]) -> None:
-    """Write a table that says of itself what version it has and how long it is."""
-    frame = _frame(kind, rows)
-    head = f"# {kind.__name__}, schema {SCHEMA}, {len(rows)} rows\n"
-    write_whole(file, head + frame.to_csv(index=False))
-
-
-def read_reference(file: Path, kind: type[Row]) -> list[Row]:
-    """The rows of a table that `write_reference` wrote.
-
-    Raises UsageError when the file is missing, truncated, of another version or of another kind.
-    """
-    anew = "restore it, or move it away and make one with --update-reference"
-    if not file.exists():
-        raise UsageError(f"there is no reference {file}: make one with --update-reference")
-    if file.is_dir():
-        raise UsageError(f"{file} is a folder: name a file with --reference")
-    try:
-        head, _, table = file.read_text(encoding="utf-8").partition("\n")
-        found = re.fullmatch(r"# (\w+), schema (\d+), (\d+) rows", head)
-        if not found:
-            raise ValueError("it does not begin as one")
-        name, schema, count = found.groups()
-        if int(schema) != SCHEMA or name != kind.__name__:
-            raise UsageError(
-                f"{file} is of another version or suite ({name}, schema {schema}, not "
-                f"{kind.__name__}, schema {SCHEMA}): {anew}"
-            )
-        rows = _as_rows(_read_frame(io.StringIO(table)), kind)
-        if len(rows) != int(count) or not table.endswith("\n"):
-            raise ValueError("it breaks off")
-        return rows
-    except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"{file} is no whole reference: {anew}") from error
-
-
-def _frame(kind: type[Row], rows: Iterable[Row]) -> pd.DataFrame:
-    # As objects: beside a None pandas would make floats of whole numbers.
-    columns = [field.name for field in fields(kind)]
-    return pd.DataFrame([asdict(row) for row in rows], columns=columns, dtype=object)
-
-
-def _as_rows(frame: pd.DataFrame, kind: type[Row]) -> list[Row]:
-    types = {field.name: field.type for field in fields(kind)}
-    return [
-        kind(**{str(name): _read(value, types.get(str(name))) for name, value in row.items()})
-        for row in frame.to_dict("records")
-    ]
-
-
-def _read(value: Any, type_: Any) -> Any:
-    """A value as it was written: an empty field is None, or "", where that can be."""
-    if type_ in (int | None, float | None) and pd.isna(value):
-        return None
-    if type_ == int | None:
-        return int(value)
-    return "" if type_ is str and value != value else value
-
-
-def write_pictures(suite_folder: Path, pictures: Sequence[Picture]) -> Path:
+def write_pictures(
+    suite_folder: Path,
+    pictures: Sequence[Picture],
+    environments: Sequence[Mapping[str, Any]] = (),
+) -> Path:
     """Record pictures in place of those that were there, and return the file."""
     columns = {
         name: np.array([getattr(picture, name) for picture in pictures])
@@ -409,63 +340,60 @@ def write_pictures(suite_folder: Path, pictures: Sequence[Picture]) -> Path:
     }
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **columns)
-    write_whole(suite_folder / PICTURES, content.getvalue())
+    sealed.write(suite_folder / PICTURES, content.getvalue(), environments)
     return suite_folder / PICTURES
 
 
 def read_pictures(suite_folder: Path) -> list[Picture]:
     """The pictures recorded in a suite's folder. Raises UsageError when there is no such record
     or it cannot be read."""
-    file = suite_folder / PICTURES
-    if not file.exists():
-        raise UsageError(f"there is no {file}: run the suite first")
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            columns = {name: content[name] for name in Picture.__dataclass_fields__}
-        rows = zip(*columns.values(), strict=True)
-        return [Picture(*(_plain(value) for value in row)) for row in rows]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{file} is damaged: delete it and run again") from error
+    content = sealed.read(suite_folder / PICTURES)
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        columns = {name: stored[name] for name in Picture.__dataclass_fields__}
+    rows = zip(*columns.values(), strict=True)
+    return [Picture(*(_plain(value) for value in row)) for row in rows]
 
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def load(path: str | Path) -> pd.DataFrame:
-    """All epochs under `path`: the folder of a run, of a suite, or of all results.
+def load(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame:
+    """All epochs under `path`: the folder of a run, of a suite, or of all results; or of those
+    runs there that have one of these names.
 
     One row for each epoch of each run, with the columns of epochs.csv and before them `suite`,
     `run`, `status`, every field of the experiment, and `data`, `fingerprint`, `is_generated`,
     `device` and `device_name`.
-    Raises UsageError when there is no record or one cannot be read.
+    Raises UsageError when there is no record, or one is damaged or of another version.
     """
     frames = []
-    for folder, content in _runs(Path(path)):
-        epochs = _read_epochs(folder / EPOCHS)
-        identity = _identity(content)
-        head = pd.DataFrame([identity] * len(epochs), columns=list(identity))
-        frames.append(pd.concat([head, epochs], axis=1))
+    for record in _records(Path(path), names):
+        identity = _identity(record.content)
+        head = pd.DataFrame([identity] * len(record.epochs), columns=list(identity))
+        frames.append(pd.concat([head, record.epochs], axis=1))
     return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
 
 
-def load_runs(path: str | Path) -> pd.DataFrame:
-    """All runs under `path`, one row each: what `load` puts before an epoch, then `reason` and
+def load_runs(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame:
+    """The runs that `load` loads, one row each: what it puts before an epoch, then `reason` and
     the columns of the run's summary. Raises UsageError as `load` does."""
     return pd.DataFrame(
         [
             {**_identity(content), "reason": content["reason"], **content["summary"]}
-            for _, content in _runs(Path(path))
+            for content, _ in _records(Path(path), names)
         ]
     )
 
 
 def load_measurements(suite_folder: str | Path) -> pd.DataFrame:
-    """The measurements of a suite, one row each with Measurement's columns; may be empty."""
+    """The measurements of a suite, one row each with Measurement's columns; may be empty. Raises
+    UsageError when they are damaged or of another version."""
     file = Path(suite_folder) / MEASUREMENTS
-    if not file.exists():
-        return pd.DataFrame(columns=_MEASUREMENT_COLUMNS)
-    return _read_csv(file, file, _MEASUREMENT_COLUMNS, {"value", "low", "high", "n_steps"})
+    rows = read_rows(file, Measurement) if file.exists() else []
+    return pd.DataFrame(
+        [asdict(row) for row in rows], columns=[f.name for f in fields(Measurement)]
+    )
 
 
 def read_measurements(results: Path, suite: str) -> list[Measurement]:
@@ -474,64 +402,63 @@ def read_measurements(results: Path, suite: str) -> list[Measurement]:
     return read_rows(file, Measurement) if file.exists() else []
 
 
-_MEASUREMENT_COLUMNS = list(Measurement.__dataclass_fields__)
-
-
 def read_run(folder: Path) -> dict[str, Any] | None:
     """The content of a run's run.json, or None when nothing is recorded there.
 
-    Raises UsageError when the file is there and cannot be read.
+    Raises UsageError when the record is of another version, as DamagedRecordError when it, or the
+    table of its epochs, is not what was written.
     """
-    file = folder / RUN
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if content["schema"] != SCHEMA:
-            raise UsageError(
-                f"{file} was written by another version (schema {content['schema']}, not "
-                f"{SCHEMA}): use another --out"
-            )
-        if content["status"] not in STATUSES:
-            raise ValueError(f"no status: {content['status']}")
-        for part, names in _REQUIRED.items():
-            missing = set(names) - set(content[part])
-            if missing or not isinstance(content[part], dict):
-                raise ValueError(f"{part} lacks {missing}")
-        [content[name] for name in ("suite", "name", "reason")]
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{file} is damaged: delete {folder} and run again") from error
-    return content
+    record = _read(folder)
+    return record and record.content
 
 
 def read_whole_run(folder: Path) -> Run | None:
     """A recorded run with its epochs, or None when nothing is recorded there. Raises UsageError
-    when it cannot be read."""
-    content = read_run(folder)
-    if content is None:
+    as `read_run` does."""
+    record = _read(folder)
+    if record is None:
         return None
-    rows = _read_epochs(folder / EPOCHS).to_dict("records")
-    values = {f.name: content[f.name] for f in fields(Run) if f.name != "epochs"}
-    return Run(**values, epochs=[_epoch_row(row) for row in rows])
+    values = {f.name: record.content[f.name] for f in fields(Run) if f.name != "epochs"}
+    return Run(**values, epochs=[_epoch_row(row) for row in record.epochs.to_dict("records")])
 
 
-_REQUIRED = {
-    "experiment": (
-        *("network", "gradient", "method", "n_steps", "seed", "num_classes"),
-        *("num_epochs", "batch_size", "lr", "train_images", "test_images"),
-    ),
-    "environment": ("device", "device_name"),
-    "data": ("source", "fingerprint", "is_generated"),
-    "summary": ("final_test_accuracy", "best_test_accuracy"),
-}
+class _Record(NamedTuple):
+    """What run.json says, and the table of the epochs."""
+
+    content: dict[str, Any]
+    epochs: pd.DataFrame
 
 
-def _runs(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+def _read(folder: Path) -> _Record | None:
+    file, epochs = folder / RUN, folder / EPOCHS
+    both = (file, epochs)
+    try:
+        content = sealed.loads(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DamagedRecordError(file, f"it cannot be read: {error.strerror}", both) from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedRecordError(file, "it is not what was written", both) from error
+    if content["schema"] != sealed.SCHEMA:
+        raise sealed.other_version(file, content["schema"])
+    try:
+        table = epochs.read_bytes()
+    except OSError as error:
+        raise DamagedRecordError(epochs, f"it cannot be read: {error.strerror}", both) from error
+    if sealed.sha256(table) != content["epochs_sha256"]:
+        raise DamagedRecordError(epochs, "its checksum is wrong", both)
+    return _Record(content, tables.parse(table, _COLUMNS, _COLUMNS))
+
+
+def _records(path: Path, names: Collection[str] | None) -> list[_Record]:
     folders = [path] if (path / RUN).exists() else [file.parent for file in path.rglob(RUN)]
     folders = [f for f in folders if not any(ASIDE in p for p in f.relative_to(path).parts)]
-    found = [(folder, content) for folder in sorted(folders) if (content := read_run(folder))]
+    wanted = [f for f in sorted(folders) if names is None or f.name in names]
+    found = [record for folder in wanted if (record := _read(folder))]
     if not found:
-        raise UsageError(f"no recorded run under {path}: run the suite first")
+        what = "no recorded run" if names is None else "none of the runs is recorded"
+        raise UsageError(f"{what} under {path}: run the suite first")
     return found
 
 
@@ -575,38 +502,8 @@ def _epoch_row(columns: Mapping[Any, Any]) -> EpochRow:
             parts = [columns.get(f"{f.name.removesuffix('s')}{i + 1}") for i in range(len(columns))]
             values[f.name] = tuple(part for part in parts if part is not None)
         else:
-            values[f.name] = _read(columns[f.name], f.type)
+            values[f.name] = tables.as_written(columns[f.name], f.type)
     return EpochRow(**values)
 
 
 _COLUMNS = [name for name in EpochRow.__dataclass_fields__ if not name.endswith("_blocks")]
-
-
-def _read_epochs(file: Path) -> pd.DataFrame:
-    frame = _read_csv(file, file.parent, _COLUMNS, set(_COLUMNS))
-    if frame["epoch"].tolist() != list(range(1, len(frame) + 1)):
-        raise UsageError(f"{file} is damaged: delete {file.parent} and run again")
-    return frame
-
-
-def _read_csv(
-    file: Path, to_delete: Path, columns: Sequence[str], numeric: set[str]
-) -> pd.DataFrame:
-    """A table that has these columns, some of them numbers; to_delete is what the error says to
-    delete when it is not so."""
-    try:
-        frame = _read_frame(file)
-        if not set(columns) <= set(frame.columns):
-            raise ValueError("columns are missing")
-        for name in numeric:
-            frame[name] = pd.to_numeric(frame[name])
-    except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"{file} is damaged: delete {to_delete} and run again") from error
-    return frame
-
-
-def _read_frame(file: "Path | io.StringIO") -> pd.DataFrame:
-    with warnings.catch_warnings():
-        # Before pandas 3 other precisions lose the last bit; from 3.1 on naming it warns.
-        warnings.simplefilter("ignore")
-        return pd.read_csv(file, float_precision="round_trip")

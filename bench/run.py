@@ -156,7 +156,7 @@ def _run(
             "jobs": workload.jobs,
             "resumed_at": [*course.resumed_at],
         },
-        data=workload.describe_data(),
+        data=workload.dataset.described,
         status=status,
         reason=reason,
         summary={

@@ -1,7 +1,7 @@
 """What is left to run, where several processes share a folder of results."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -10,20 +10,23 @@ from bench import checkpoint, locks, records
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.records import RESULTS, RUN, Run
+from bench.sealed import DamagedRecordError
 from bench.workload import Workload
 
 Before = tuple[int, int] | None
 """Which record there was of an experiment: its file's time and number; None: none."""
 
 
-def left_to_run(workload: Workload, experiments: Sequence[Experiment]) -> list[Experiment]:
+def left_to_run(
+    workload: Workload, experiments: Sequence[Experiment], say: Callable[[str], None]
+) -> list[Experiment]:
     """The experiments that are not recorded yet.
 
-    Of those that are, a checkpoint goes that a process left which was killed just before it had
-    removed it. Raises UsageError when a record under one's name is of another experiment or of
-    other data.
+    A damaged record is set aside, and `say` is called with a line about it. Of those that are
+    recorded, a checkpoint goes that a process left which was killed just before it had removed it.
+    Raises UsageError when a record under one's name is of another experiment or of other data.
     """
-    left = [e for e in experiments if _recorded_status(workload, e) not in RESULTS]
+    left = [e for e in experiments if _whole_status(workload, e, say) not in RESULTS]
     for experiment in {*experiments} - {*left}:
         (workload.folder / experiment.name / checkpoint.NAME).unlink(missing_ok=True)
     return left
@@ -88,6 +91,22 @@ class Left:
             self._listener.note(
                 f"{experiment.name}: another process is running it: looked at again at the end"
             )
+
+
+def _whole_status(
+    workload: Workload, experiment: Experiment, say: Callable[[str], None]
+) -> str | None:
+    try:
+        return _recorded_status(workload, experiment)
+    except DamagedRecordError:
+        with locks.claim(workload.folder, experiment.name) as is_ours:
+            if not is_ours:
+                return None  # it was just being written
+            try:
+                return _recorded_status(workload, experiment)
+            except DamagedRecordError as error:
+                say(error.set_aside())
+                return None
 
 
 def _recorded_status(workload: Workload, experiment: Experiment) -> str | None:

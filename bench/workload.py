@@ -61,13 +61,6 @@ class Workload:
         data = DeviceData.of(self.dataset.subset(size, 1), self.device)
         return next(evaluation_batches(data.train_images, data.train_labels, size))
 
-    def describe_data(self) -> dict[str, object]:
-        return {
-            "source": self.dataset.source,
-            "fingerprint": self.dataset.fingerprint,
-            "is_generated": self.dataset.is_generated,
-        }
-
 
 class Needs(NamedTuple):
     """Peak bytes of a step, and evaluations of the right-hand sides."""

@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 
 from bench import records
-from bench.errors import UsageError
 from plots import style
 
 BASELINE = "baseline"
@@ -81,14 +80,10 @@ def read(suite_folder: Path, names: Sequence[str]) -> Recorded:
 
     Raises UsageError when none of them is recorded.
     """
-    runs = records.load_runs(suite_folder)
-    runs = runs[runs["run"].isin(names)]
-    if runs.empty:
-        raise UsageError(f"none of the suite's runs is recorded in {suite_folder}: run it first")
+    runs = records.load_runs(suite_folder, names)
     order = {name: position for position, name in enumerate(names)}
     runs = runs.sort_values("run", key=lambda column: column.map(order))
-    epochs = records.load(suite_folder)
-    epochs = epochs[epochs["run"].isin(names)] if "run" in epochs else epochs
+    epochs = records.load(suite_folder, names)
     return Recorded(epochs, runs, _of_runs(records.load_measurements(suite_folder), runs))
 
 

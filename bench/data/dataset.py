@@ -48,6 +48,15 @@ class Dataset:
             is_generated=is_generated,
         )
 
+    @property
+    def described(self) -> dict[str, object]:
+        """What a record says of it."""
+        return {
+            "source": self.source,
+            "fingerprint": self.fingerprint,
+            "is_generated": self.is_generated,
+        }
+
     def subset(self, train_images: int | None, test_images: int | None) -> "Dataset":
         """The first images of each class, the classes in turn; None means all of them.
 

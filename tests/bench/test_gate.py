@@ -7,6 +7,7 @@ import run_bench
 from bench.cli import REFERENCES
 from bench.records import GradientRow, MemoryRow, read_reference, write_reference
 from bench.regression import MOVED, compare
+from bench.sealed import SCHEMA
 from bench.suites import SUITES
 from solvers import GRADIENTS
 from solvers.replay import Replay
@@ -280,7 +281,7 @@ def test_bad_reference_is_one_line_and_is_not_overwritten(suite, damage, tmp_pat
     elif damage == "empty":
         file.write_text("")
     elif damage == "another version":
-        file.write_text(content.replace("schema 1", "schema 2"))
+        file.write_text(content.replace(f"schema {SCHEMA}", "schema 99"))
     elif damage == "another suite":
         file.write_text(content.replace("Row", "OtherRow"))
     elif damage == "short of a row":

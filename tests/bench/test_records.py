@@ -1,13 +1,20 @@
 import json
 import os
+from dataclasses import dataclass
 
 import pandas as pd
 import pytest
 
-from bench import files, records
+from bench import files, records, sealed
 from bench.errors import UsageError
 from bench.records import Measurement, load, load_measurements, load_runs, write_run
 from tests.bench.builders import row, run
+
+
+@dataclass(frozen=True)
+class Small:
+    value: int
+
 
 SUMMARY = {
     "final_gradient_error": float("inf"),
@@ -101,58 +108,50 @@ def test_rewriting_a_run_that_breaks_off_does_not_pass_for_the_old_one(tmp_path,
 
 
 @pytest.mark.parametrize(
-    "content",
-    ["", "{", "[]", "null", '{"schema": 1}', '{"schema": 1, "status": "fine"}', "\x00\xff"],
+    "content", ["", "{", "[]", "null", '{"schema": 2}', "[" * 10**5, "\x00\xff"]
 )
 def test_damaged_record_is_named_in_one_line(tmp_path, content):
     folder = write_run(tmp_path, run("a", epochs=[row(1)]))
     (folder / "run.json").write_text(content, encoding="latin-1")
-    with pytest.raises(UsageError, match=r"run.json is damaged: delete .*a and run again") as error:
+    with pytest.raises(UsageError, match=r"run.json is damaged .*: run the suite again") as error:
         load(tmp_path)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("part", "change"),
-    [
-        ("data", {"source": "x"}),
-        ("environment", {}),
-        ("summary", []),
-        ("summary", {}),
-        ("experiment", {"network": "resnet4"}),
-        ("experiment", None),
-    ],
-)
-def test_record_that_lacks_a_part_is_damaged(tmp_path, part, change):
+@pytest.mark.parametrize("part", ["data", "environment", "summary", "experiment", "status"])
+def test_record_that_was_changed_is_damaged(tmp_path, part):
     folder = write_run(tmp_path, run("a", epochs=[row(1)]))
     content = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**content, part: change}))
+    (folder / "run.json").write_text(json.dumps({**content, part: "ok?"}))
     with pytest.raises(UsageError, match="run.json is damaged"):
         load(tmp_path)
 
 
-EPOCHS = ("", "epoch\n1\n3\n", "a,b\n1,2\n", 'epoch\n"1\n', None, "text")
+EPOCHS = ("", "epoch\n1\n3\n", "a,b\n1,2\n", 'epoch\n"1\n', None, "a digit", "a row less")
 
 
 @pytest.mark.parametrize("content", EPOCHS)
 def test_damaged_epochs_are_named_in_one_line(tmp_path, content):
-    folder = write_run(tmp_path, run("a", epochs=[row(1)]))
+    folder = write_run(tmp_path, run("a", epochs=[row(1), row(2)]))
     file = folder / "epochs.csv"
-    if content == "text":
-        content = file.read_text().replace("2.0", "two")
-        assert "two" in content
+    whole = file.read_text()
+    if content == "a digit":
+        content = whole.replace("2.0", "3.0")
+    elif content == "a row less":
+        content = "".join(whole.splitlines(keepends=True)[:-1])
+    assert content != whole
     if content is None:
         file.unlink()
     else:
         file.write_text(content)
-    with pytest.raises(UsageError, match=r"epochs.csv is damaged: delete .*a and run again"):
+    with pytest.raises(UsageError, match=r"epochs.csv is damaged .*: run the suite again"):
         load(tmp_path)
 
 
 def test_record_of_another_version_is_not_misread(tmp_path):
     folder = write_run(tmp_path, run("a", epochs=[row(1)]))
-    content = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**content, "schema": 99}))
+    content = sealed.loads((folder / "run.json").read_bytes())
+    (folder / "run.json").write_text(sealed.dumps({**content, "schema": 99}))
     with pytest.raises(UsageError, match="another version"):
         load(tmp_path)
 
@@ -190,8 +189,62 @@ def test_no_measurements_can_be_recorded(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["a,b\n1,2\n", "", "\xff\xfe"])
-def test_damaged_measurements_are_named_and_nothing_else_is_to_be_deleted(tmp_path, content):
-    file = tmp_path / "measurements.csv"
+def test_damaged_measurements_are_named_and_never_read(tmp_path, content):
+    records.write_measurements(tmp_path, "suite", [])
+    file = tmp_path / "suite" / "measurements.csv"
     file.write_text(content, encoding="latin-1")
-    with pytest.raises(UsageError, match=f"is damaged: delete {file} and run again"):
-        load_measurements(tmp_path)
+    with pytest.raises(UsageError, match=f"{file} is damaged .its checksum is wrong."):
+        load_measurements(tmp_path / "suite")
+
+
+def test_table_that_was_not_recorded_is_not_read(tmp_path):
+    records.write_measurements(tmp_path, "suite", [])
+    (tmp_path / "suite" / "measurements.json").unlink()
+    with pytest.raises(UsageError, match="there is no whole measurements.json"):
+        load_measurements(tmp_path / "suite")
+
+
+@pytest.mark.parametrize("broken_write", [1, 2])
+def test_table_is_whole_at_every_moment_of_its_writing(tmp_path, monkeypatch, broken_write):
+    """Beside it is its checksum, and two files cannot be written at once."""
+    file, original, calls = tmp_path / "rows.csv", os.replace, []
+
+    def fail(*args):
+        calls.append(args)
+        if len(calls) == broken_write:
+            raise OSError(28, "No space left on device")
+        return original(*args)
+
+    records.write_rows(file, Small, [Small(1)], [{"machine": "a"}])
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="No space left"):
+        records.write_rows(file, Small, [Small(1), Small(2)], [{"machine": "b"}])
+    monkeypatch.undo()
+    assert records.read_rows(file, Small) == [Small(1)]
+    records.write_rows(file, Small, [Small(3)], [{"machine": "c"}])
+    assert records.read_rows(file, Small) == [Small(3)]
+    assert sealed.environments(file) == [{"machine": "c"}]
+
+
+def test_new_record_does_not_make_a_damaged_table_good(tmp_path, monkeypatch):
+    file = tmp_path / "rows.csv"
+    records.write_rows(file, Small, [Small(1)])
+    file.write_text("value\n7\n")
+    original = os.replace
+    broken = iter([original, lambda *args: (_ for _ in ()).throw(OSError(28, "full"))])
+    monkeypatch.setattr(os, "replace", lambda *args: next(broken)(*args))
+    with pytest.raises(OSError, match="full"):
+        records.write_rows(file, Small, [Small(2)])
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match="its checksum is wrong"):
+        records.read_rows(file, Small)
+
+
+def test_damaged_files_are_set_aside_under_another_name(tmp_path):
+    folder = write_run(tmp_path, run("a", epochs=[row(1)]))
+    (folder / "epochs.csv").write_text("")
+    with pytest.raises(sealed.DamagedRecordError) as error:
+        records.read_run(folder)
+    assert "kept as run.json.damaged and epochs.csv.damaged" in error.value.set_aside()
+    assert {file.name for file in folder.iterdir()} == {"run.json.damaged", "epochs.csv.damaged"}
+    assert records.read_run(folder) is None

@@ -105,7 +105,7 @@ def test_what_another_process_recorded_is_not_run_again(tmp_path, other_process,
     assert heard.told[3:] == [(first.name, "started"), (first.name, status)]
     (found,) = [run for run in runs if run.name == first.name]
     assert len(found.epochs) == 1
-    assert left_to_run(place, [first]) == ([] if status == "ok" else [first])
+    assert left_to_run(place, [first], print) == ([] if status == "ok" else [first])
 
 
 def test_run_is_read_back_whole(tmp_path):
@@ -122,16 +122,17 @@ def test_checkpoint_that_outlived_its_run_is_cleared_away(tmp_path):
     records.write_run(place.results, run_experiment(place, one, lambda e, row: None))
     left = place.folder / one.name / checkpoint.NAME
     left.write_bytes(b"")
-    assert left_to_run(place, [one]) == []
+    assert left_to_run(place, [one], print) == []
     assert not left.exists()
 
 
 def test_step_costs_of_two_processes_are_all_recorded(tmp_path, other_process):
     place = workload(tmp_path)
     other = other_process(place.folder, locks.MEASUREMENTS)
-    theirs = step_costs(workload(tmp_path / "theirs"), [experiment(**SMALL)], lambda: None)
+    theirs = step_costs(workload(tmp_path / "theirs"), [experiment(**SMALL)], print)
 
-    def meanwhile():
+    def meanwhile(line):
+        assert line == locks.WAITING
         records.write_measurements(place.results, place.suite, theirs)
         other.kill()
 

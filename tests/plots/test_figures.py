@@ -196,7 +196,7 @@ def test_runs_without_any_epoch_can_be_drawn(tmp_path):
 
 
 def test_nothing_recorded_says_so(recorded):
-    with pytest.raises(UsageError, match="none of the suite's runs is recorded"):
+    with pytest.raises(UsageError, match="none of the runs is recorded"):
         plots.draw(["training"], recorded[0], ["another"])
 
 
