@@ -5,25 +5,40 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
+from rich.text import Text
 
 import plots
-from bench import aside, cli, data, environment, executors, gate, locks, precision, records, sharing
+from bench import (
+    aside,
+    cli,
+    data,
+    environment,
+    executors,
+    gate,
+    locks,
+    precision,
+    records,
+    reproduction,
+    sharing,
+    status,
+)
 from bench.errors import UsageError
-from bench.progress import SuiteProgress, count, duration
+from bench.progress import Reporter, SuiteProgress, count, duration
 from bench.records import Run
 from bench.step_costs import estimate_seconds, measure_step_costs
 from bench.studies.reversibility import ReversibilityLaboratory
 from bench.suites import SUITES, Suite
+from bench.tensorboard import TensorBoard, writer_class
 from bench.workload import Workload
 
 CIFAR_SIZE = (50_000, 10_000)
-DONE, BAD_USAGE, SOME_FAILED, INTERRUPTED = 0, 2, 3, 130
+DONE, NOT_THE_SAME, BAD_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,8 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return measure(request, console)
         if request.action == "list":
             return list_suites(request, console)
+        if request.action == "status":
+            return show_runs(request, console)
         if request.action == "plots-only":
             return draw(request, console)
+        if request.action == "reproduce":
+            return reproduce_run(request, console)
         return run(request, console)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -54,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(request: cli.Request, console: Console) -> int:
     """Run what is not recorded yet, then draw the figures."""
+    if request.tensorboard:
+        writer_class()  # is it there?
     device = environment.find_device(request.device)
     precision.check(request.suite.precision, device)
     _check_writable(request.out / request.suite.name)
@@ -89,8 +110,11 @@ def run(request: cli.Request, console: Console) -> int:
             + (f" ({recorded} are recorded already)" if recorded else "")
         )
         run_all = executors.EXECUTORS[request.executor]
-        with SuiteProgress(console, seconds) as progress:
-            runs = run_all(workload, left, progress)
+        with ExitStack() as reporting:
+            reporter: Reporter = reporting.enter_context(SuiteProgress(console, seconds))
+            if request.tensorboard:
+                reporter = reporting.enter_context(TensorBoard(reporter, workload.folder))
+            runs = run_all(workload, left, reporter)
     else:
         console.print(f"all {len(request.experiments)} runs are recorded already")
     with locks.wait_for(workload.folder, locks.FIGURES):
@@ -114,6 +138,8 @@ def draw(request: cli.Request, console: Console) -> int:
 
 def measure(request: cli.MeasuringRequest, console: Console) -> int:
     """A suite that trains nothing, and its gate."""
+    if request.action == "status":
+        return show_cases(request, console)
     device = environment.find_device(request.device)
     environment.prepare()
     folder = request.out / request.suite.name
@@ -157,17 +183,94 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
     return code
 
 
+def reproduce_run(request: cli.Request, console: Console) -> int:
+    """Run a recorded experiment again, and say whether it came out the same."""
+    assert request.reproduce is not None
+    recorded = reproduction.find(request.out / request.suite.name, request.reproduce)
+    experiment = reproduction.experiment_of(recorded)
+    was = recorded.environment
+    device = environment.find_device(was["device"] if request.device == "auto" else request.device)
+    precision.check(experiment.precision, device)
+    generate = request.generated or (recorded.data["is_generated"] and request.data_dir is None)
+    dataset = data.load(request.data_dir, experiment.num_classes, generate=generate)
+    if dataset.fingerprint != recorded.data["fingerprint"]:
+        raise UsageError(
+            f"{recorded.name} was recorded on other data ({recorded.data['source']}, fingerprint "
+            f"{recorded.data['fingerprint']}) than is given now ({dataset.source}, "
+            f"{dataset.fingerprint}): give that data"
+        )
+    results = reproduction.place(request.out, recorded.suite, recorded.name)
+    _make_writable(results)
+    eager = request.eager or was.get("execution") == "eager: --eager"
+    workload = Workload(recorded.suite, results, dataset, device, eager=eager)
+    with environment.threads(was["threads"]):
+        console.print(f"{recorded.name} again, on {environment.device_name(device)}")
+        with SuiteProgress(console, {experiment.name: 1.0}) as progress:
+            (now,) = executors.run_all(workload, [experiment], progress)
+    for change in reproduction.changes(was, now.environment):
+        console.print(f"not as it was: {change}", markup=False)
+    found = reproduction.differences(recorded, now)
+    if not found:
+        console.print(
+            f"the same: {count(len(now.epochs), 'epoch')}, every observed number to the last bit"
+        )
+        return DONE
+    table = Table("what", "first in epoch", "recorded", "now", title="not the same")
+    for difference in found:
+        epoch = str(difference.epoch or "")
+        table.add_row(*map(str, (difference.column, epoch, difference.recorded, difference.now)))
+    console.print(table)
+    console.print(f"recorded again in {now.folder(results)}", markup=False)
+    return NOT_THE_SAME
+
+
+def show_runs(request: cli.Request, console: Console) -> int:
+    """Print how far each run of the suite is."""
+    states = status.of_runs(request.out / request.suite.name, request.experiments)
+    table = Table("run", "state", "epochs", "")
+    for experiment, state in zip(request.experiments, states, strict=True):
+        epochs = f"{state.epochs}/{experiment.num_epochs}"
+        table.add_row(*map(Text, (state.name, state.state, epochs, state.detail)))
+    console.print(table)
+    folder = request.out / request.suite.name
+    others = status.others(folder, request.experiments)
+    console.print(
+        f"{request.suite.name} in {request.out}: {status.summary(states)}"
+        + (f"; {count(others, 'run')} with other options besides" if others else ""),
+        markup=False,
+    )
+    return DONE
+
+
+def show_cases(request: cli.MeasuringRequest, console: Console) -> int:
+    """Print how many cases of a suite that trains nothing are measured."""
+    suite = request.suite
+    state = status.of_cases(request.out / suite.name, suite.row, suite.key, request.cases)
+    console.print(
+        f"{suite.name} in {request.out}: {state.state}"
+        + (f", {state.detail}" if state.detail else ""),
+        markup=False,
+    )
+    return DONE
+
+
 def list_suites(request: cli.Request, console: Console) -> int:
-    """Print every suite with its runs and its time on this device."""
+    """Print every suite with its runs, how many of them are recorded, and its time on this
+    device."""
     device = environment.find_device(request.device)
     environment.prepare()
-    table = Table("suite", "runs", "time here", "what")
+    table = Table("suite", "runs", "of these", "time here", "what")
     with console.status("timing a step of each network on this device …"):
         for suite in SUITES.values():
+            folder = request.out / suite.name
             if not isinstance(suite, Suite):
-                table.add_row(suite.name, str(len(suite.cases())), "", suite.description)
+                cases = suite.cases()
+                state = status.of_cases(folder, suite.row, suite.key, cases)
+                recorded = state.detail or state.state
+                table.add_row(suite.name, str(len(cases)), recorded, "", suite.description)
                 continue
             experiments = suite.experiments()
+            recorded = status.summary(status.of_runs(folder, experiments))
             pixels = data.load(None, suite.num_classes, generate=True)
             workload = Workload(suite.name, Path(), pixels, device)
             costs = measure_step_costs(workload, experiments, batch_size=16, repeats=1)
@@ -175,7 +278,8 @@ def list_suites(request: cli.Request, console: Console) -> int:
                 experiments, costs, train_images=CIFAR_SIZE[0], test_images=CIFAR_SIZE[1]
             )
             table.add_row(
-                suite.name, str(len(experiments)), f"about {duration(seconds)}", suite.description
+                *(suite.name, str(len(experiments)), recorded),
+                *(f"about {duration(seconds)}", suite.description),
             )
     console.print(table)
     return DONE

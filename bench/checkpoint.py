@@ -9,7 +9,7 @@ import io
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from bench.experiment import Experiment
 from bench.files import write_whole
 from bench.records import EpochRow
 
-SCHEMA = 1
+SCHEMA = 2
 """Of what is in a checkpoint: goes up whenever that changes its meaning."""
 
 NAME = "checkpoint.pt"
@@ -52,7 +52,8 @@ class Owner:
 @dataclass(frozen=True)
 class Checkpoint:
     """trainer is `Trainer.state()`, rows are the epochs that are over. threads: with how many it
-    was made. seconds: spent on the run so far. resumed_at: in which epochs it was gone on with."""
+    was made. seconds: spent on the run so far. resumed_at: in which epochs it was gone on with.
+    started_at: when the run began, in words."""
 
     owner: Owner
     trainer: Mapping[str, Any]
@@ -60,7 +61,8 @@ class Checkpoint:
     peak_bytes: int | None
     threads: int
     seconds: float
-    resumed_at: tuple[int, ...] = field(default=())
+    resumed_at: tuple[int, ...] = ()
+    started_at: str = ""
 
 
 def write(file: Path, checkpoint: Checkpoint) -> None:
@@ -82,6 +84,17 @@ def read(file: Path, owner: Owner) -> Checkpoint | None:
 
     Raises DamagedError or ForeignError, which say why, where there is one that is not to be used.
     """
+    found = read_any(file)
+    if found is None:
+        return None
+    for part in fields(Owner):
+        if getattr(found.owner, part.name) != getattr(owner, part.name):
+            raise ForeignError(f"it is of another run: its {part.name} is not this one's")
+    return found
+
+
+def read_any(file: Path) -> Checkpoint | None:
+    """What `read` returns, whoever's it is."""
     try:
         content = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -101,12 +114,8 @@ def read(file: Path, owner: Owner) -> Checkpoint | None:
         values = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
         values["owner"] = Owner(**values["owner"])
         values["rows"] = tuple(EpochRow(**row) for row in values["rows"])
-        checkpoint = Checkpoint(**values)
+        return Checkpoint(**values)
     except pickle.UnpicklingError as error:
         raise DamagedError("it holds more than tensors and plain values") from error
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, EOFError) as error:
         raise DamagedError("it does not hold what a checkpoint holds") from error
-    for part in fields(Owner):
-        if getattr(checkpoint.owner, part.name) != getattr(owner, part.name):
-            raise ForeignError(f"it is of another run: its {part.name} is not this one's")
-    return checkpoint

@@ -18,8 +18,8 @@ from bench.suites import DEFAULT_SUITE, SUITES, GatedSuite, MeasuringSuite, Suit
 from models import BASELINE, NETWORKS
 from solvers import GRADIENTS, METHODS
 
-Action = Literal["run", "list", "plots-only"]
-MeasuringAction = Literal["run", "check", "update-reference", "plots-only"]
+Action = Literal["run", "list", "status", "plots-only", "reproduce"]
+MeasuringAction = Literal["run", "status", "check", "update-reference", "plots-only"]
 Value = TypeVar("Value")
 
 LARGEST = 2**31 - 1
@@ -32,7 +32,7 @@ class Request:
 
     data_dir None with generated False means the official data set, downloaded where needed.
     device is a name for `environment.find_device`, executor one of `executors.EXECUTORS`. fresh:
-    whether to start over.
+    whether to start over. reproduce: the name of the recorded run to run again, or its folder.
     """
 
     action: Action
@@ -46,6 +46,8 @@ class Request:
     jobs: int
     eager: bool
     fresh: bool
+    tensorboard: bool
+    reproduce: str | None
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,11 @@ def parse(arguments: Sequence[str] | None = None) -> Request | MeasuringRequest:
         sys.path.append(os.getcwd())
     if options.generated and options.data_dir:
         raise UsageError("--generated and --data-dir exclude each other: give one of them")
-    for action in ("list", "plots_only", "check", "update_reference"):
-        if options.fresh and getattr(options, action):
-            option = f"--{action.replace('_', '-')}"
-            raise UsageError(f"--fresh and {option} exclude each other: give one of them")
+    for action in ACTIONS:
+        for other in ("fresh", "tensorboard"):
+            if getattr(options, other) and getattr(options, action):
+                option = f"--{action.replace('_', '-')}"
+                raise UsageError(f"--{other} and {option} exclude each other: give one of them")
     try:
         suite = SUITES.resolve(options.suite)
         if options.list:
@@ -106,6 +109,9 @@ def parse(arguments: Sequence[str] | None = None) -> Request | MeasuringRequest:
     except ValueError as error:
         raise UsageError(str(error)) from error
 
+
+ACTIONS = ("list", "status", "plots_only", "check", "update_reference", "reproduce")
+"""The options that have something else done than the suite run."""
 
 OVERRIDES = {
     "network": "--network",
@@ -135,8 +141,13 @@ def _fitting(suite: Suite | MeasuringSuite, field: str, value: Any, option: str)
 def _request(options: argparse.Namespace, suite: Suite) -> Request:
     if options.check or options.update_reference or options.reference:
         raise _no_reference(suite)
+    given = [OVERRIDES[name] for name in OVERRIDES if getattr(options, name) is not None]
+    if options.reproduce is not None and (given or options.jobs > 1):
+        raise ValueError(
+            f"--reproduce runs what is recorded: leave out {', '.join(given) or '--jobs'}"
+        )
     return Request(
-        action="list" if options.list else "plots-only" if options.plots_only else "run",
+        action=_action(options),
         suite=suite,
         experiments=suite.experiments(),
         data_dir=options.data_dir,
@@ -147,7 +158,14 @@ def _request(options: argparse.Namespace, suite: Suite) -> Request:
         jobs=options.jobs,
         eager=options.eager,
         fresh=options.fresh,
+        tensorboard=options.tensorboard,
+        reproduce=options.reproduce,
     )
+
+
+def _action(options: argparse.Namespace) -> Any:
+    asked = [name for name in ACTIONS if getattr(options, name)]
+    return asked[0].replace("_", "-") if asked else "run"
 
 
 def _no_reference(suite: Suite | MeasuringSuite) -> ValueError:
@@ -161,17 +179,12 @@ def _measuring_request(options: argparse.Namespace, suite: MeasuringSuite) -> Me
             f"--jobs {options.jobs}: what the suite {suite.name} measures must run alone, or take "
             "turns in one process, to be comparable: leave out --jobs"
         )
+    for option in ("tensorboard", "reproduce"):
+        if getattr(options, option):
+            raise ValueError(f"the suite {suite.name} trains nothing: leave out --{option}")
     if isinstance(suite, GatedSuite) and options.data_dir:
         raise ValueError(f"the suite {suite.name} uses generated images: leave out --data-dir")
-    action: MeasuringAction = (
-        "check"
-        if options.check
-        else "update-reference"
-        if options.update_reference
-        else "plots-only"
-        if options.plots_only
-        else "run"
-    )
+    action: MeasuringAction = _action(options)
     gate = action in ("check", "update-reference")
     if options.reference and not gate and isinstance(suite, GatedSuite):
         raise ValueError("--reference needs --check or --update-reference: give one of them")
@@ -211,7 +224,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--suite", default=DEFAULT_SUITE, metavar="NAME", help=f"default: {DEFAULT_SUITE}")
     actions = parser.add_mutually_exclusive_group()
     add = actions.add_argument
-    add("--list", action="store_true", help="print the suites, their runs and their time here")
+    add("--list", action="store_true", help="print the suites, their runs, how many of these are "
+        "recorded, and their time here")  # fmt: skip
+    add("--status", action="store_true", help="print what of the suite is done, running, stopped, "
+        "failed and left")  # fmt: skip
+    add("--reproduce", type=_named, metavar="RUN", help="run a recorded experiment of the suite "
+        "again (RUN: its name, or its folder) and say whether it came out the same; exit code 1 "
+        "where it did not")  # fmt: skip
     add("--plots-only", action="store_true", help="draw the figures again from what is recorded")
     add("--check", action="store_true", help="of gradients, memory and cost: measure a fixed set "
         "and compare it with the reference; exit code 1 where it is not as it must be")  # fmt: skip
@@ -258,6 +277,8 @@ def _parser() -> argparse.ArgumentParser:
         "process of its own, where one cannot fill the device; default: 1")  # fmt: skip
     add("--fresh", action="store_true", help="start over: what there is of the requested runs is "
         "moved aside, into a folder that is named")  # fmt: skip
+    add("--tensorboard", action="store_true", help="also write what is observed for TensorBoard, "
+        "to SUITE/tensorboard in the folder of results")  # fmt: skip
     return parser
 
 
@@ -290,6 +311,12 @@ def _whole(least: int) -> Callable[[str], int]:
 
 _count = _whole(1)
 _seed = _whole(0)
+
+
+def _named(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no run: give a name that --status shows")
+    return text
 
 
 def _folder(text: str) -> Path:

@@ -7,17 +7,19 @@ from typing import Any
 import torch
 
 from bench.checkpoint import Checkpoint, Owner
+from bench.environment import now
 from bench.records import EpochRow
 
 
 class Course:
     """rows: the epochs that are over. resumed_at: in which epochs the run was gone on with.
-    peak_bytes of one step, once it is measured."""
+    started_at: when it began, in words. peak_bytes of one step, once it is measured."""
 
     def __init__(self) -> None:
         self.rows: list[EpochRow] = []
         self.peak_bytes: int | None = None
         self.resumed_at: tuple[int, ...] = ()
+        self.started_at = now()
         self._started = time.perf_counter()
 
     @property
@@ -30,6 +32,7 @@ class Course:
         self.rows = [*found.rows]
         self.peak_bytes = found.peak_bytes
         self.resumed_at = (*found.resumed_at, epoch)
+        self.started_at = found.started_at
         self._started -= found.seconds
 
     def checkpoint(self, owner: Owner, trainer: Mapping[str, Any]) -> Checkpoint:
@@ -41,4 +44,5 @@ class Course:
             torch.get_num_threads(),
             self.seconds,
             self.resumed_at,
+            self.started_at,
         )

@@ -3,9 +3,12 @@
 import ctypes
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +18,11 @@ import torch
 
 from bench.errors import UsageError
 
-PACKAGES = ("torch", "torchvision", "torchdiffeq", "numpy", "pandas", "pillow")
+PACKAGES = (
+    *("torch", "torchvision", "torchdiffeq", "checkpoint-schedules", "numpy", "pandas", "pillow"),
+    *("diffrax", "jax", "torchode", "torchdyn", "ray"),
+)
+"""Those that results depend on; a record has the versions of those that are installed."""
 
 
 def find_device(name: str) -> torch.device:
@@ -66,15 +73,29 @@ def prepare(precision: str = "float32") -> None:
         libc.mallopt(_M_TOP_PAD, 64 * 2**20)
 
 
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Inside, PyTorch computes with so many threads on the CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 # Options of mallopt(3), from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
-def describe(device: torch.device, precision: str = "float32") -> dict[str, Any]:
-    """Machine, software, settings and command, as plain values for a record."""
+def describe(device: torch.device, precision: str | None = None) -> dict[str, Any]:
+    """Machine, software, settings and command, as plain values for a record. precision: None where
+    several are measured, and rows say which."""
+    is_cuda = device.type == "cuda"
+    changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "recorded_at": now(),
         "device": device.type,
         "device_name": device_name(device),
         "cpu": _cpu_name(),
@@ -82,21 +103,30 @@ def describe(device: torch.device, precision: str = "float32") -> dict[str, Any]
         "threads": torch.get_num_threads(),
         "platform": platform.platform(terse=True),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES} | {"torch": str(torch.__version__)},
+        "packages": {name: version for name in PACKAGES if (version := _version(name))}
+        | {"torch": str(torch.__version__)},
         "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if is_cuda else None,
+        "driver": _driver() if is_cuda else None,
         "git_revision": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "git_dirty": None if changes is None else bool(changes),
         "memory_format": "channels_last",
         "keeps_freed_memory": platform.libc_ver()[0] == "glibc",
         "huge_pages": os.environ["THP_MEM_ALLOC_ENABLE"] == "1",
         "precision": precision,
-        "tf32_convolutions": torch.backends.cudnn.allow_tf32 if device.type == "cuda" else None,
-        "tf32_matrix_products": (
-            torch.backends.cuda.matmul.allow_tf32 if device.type == "cuda" else None
-        ),
-        "fused_optimizer": device.type == "cuda",
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32 if is_cuda else None,
+        "tf32_matrix_products": torch.backends.cuda.matmul.allow_tf32 if is_cuda else None,
+        "fused_optimizer": is_cuda,
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
     }
+
+
+def now() -> str:
+    """The time, for a record."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def device_name(device: torch.device) -> str:
@@ -124,15 +154,24 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _driver() -> str | None:
+    """The version of NVIDIA's driver, where its kernel module tells it."""
+    try:
+        told = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", told)
+    return found and found[0]
+
+
 def _git(*arguments: str) -> str | None:
+    """What git says of this checkout; None where this is none, but a copy inside another one."""
+    here = Path(__file__).resolve().parents[1]
+    if not (here / ".git").exists():
+        return None
     try:
         return subprocess.run(
-            ["git", *arguments],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
+            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

@@ -9,6 +9,7 @@ its lock service, Lustre mounted with `flock`.
 """
 
 import contextlib
+import fcntl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,6 +56,19 @@ def is_free(suite_folder: Path, name: str) -> bool:
     """Whether no process works on what has that name just now."""
     with claim(suite_folder, name) as is_ours:
         return is_ours
+
+
+def is_held(suite_folder: Path, name: str) -> bool:
+    """Whether a process works on what has that name just now, as far as can be seen without
+    writing anything."""
+    try:
+        with (suite_folder / LOCKS / f"{name}.lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 @contextmanager

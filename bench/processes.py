@@ -21,7 +21,7 @@ import torch
 import torch.multiprocessing  # has a process take over tensors without copying them
 from torch import Tensor
 
-from bench import locks
+from bench import environment, locks
 from bench.course import Course
 from bench.data import Dataset
 from bench.errors import UsageError
@@ -187,13 +187,10 @@ def _interrupt_blocked() -> Iterator[None]:
 def _threads_divided(jobs: int) -> Iterator[int]:
     """Each worker's number of threads, which is this process's too as long as they run, so that
     it stands in the record that this process writes of a worker that died."""
-    before = torch.get_num_threads()
-    threads = max(1, before // jobs)  # by jobs, not by how many run: the same until the last run
-    torch.set_num_threads(threads)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(before)
+    # By jobs, not by how many run: the same until the last run.
+    number = max(1, torch.get_num_threads() // jobs)
+    with environment.threads(number):
+        yield number
 
 
 def _share(dataset: Dataset) -> None:

@@ -154,6 +154,7 @@ def _run(
             **describe(workload.device, experiment.precision),
             "execution": execution,
             "jobs": workload.jobs,
+            "started_at": course.started_at,
             "resumed_at": [*course.resumed_at],
         },
         data=workload.dataset.described,

@@ -25,6 +25,7 @@ MADE = Checkpoint(
     2,
     3.5,
     (1, 2),
+    "2026-01-02T03:04:05+00:00",
 )
 
 
@@ -36,7 +37,7 @@ def file(tmp_path):
 
 def with_a_right_checksum(body: bytes) -> bytes:
     digest = hashlib.sha256(body).hexdigest()
-    return f"anode-bench checkpoint, schema 1, sha256 {digest}\n".encode() + body
+    return f"anode-bench checkpoint, schema {checkpoint.SCHEMA}, sha256 {digest}\n".encode() + body
 
 
 def test_checkpoint_is_read_as_it_was_written(file):
@@ -115,6 +116,6 @@ def test_checkpoint_of_another_run_is_refused(file, part, change):
 
 
 def test_checkpoint_of_another_version_is_refused(file, monkeypatch):
-    monkeypatch.setattr(checkpoint, "SCHEMA", 2)
-    with pytest.raises(ForeignError, match="schema 1 and not 2"):
+    monkeypatch.setattr(checkpoint, "SCHEMA", 99)
+    with pytest.raises(ForeignError, match="schema 2 and not 99"):
         checkpoint.read(file, OWNER)

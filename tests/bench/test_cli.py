@@ -89,7 +89,7 @@ BAD = {
     "--device gpu": "unknown device 'gpu'",
     "--data-dir no/such/folder": "no/such/folder does not exist",
     "--generated --data-dir .": "exclude each other",
-    "--plots-only": "no recorded run under",
+    "--plots-only": "none of the runs is recorded under",
     "--jobs 0": "argument --jobs: '0' is no whole number from 1 to",
     "--jobs x": "argument --jobs: 'x' is no whole number",
     "--suite memory --jobs 2": "must run alone, or take turns in one process, to be comparable",
