@@ -1,9 +1,19 @@
 """Run a suite of experiments and draw its figures: python run_bench.py --suite NAME."""
 
-import contextlib
 import os
 import signal
 import sys
+
+
+def _stop(number: int, frame: object) -> None:
+    os.write(sys.stderr.fileno(), b"interrupted: nothing was begun\n")
+    os._exit(130)
+
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _stop)  # as long as the rest is imported, which takes seconds
+
+import contextlib
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -317,6 +327,8 @@ def _make_writable(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is _stop:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(AttributeError, ValueError):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

@@ -200,3 +200,21 @@ def test_same_command_runs_on_cuda(tmp_path):
     frame = records.load(tmp_path)
     assert (frame[frame["gradient"] == "anode"]["gradient_error"] == 0).all()
     assert (frame[frame["gradient"] == "node"]["gradient_error"] > 0).all()
+
+
+def test_ctrl_c_before_anything_is_begun_is_one_line(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "run_bench.py", "--out", str(tmp_path / "out")],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if "| " in line and line.rstrip().endswith(" numpy.linalg"):
+            process.send_signal(signal.SIGINT)
+    said = [line for line in said if not line.startswith("import time:")]
+    assert process.wait() == 130
+    assert said == ["interrupted: nothing was begun\n"]
+    assert not (tmp_path / "out").exists()
