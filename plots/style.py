@@ -129,13 +129,19 @@ def begin() -> None:
 
 
 def colour(gradient: str, others: list[str] | None = None) -> str:
-    """A gradient method's colour; `others` lists those that have none of their own."""
-    if gradient in _PEER_LOOKS:
-        return _PEER_LOOKS[gradient][0]
-    own = _COLOURS.get(gradient.partition(":")[0])
+    """A gradient method's colour; `others` lists all that are drawn: those that have none of their own
+    get different ones."""
+    own = _own_colour(gradient)
     if own:
         return own
-    return _OTHER_COLOURS[(others or [gradient]).index(gradient) % len(_OTHER_COLOURS)]
+    rest = [other for other in others or [gradient] if not _own_colour(other)]
+    return _OTHER_COLOURS[rest.index(gradient) % len(_OTHER_COLOURS)]
+
+
+def _own_colour(gradient: str) -> str | None:
+    if gradient in _PEER_LOOKS:
+        return _PEER_LOOKS[gradient][0]
+    return _COLOURS.get(gradient.partition(":")[0])
 
 
 def line(gradient: str) -> Any:

@@ -203,3 +203,8 @@ def test_nothing_recorded_says_so(recorded):
 def test_figures_are_drawn_without_torch():
     code = "import sys, plots; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_methods_without_a_colour_of_their_own_get_different_ones():
+    drawn = ["backprop", "mine:A", "node", "anode", "mine:B", "mine:C"]
+    assert len({style.colour(gradient, drawn) for gradient in drawn}) == len(drawn)
