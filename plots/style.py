@@ -129,8 +129,8 @@ def begin() -> None:
 
 
 def colour(gradient: str, others: list[str] | None = None) -> str:
-    """A gradient method's colour; `others` lists all that are drawn: those that have none of their own
-    get different ones."""
+    """A gradient method's colour; `others` lists all that are drawn, of which those that have no
+    colour of their own get different ones."""
     own = _own_colour(gradient)
     if own:
         return own

@@ -61,6 +61,9 @@ class AnodeAuto:
     def name(self) -> str:
         return "anode-auto" if self.budget is None else f"anode-auto:budget={self.budget}"
 
+    def __reduce__(self) -> tuple[type["AnodeAuto"], tuple[int | None]]:
+        return type(self), (self.budget,)  # a copy learns for itself
+
     def check(self, method: str | Tableau, n_steps: int) -> None:
         """Raises ValueError unless the budget is positive."""
         if self.budget is not None and self.budget < 1:

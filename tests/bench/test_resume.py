@@ -1,6 +1,7 @@
 """A run that stopped goes on, and its record is that of one that never did."""
 
 import json
+import math
 import os
 import signal
 import time
@@ -170,7 +171,9 @@ def test_seconds_are_those_of_all_parts(tmp_path, kill, at_every_step, monkeypat
     run = recorded(place, of)
     (row,) = run.epochs
     assert 1.0 < row.train_seconds < run.summary["seconds"]
-    assert row.seconds_per_step < 0.5
+    # What slept was no step, however slow the steps are.
+    steps = math.ceil(of.train_images / of.batch_size)
+    assert row.seconds_per_step * steps < row.train_seconds - 0.9
 
 
 def test_checkpoint_belongs_to_the_overhead_of_an_epoch_and_not_to_its_steps(

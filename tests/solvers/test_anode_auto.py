@@ -1,6 +1,8 @@
 """anode-auto: exact, within its budget, and no step run again that need not be."""
 
+import copy
 import gc
+import pickle
 import weakref
 
 import pytest
@@ -14,6 +16,7 @@ import models
 from bench.memory import _LiveBytes, peak_bytes
 from bench.nfe import EvaluationCounter
 from models.layers import Autonomous, conv_bn_relu
+from solvers.gradients.anode_auto import AnodeAuto
 
 CPU = torch.device("cpu")
 
@@ -170,3 +173,15 @@ def test_network_is_not_kept_alive_by_what_is_remembered_of_it():
     del network
     gc.collect()
     assert weight() is None
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))])
+def test_copied_network_has_its_gradient(copied):
+    """Of one that has trained already, with the method as an object."""
+    network = chain([(4, 2, False)], AnodeAuto())
+    images = torch.randn(2, 3, 8, 8)
+    step(network, images)
+    other = copied(network)
+    step(other, images)
+    for mine, its in zip(gradients(network), gradients(other), strict=True):
+        assert torch.equal(mine, its)
