@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Does what the command line asks and returns the exit code."""
     # A log is not as narrow as a terminal, and a table must not lose words there.
     width = None if sys.stdout.isatty() else 160
-    console = Console(soft_wrap=True, highlight=False, width=width)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, width=width)
     try:
         request = cli.parse(arguments)
         if isinstance(request, cli.MeasuringRequest):

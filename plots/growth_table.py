@@ -15,6 +15,8 @@ AT_MOST = {"cpu": 0.05, "cuda": 0.02}
 BAR_IMAGES, BAR_NETWORK = 256, "resnet4"
 MEASURED = {"seconds": "relative", "bytes": "peak_bytes"}
 """Quantity → the column: times in units of the yardstick, by which the machine's drift is out."""
+ENOUGH_FOR_A_LAW = 4
+"""Points by which it can be told that no parabola goes through all of them."""
 COMPARED_WITH_DATA = ("backprop", "anode")
 
 
@@ -162,7 +164,8 @@ def _against_steps(title: str, laws: pd.DataFrame, rows: pd.DataFrame) -> Iterat
     )
     yield "|---|---|---|---|---|---|---|"
     for row in laws.to_dict("records"):
-        law = row["evaluations_law"] or f"no polynomial: slope {row['evaluations_slope']:.2f}"
+        other = "no polynomial" if row["points"] >= ENOUGH_FOR_A_LAW else "too few Nt for a law"
+        law = row["evaluations_law"] or f"{other}: slope {row['evaluations_slope']:.2f}"
         cells = [
             style.gradient_name(row["gradient"]),
             _slope(row, "seconds"),

@@ -9,9 +9,9 @@ import pytest
 
 from tests.faults.command import finish, kill, read_until, start, tables
 
-TINY = "--train-images 40 --test-images 10 --batch_size 16 --num_epochs 3"
+TINY = "--train-images 40 --test-images 10 --batch_size 16"
 SMOKE = (
-    f"{TINY} --network alexnet,resnet4,resnet10,squeezenext "
+    f"{TINY} --num_epochs 3 --network alexnet,resnet4,resnet10,squeezenext "
     "--gradient baseline,backprop,anode,anode-auto,node"
 )
 
