@@ -42,8 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return draw(request, console)
         return run(request, console)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_USAGE
+        return _failed(error)
+    except OSError as error:  # what is not a record: the log, say, on a disk that is full
+        place = f" ({error.filename})" if error.filename else ""
+        return _failed(
+            UsageError(
+                f"{error.strerror or error}{place}: mend that and run the same command again; what "
+                "is recorded already is kept"
+            )
+        )
     except KeyboardInterrupt:
         print(
             "interrupted: what is finished is recorded, and what was begun is in checkpoints: the "
@@ -175,6 +182,17 @@ def list_suites(request: cli.Request, console: Console) -> int:
             )
     console.print(table)
     return DONE
+
+
+def _failed(error: UsageError) -> int:
+    with contextlib.suppress(OSError):
+        print(f"error: {error}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # what it could not take would be tried again, and told, when Python ends
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BAD_USAGE
 
 
 def _say_what_is_aside(console: Console, count_of_old: int, place: Path) -> None:

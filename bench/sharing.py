@@ -25,7 +25,7 @@ def left_to_run(workload: Workload, experiments: Sequence[Experiment]) -> list[E
     """
     left = [e for e in experiments if _recorded_status(workload, e) not in RESULTS]
     for experiment in {*experiments} - {*left}:
-        (workload.folder / experiment.name / checkpoint.NAME).unlink(missing_ok=True)
+        checkpoint.remove(workload.folder / experiment.name / checkpoint.NAME)
     return left
 
 

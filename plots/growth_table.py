@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bench.files import write_whole
 from plots import style
 from plots.growth import SWEEPS, by_network, drift, held_fixed
 from plots.growth_fits import Estimate, Parabola, exact_law, parabola, relative_error, slope
@@ -27,10 +28,10 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
         return []
     laws, data = fit(fitted), data_path(fitted)
     csv, of_data, markdown = (folder / f"{n}" for n in ("growth.csv", "data_path.csv", "growth.md"))
-    laws.to_csv(csv, index=False)
-    data.to_csv(of_data, index=False)
+    write_whole(csv, laws.to_csv(index=False))
+    write_whole(of_data, data.to_csv(index=False))
     text = [*_markdown(fitted, laws), *_data_markdown(data), *_missing(rows)]
-    markdown.write_text("\n".join([*text, ""]), encoding="utf-8")
+    write_whole(markdown, "\n".join([*text, ""]))
     return [csv, of_data, markdown]
 
 

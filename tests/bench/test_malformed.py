@@ -177,9 +177,12 @@ def everything(folder):
     return sorted(str(file) for file in folder.rglob("*") if "__pycache__" not in file.parts)
 
 
+@pytest.mark.fault("malformed")
 @given(words=command_lines)
 @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_malformed_command_line_is_one_line_and_exit_code_2(words, place, monkeypatch, capsys):
+def test_malformed_command_line_is_one_line_and_exit_code_2(
+    words, place, monkeypatch, capsys, injected
+):
     def measured(*args, **kwargs):
         raise AssertionError(f"{words} was taken for a command line")
 
@@ -197,6 +200,7 @@ def test_malformed_command_line_is_one_line_and_exit_code_2(words, place, monkey
     assert re.fullmatch(r"error: [^\n]+\n", said.err)
     assert all(character.isprintable() for character in said.err[:-1])
     assert said.out == ""
+    injected(1, "exit code 2 and one line, nothing written")
 
 
 def test_every_option_that_takes_a_value_is_given_malformed_ones():
