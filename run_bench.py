@@ -15,6 +15,7 @@ from rich.table import Table
 import plots
 from bench import aside, cli, data, environment, executors, gate, locks, precision, records, sharing
 from bench.errors import UsageError
+from bench.files import remove_parts
 from bench.progress import SuiteProgress, count, duration
 from bench.records import Run
 from bench.step_costs import estimate_seconds, measure_step_costs
@@ -145,6 +146,7 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
         if request.fresh:
             _say_what_is_aside(console, *aside.put_measurements_aside(folder))
         with locks.wait_for(folder, locks.MEASUREMENTS, lambda: console.print(WAITING)):
+            remove_parts(folder)
             code = gate.run(measuring, folder)
         if code and not (folder / records.MEASUREMENTS).exists():
             return code

@@ -22,7 +22,7 @@ from rich.progress import track
 from bench.data.classes import CLASSES
 from bench.data.dataset import Dataset, fingerprint
 from bench.errors import UsageError, readable
-from bench.files import whole
+from bench.files import remove_parts, whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 LARGEST_FILE = 2**20
@@ -44,6 +44,7 @@ def load(folder: Path, num_classes: int) -> Dataset:
     files = {part: _labelled_files(folder, part, num_classes) for part in _PARTS}
     signature = _signature(folder, [file for part in _PARTS for file, _ in files[part]])
     cache = folder.resolve().with_name(folder.resolve().name + "-decoded.npz")
+    remove_parts(cache.parent, cache.name)
     arrays = _read_cache(cache, signature, {part: len(files[part]) for part in _PARTS})
     if arrays is None:
         arrays = {}
