@@ -1,6 +1,7 @@
 # make bench: run the default suite to its figures.   make test: run the tests.
 # make test-peers: install torchode, torchdyn and diffrax as well, and test how they agree.
-# make test-faults: kill and damage runs many times over, and write down what came out; half an hour.
+# make test-faults: kill runs, fail their writes, damage their files; writes down what came out.
+#   Takes an hour.
 # make check: compare gradient errors and peak memory with the references.
 # They create .venv and install into it what constraints.txt pins.
 
