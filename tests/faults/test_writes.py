@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 import run_bench
 from bench import cli, records
@@ -122,6 +123,19 @@ def place_for(before, tmp_path, monkeypatch, capsys):
     return make
 
 
+@pytest.fixture
+def quickly_drawn(monkeypatch):
+    """Figures that take no time to draw, and are written to where they are written."""
+
+    def savefig(figure, place, **kwargs):
+        if hasattr(place, "write"):
+            place.write(b"drawn" * 200)
+        else:
+            Path(place).write_bytes(b"drawn" * 200)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+
+
 def undisturbed(place_for, line, kind):
     """The writes that such a disk sees when it does not fail, and what is there at the end."""
     place = place_for(line)
@@ -184,7 +198,7 @@ def test_write_that_fails_is_one_line_and_the_same_command_completes(
 @pytest.mark.faults
 @pytest.mark.parametrize(("command", "kind", "stays"), EACH)
 def test_each_write_that_fails_is_one_line_and_the_same_command_completes(
-    command, kind, stays, place_for, injected
+    command, kind, stays, place_for, quickly_drawn, injected
 ):
     line = COMMANDS[command]
     writes, expected, files = undisturbed(place_for, line, kind)
