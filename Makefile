@@ -1,6 +1,7 @@
 # make bench: run the default suite to its figures.   make test: run the tests.
 # make test-peers: install torchode, torchdyn and diffrax as well, and test how they agree.
-# make test-faults: kill and damage runs many times over; takes long.
+# make test-faults: kill runs, fail their writes, damage their files; writes down what came out.
+#   Takes an hour.
 # make check: compare gradient errors and peak memory with the references.
 # They create .venv and install into it what constraints.txt pins.
 
@@ -22,7 +23,8 @@ test-peers: $(VENV)/installed
 	$(VENV)/bin/python -m pytest tests/bench/peers
 
 test-faults: $(VENV)/installed
-	$(VENV)/bin/python -m pytest -m 'faults or not faults' tests/faults
+	$(VENV)/bin/python -m pytest -m 'faults or fault' tests \
+		--faults-report results/reference/faults.md
 
 check: $(VENV)/installed
 	$(VENV)/bin/python run_bench.py --suite gradients --check

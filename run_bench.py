@@ -39,6 +39,7 @@ from bench import (
     status,
 )
 from bench.errors import UsageError
+from bench.files import remove_parts
 from bench.progress import Reporter, SuiteProgress, count, duration
 from bench.records import Run
 from bench.step_costs import estimate_seconds, measure_step_costs
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Does what the command line asks and returns the exit code."""
     # A log is not as narrow as a terminal, and a table must not lose words there.
     width = None if sys.stdout.isatty() else 160
-    console = Console(soft_wrap=True, highlight=False, width=width)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, width=width)
     try:
         request = cli.parse(arguments)
         if isinstance(request, cli.MeasuringRequest):
@@ -70,8 +71,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return reproduce_run(request, console)
         return run(request, console)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_USAGE
+        return _failed(error)
+    except OSError as error:  # what is not a record: the log, say, on a disk that is full
+        place = f" ({error.filename})" if error.filename else ""
+        return _failed(
+            UsageError(
+                f"{error.strerror or error}{place}: mend that and run the same command again; what "
+                "is recorded already is kept"
+            )
+        )
     except KeyboardInterrupt:
         print(
             "interrupted: what is finished is recorded, and what was begun is in checkpoints: the "
@@ -178,6 +186,7 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
         if request.fresh:
             _say_what_is_aside(console, *aside.put_measurements_aside(folder))
         with locks.wait_for(folder, locks.MEASUREMENTS, lambda: console.print(locks.WAITING)):
+            remove_parts(folder)
             code = gate.run(measuring, folder)
         if code and not (folder / records.MEASUREMENTS).exists():
             return code
@@ -293,6 +302,17 @@ def list_suites(request: cli.Request, console: Console) -> int:
             )
     console.print(table)
     return DONE
+
+
+def _failed(error: UsageError) -> int:
+    with contextlib.suppress(OSError):
+        print(f"error: {error}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # what it could not take would be tried again, and told, when Python ends
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BAD_USAGE
 
 
 def _say_what_is_aside(console: Console, count_of_old: int, place: Path) -> None:

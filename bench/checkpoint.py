@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from bench.errors import unwritable
 from bench.experiment import Experiment
 from bench.files import write_whole
 from bench.records import EpochRow
@@ -77,6 +78,16 @@ def write(file: Path, checkpoint: Checkpoint) -> None:
     digest = hashlib.sha256(body).hexdigest()
     head = f"anode-bench checkpoint, schema {SCHEMA}, sha256 {digest}\n"
     write_whole(file, head.encode() + body)
+
+
+def remove(file: Path) -> None:
+    """Remove it where there is one. Raises UsageError when it cannot be removed."""
+    try:
+        file.unlink(missing_ok=True)
+    except NotADirectoryError:
+        return
+    except OSError as error:
+        raise unwritable(str(file), error) from error
 
 
 def read(file: Path, owner: Owner) -> Checkpoint | None:

@@ -72,7 +72,7 @@ def parse(arguments: Sequence[str] | None = None) -> Request | MeasuringRequest:
 
     Raises UsageError, saying what to do, for anything that cannot be asked; exits for --help.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments, _Given())
     if os.getcwd() not in sys.path:  # for package.module:Object of one's own
         sys.path.append(os.getcwd())
     if options.generated and options.data_dir:
@@ -83,6 +83,8 @@ def parse(arguments: Sequence[str] | None = None) -> Request | MeasuringRequest:
                 option = f"--{action.replace('_', '-')}"
                 raise UsageError(f"--{other} and {option} exclude each other: give one of them")
     try:
+        if "=" in options.suite:
+            raise ValueError(f"--suite {options.suite!r}: give what replaces its values as options")
         suite = SUITES.resolve(options.suite)
         if options.list:
             suite = SUITES[DEFAULT_SUITE]
@@ -182,6 +184,9 @@ def _measuring_request(options: argparse.Namespace, suite: MeasuringSuite) -> Me
     for option in ("tensorboard", "reproduce"):
         if getattr(options, option):
             raise ValueError(f"the suite {suite.name} trains nothing: leave out --{option}")
+    for option in ("eager", "generated"):
+        if getattr(options, option):
+            raise ValueError(f"the suite {suite.name} has no use for --{option}: leave it out")
     if isinstance(suite, GatedSuite) and options.data_dir:
         raise ValueError(f"the suite {suite.name} uses generated images: leave out --data-dir")
     action: MeasuringAction = _action(options)
@@ -211,6 +216,30 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (--help shows the options)")
 
 
+class _Given(argparse.Namespace):
+    """What was given, and by which options."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.options: set[str] = set()
+
+
+class _Once(argparse.Action):
+    """Stores a value. Of two values for one option none is the one that was meant."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if self.dest in namespace.options:
+            raise argparse.ArgumentError(self, "it is given twice: give it once")
+        namespace.options.add(self.dest)
+        setattr(namespace, self.dest, values)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="run_bench.py",
@@ -220,6 +249,7 @@ def _parser() -> argparse.ArgumentParser:
         "and compare.",
         epilog="suites:\n" + "\n".join(f"  {s.name:14} {s.description}" for s in SUITES.values()),
     )
+    parser.register("action", None, _Once)
     add = parser.add_argument
     add("--suite", default=DEFAULT_SUITE, metavar="NAME", help=f"default: {DEFAULT_SUITE}")
     actions = parser.add_mutually_exclusive_group()
@@ -320,8 +350,12 @@ def _named(text: str) -> str:
 
 
 def _folder(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("'' is no folder: give one")
+    try:
+        is_name = bool(text) and b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        is_name = False
+    if not is_name:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a file or folder: give one")
     return Path(text)
 
 

@@ -34,9 +34,9 @@ def find_device(name: str) -> torch.device:
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         device = None
-    if device is None or device.type not in ("cpu", "cuda"):
+    if device is None or device.type not in ("cpu", "cuda") or name.startswith("cpu:"):
         raise UsageError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:N")
     if device.type == "cpu":
         return torch.device("cpu")

@@ -2,7 +2,19 @@
 
 
 class UsageError(Exception):
-    """Bad usage, bad input or bad data, in one line that says what to do. Exit code 2."""
+    """Bad usage, bad input or bad data, in one line that says what to do. Exit code 2.
+
+    It may quote what somebody else wrote, the name of a file say. Characters that are none to be
+    read are spelled out in it, so that it stays one line and does nothing to a terminal.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(readable(message))
+
+
+def readable(text: str) -> str:
+    """The text with line breaks, escape sequences and the like spelled out, as in \\n and \\x1b."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def unwritable(place: str, error: OSError) -> UsageError:

@@ -1,9 +1,13 @@
 """Files that are complete or absent."""
 
 import contextlib
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 PART = ".part"
 """What the name of a file ends with that is still being written."""
@@ -11,11 +15,22 @@ PART = ".part"
 
 def write_whole(file: Path, content: str | bytes) -> None:
     """Write a file beside its place, on the disk, then rename it. Makes its folder."""
+    with whole(file) as stream:
+        stream.write(content if isinstance(content, bytes) else content.encode("utf-8"))
+
+
+@contextmanager
+def whole(file: Path) -> Iterator[BinaryIO]:
+    """The same for what is written piece by piece: the file is there when the context ends, and
+    what is raised in it leaves nothing."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    remove_parts(file.parent, file.name)
     handle, beside = tempfile.mkstemp(prefix=f".{file.name}-", suffix=PART, dir=file.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(content if isinstance(content, bytes) else content.encode("utf-8"))
+            with contextlib.suppress(OSError):  # not every file system has locks
+                _lock(handle)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(beside, 0o644)
@@ -26,9 +41,22 @@ def write_whole(file: Path, content: str | bytes) -> None:
         raise
 
 
-def remove_parts(folder: Path) -> None:
-    """Remove what a process that was killed while it wrote has left. For whoever alone writes
-    there."""
-    for part in folder.glob(f".*{PART}"):
-        with contextlib.suppress(OSError):
-            part.unlink()
+def remove_parts(folder: Path, name: str = "") -> None:
+    """Remove what processes that were killed while they wrote have left in a folder, of the file of
+    that name or of all. Where it cannot be removed it is left."""
+    with contextlib.suppress(OSError):
+        with os.scandir(folder) as entries:
+            parts = [e.path for e in entries if e.name.startswith(f".{name}") and _is_part(e)]
+        for part in parts:
+            with contextlib.suppress(OSError), open(part, "r+b") as stream:
+                _lock(stream.fileno())
+                os.unlink(part)
+
+
+def _is_part(entry: "os.DirEntry[str]") -> bool:
+    return entry.name.endswith(PART) and entry.is_file(follow_symlinks=False)
+
+
+def _lock(handle: int) -> None:
+    """The mark of a part that somebody is writing. Raises OSError when somebody is."""
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

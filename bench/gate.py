@@ -17,7 +17,7 @@ from bench import environment, records, sealed
 from bench.errors import UsageError
 from bench.faults import free_memory, is_out_of_memory
 from bench.records import MEASUREMENTS, Picture
-from bench.regression import Finding, compare, describe, needs_reference
+from bench.regression import Finding, compare, describe, needs_reference, without_reference
 from bench.sealed import DamagedRecordError
 from solvers import ContractError
 
@@ -157,14 +157,13 @@ def check(measuring: Measuring, reference: Path) -> int:
             f"{reference} has no reference for {device}: {others}make one there with "
             "--update-reference"
         )
+    _refuse(reference, without_reference(measuring.row, measuring.cases, known))
     measured = measuring.rows(measuring.cases)
     findings = compare(measured.rows, known)
-    lacking = {f.row.gradient for f in findings if f.reference is None and needs_reference(f.row)}
-    if lacking:
-        raise UsageError(
-            f"{reference} has no reference for all cases of {', '.join(sorted(lacking))}: check "
-            "others, or make one of your own with --update-reference --reference FILE"
-        )
+    _refuse(
+        reference,
+        {f.row.gradient for f in findings if f.reference is None and needs_reference(f.row)},
+    )
     problems = [finding for finding in findings if finding.problem]
     if problems:
         measuring.console.print(_table(problems))
@@ -176,6 +175,14 @@ def check(measuring: Measuring, reference: Path) -> int:
         )
     failed = _failed(measured, measuring)
     return CHECK_FAILED if problems else failed
+
+
+def _refuse(reference: Path, lacking: set[str]) -> None:
+    if lacking:
+        raise UsageError(
+            f"{reference} has no reference for all cases of {', '.join(sorted(lacking))}: check "
+            "others, or make one of your own with --update-reference --reference FILE"
+        )
 
 
 def update_reference(measuring: Measuring, reference: Path) -> int:

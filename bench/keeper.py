@@ -92,8 +92,8 @@ class Keeper:
             raise KeyboardInterrupt
 
     def remove(self) -> None:
-        """The run is recorded."""
-        self._file.unlink(missing_ok=True)
+        """The run is recorded. Raises UsageError when the checkpoint cannot be removed."""
+        checkpoint.remove(self._file)
 
     def _set_aside(self, error: DamagedError | ForeignError) -> None:
         kind = "damaged" if isinstance(error, DamagedError) else "of another run"

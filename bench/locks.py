@@ -9,6 +9,7 @@ its lock service, Lustre mounted with `flock`.
 """
 
 import contextlib
+import errno
 import fcntl
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bench.errors import UsageError
+from bench.errors import UsageError, unwritable
 
 LOCKS = ".locks"
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -27,6 +28,10 @@ WAITING = "another process is measuring in this folder: waiting until it has"
 MEASUREMENTS = "measurements.csv"
 FIGURES = "figures"
 """What is locked besides the runs, under their names. No run's name is one of these."""
+
+
+_FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What says nothing about locks."""
 
 
 @contextmanager
@@ -42,6 +47,8 @@ def claim(suite_folder: Path, name: str) -> Iterator[bool]:
         with contextlib.suppress(Timeout):
             lock.acquire(blocking=False)
     except OSError as error:
+        if error.errno in _FULL_OR_READ_ONLY:
+            raise unwritable(str(lock.lock_file), error) from error
         raise UsageError(
             f"cannot lock {lock.lock_file} ({error.strerror}): choose another --out, on a disk of "
             "this machine or on a network file system that passes locks on"

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from bench.records import CostRow, GradientRow, MemoryRow
+from bench.records import CostRow, GradientRow, MemoryRow, key_of
 
 Row = GradientRow | MemoryRow | CostRow
 
@@ -62,6 +63,27 @@ def needs_reference(row: Row) -> bool:
     if not isinstance(row, GradientRow):
         return True
     return not (_must_vanish(row) or _base(row) in EXACT_UP_TO_SUMMATION)
+
+
+def without_reference(kind: type[Row], cases: Iterable[Any], reference: Sequence[Row]) -> set[str]:
+    """The gradient methods, in words, of those cases for which it can be told before anything is
+    measured that there is no reference: of rows that all need one."""
+    if kind is GradientRow:
+        return set()
+    names = [name for name in _OF_EXPERIMENTS if name in kind.__dataclass_fields__]
+    known = {key_of(row, names) for row in reference}
+    asked = [e for case in cases for e in getattr(case, "experiments", (case,))]
+    lacking = [e for e in asked if key_of(e, names) not in known]
+    sizes = {(e.batch_size, e.precision) for e in lacking}
+    return {
+        ", ".join(sorted({e.gradient for e in lacking if (e.batch_size, e.precision) == size}))
+        + f" with batch size {size[0]} in {size[1]}"
+        for size in sizes
+    }
+
+
+_OF_EXPERIMENTS = ("network", "method", "n_steps", "gradient", "batch_size", "precision")
+"""The fields of an experiment by which its rows are known."""
 
 
 def problem(row: Row, reference: Row | None) -> str | None:

@@ -28,7 +28,7 @@ def left_to_run(
     """
     left = [e for e in experiments if _whole_status(workload, e, say) not in RESULTS]
     for experiment in {*experiments} - {*left}:
-        (workload.folder / experiment.name / checkpoint.NAME).unlink(missing_ok=True)
+        checkpoint.remove(workload.folder / experiment.name / checkpoint.NAME)
     return left
 
 

@@ -90,6 +90,10 @@ class Suite:
         return tuple(found.values())
 
 
+def _is_no_suite(entry: object) -> str | None:
+    return None if isinstance(entry, Suite | MeasuringSuite) else "it is not a suite"
+
+
 GatedSuite = GradientSuite | MemorySuite | CostSuite
 """A suite that trains nothing and is compared with a reference."""
 
@@ -157,5 +161,6 @@ SUITES: Registry[Suite | MeasuringSuite] = Registry(
             ),
         )
     },
+    check=_is_no_suite,
 )
 DEFAULT_SUITE = "smoke"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.files import write_whole
 from plots import style
 from plots.recorded import BASELINE, Panel, Recorded
 
@@ -25,8 +26,8 @@ def draw(recorded: Recorded, folder: Path) -> list[Path]:
     """accuracy.csv, with everything, and accuracy.md, for people."""
     table = summarise(recorded)
     csv, markdown = folder / "accuracy.csv", folder / "accuracy.md"
-    table.to_csv(csv, index=False)
-    markdown.write_text(_markdown(table, recorded), encoding="utf-8")
+    write_whole(csv, table.to_csv(index=False))
+    write_whole(markdown, _markdown(table, recorded))
     return [csv, markdown]
 
 

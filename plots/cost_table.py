@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.files import write_whole
 from plots import style
 
 NETWORKS = ("alexnet", "resnet4", "resnet10", "squeezenext")
@@ -38,8 +39,8 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     bars = pd.DataFrame(judge(measured[measured["phase"] == "step"]))
     markdown, csv = folder / "cost.md", folder / "bars.csv"
     lines = [*_table(measured), *_compiled(measured), *_failed(rows), *_bars(bars)]
-    markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    bars.to_csv(csv, index=False)
+    write_whole(markdown, "\n".join(lines) + "\n")
+    write_whole(csv, bars.to_csv(index=False))
     return [csv, markdown]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.files import write_whole
 from plots import style
 from plots.gradient_order import EXACT, observed_order, own_networks
 
@@ -15,11 +16,11 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     whole = own_networks(every)
     table = summarise(whole)
     csv, markdown, varied = (folder / name for name in ("errors.csv", "errors.md", "varied.csv"))
-    table.to_csv(csv, index=False)
-    markdown.write_text(_markdown(whole, table), encoding="utf-8")
+    write_whole(csv, table.to_csv(index=False))
+    write_whole(markdown, _markdown(whole, table))
     others = every.drop(whole.index)
     columns = ["network", "method", "n_steps", "gradient", "activation", "scale"]
-    others[[*columns, "lipschitz", "error", "cosine"]].to_csv(varied, index=False)
+    write_whole(varied, others[[*columns, "lipschitz", "error", "cosine"]].to_csv(index=False))
     return [csv, markdown, varied]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bench.files import write_whole
 from plots import style
 from plots.growth import SWEEPS, by_network, drift, held_fixed
 from plots.growth_fits import Estimate, Parabola, exact_law, parabola, relative_error, slope
@@ -15,6 +16,8 @@ AT_MOST = {"cpu": 0.05, "cuda": 0.02}
 BAR_IMAGES, BAR_NETWORK = 256, "resnet4"
 MEASURED = {"seconds": "relative", "bytes": "peak_bytes"}
 """Quantity → the column: times in units of the yardstick, by which the machine's drift is out."""
+ENOUGH_FOR_A_LAW = 4
+"""Points by which it can be told that no parabola goes through all of them."""
 COMPARED_WITH_DATA = ("backprop", "anode")
 
 
@@ -25,10 +28,10 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
         return []
     laws, data = fit(fitted), data_path(fitted)
     csv, of_data, markdown = (folder / f"{n}" for n in ("growth.csv", "data_path.csv", "growth.md"))
-    laws.to_csv(csv, index=False)
-    data.to_csv(of_data, index=False)
+    write_whole(csv, laws.to_csv(index=False))
+    write_whole(of_data, data.to_csv(index=False))
     text = [*_markdown(fitted, laws), *_data_markdown(data), *_missing(rows)]
-    markdown.write_text("\n".join([*text, ""]), encoding="utf-8")
+    write_whole(markdown, "\n".join([*text, ""]))
     return [csv, of_data, markdown]
 
 
@@ -162,7 +165,8 @@ def _against_steps(title: str, laws: pd.DataFrame, rows: pd.DataFrame) -> Iterat
     )
     yield "|---|---|---|---|---|---|---|"
     for row in laws.to_dict("records"):
-        law = row["evaluations_law"] or f"no polynomial: slope {row['evaluations_slope']:.2f}"
+        other = "no polynomial" if row["points"] >= ENOUGH_FOR_A_LAW else "too few Nt for a law"
+        law = row["evaluations_law"] or f"{other}: slope {row['evaluations_slope']:.2f}"
         cells = [
             style.gradient_name(row["gradient"]),
             _slope(row, "seconds"),

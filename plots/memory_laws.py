@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bench.files import write_whole
 from plots import style
 
 TERMS = ("1", "L", "Nt", "L·Nt")
@@ -19,8 +20,8 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     if table.empty:
         return []
     csv, markdown = folder / "laws.csv", folder / "laws.md"
-    table.to_csv(csv, index=False)
-    markdown.write_text(_markdown(table, chain[chain["n_steps"] > 1]), encoding="utf-8")
+    write_whole(csv, table.to_csv(index=False))
+    write_whole(markdown, _markdown(table, chain[chain["n_steps"] > 1]))
     return [csv, markdown]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.files import write_whole
 from plots.claims import CLAIMS, SINGLE
 from plots.reversal import PROBLEM_NAMES, scheme_name
 
@@ -13,8 +14,8 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     """claims.csv, a row for each claim and scheme, and claims.md, a row for each claim."""
     table = judge(rows)
     csv, markdown = folder / "claims.csv", folder / "claims.md"
-    table.to_csv(csv, index=False)
-    markdown.write_text(_markdown(table, rows), encoding="utf-8")
+    write_whole(csv, table.to_csv(index=False))
+    write_whole(markdown, _markdown(table, rows))
     return [csv, markdown]
 
 

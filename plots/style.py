@@ -1,5 +1,6 @@
 """How all figures look: sizes for a paper, colours that the colour-blind can tell apart."""
 
+import io
 import math
 import textwrap
 from collections.abc import Iterable
@@ -17,6 +18,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+from bench.files import write_whole
 
 ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0
 """Widths of a paper's figures in inches."""
@@ -296,10 +299,14 @@ def _legend_columns(figure: Figure) -> int:
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write NAME.png and NAME.svg and close the figure."""
+    """Write NAME.png and NAME.svg, each complete or not at all, and close the figure."""
     files = [folder / f"{name}.{suffix}" for suffix in ("png", "svg")]
-    for file in files:
-        metadata = {"Date": None} if file.suffix == ".svg" else None
-        figure.savefig(file, bbox_inches="tight", metadata=metadata)
-    plt.close(figure)
+    try:
+        for file in files:
+            metadata = {"Date": None} if file.suffix == ".svg" else None
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=file.suffix[1:], bbox_inches="tight", metadata=metadata)
+            write_whole(file, drawn.getvalue())
+    finally:
+        plt.close(figure)
     return files

@@ -51,7 +51,15 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             base = self.canonical(base)
             values = _converted(self.kind, base, self.resolve(base), given)
             return ":".join([base, *(f"{key}={values[key]}" for key in sorted(values))])
-        if ":" in base:
+        known, has_more, rest = base.partition(":")
+        if has_more and known.lower() in {*self._entries, *self.aliases}:
+            has = _parameters(self.resolve(known))
+            forms = [known, *(f"{known}:{name}=VALUE" for name in has)]
+            raise ValueError(
+                f"{self.kind} {spec!r}: {rest!r} is no parameter with its value: write "
+                + " or ".join(forms)
+            )
+        if has_more:
             return base
         name = self.aliases.get(spec.lower(), spec.lower())
         if name not in self._entries:
@@ -109,28 +117,47 @@ def _converted(kind: str, name: str, entry: Any, given: list[str]) -> dict[str, 
             raise ValueError(f"{kind} {name!r} has no parameter {key!r}: {has}")
         if key in values:
             raise ValueError(f"{kind} {name!r} has the parameter {key!r} twice: give it once")
-        (type_,) = [t for t in typing.get_args(known[key]) or (known[key],) if t is not type(None)]
+        type_ = known[key]
         try:
             values[key] = type_(text)
-        except ValueError:
+        except Exception:  # a number that is none, or what somebody's own type says to it
             raise ValueError(
                 f"{kind} {name!r}: {parameter!r} is no {type_.__name__}: write {key}=NUMBER"
             ) from None
     return values
 
 
-def _parameters(entry: Any) -> dict[str, Any]:
-    """Name → type of what can stand after the colon: a dataclass's fields, but for its own."""
-    if not dataclasses.is_dataclass(entry):
+def _parameters(entry: Any) -> dict[str, type[Any]]:
+    """Name → type of what can stand after the colon: a dataclass's fields, but for its own and
+    those that no word can be made into."""
+    if not dataclasses.is_dataclass(entry) or isinstance(entry, type):
         return {}
     hints = typing.get_type_hints(type(entry))
-    return {field.name: hints[field.name] for field in dataclasses.fields(entry) if field.init}
+    own = {field.name: hints[field.name] for field in dataclasses.fields(entry) if field.init}
+    types = {
+        name: [t for t in typing.get_args(hint) or (hint,) if t is not type(None)]
+        for name, hint in own.items()
+    }
+    return {
+        name: found[0]
+        for name, found in types.items()
+        if len(found) == 1 and isinstance(found[0], type)
+    }
 
 
 def _load(kind: str, spec: str) -> Any:
     module_name, _, attribute = spec.partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # importing it runs somebody's code
-        said = str(error).strip().partition("\n")[0] or type(error).__name__
+    except (Exception, SystemExit) as error:  # importing it runs somebody's code, which may exit
+        said = _first_line(error) or type(error).__name__
+        if isinstance(error, SystemExit):
+            said = f"it exits while it is imported ({said})"
         raise ValueError(f"cannot load {kind} {spec!r}: {said}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    try:
+        return str(error).strip().partition("\n")[0]
+    except Exception:  # somebody's own exception
+        return ""

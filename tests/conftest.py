@@ -1,14 +1,38 @@
 import hashlib
 import signal
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.faults.report import FaultsReport
+
 settings.register_profile("bench", deadline=None, derandomize=True)
 settings.load_profile("bench")
 
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--faults-report", type=Path, metavar="FILE", help="write there what was injected"
+    )
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(FaultsReport(), FAULTS)
+
+
+@pytest.fixture
+def injected(request):
+    """Call it with how often a fault was injected and what came out, when that is seen. The test's
+    marker `fault` says which row of the report it is counted in."""
+    (row,) = request.node.get_closest_marker("fault").args
+    report = request.config.pluginmanager.get_plugin(FAULTS)
+    return partial(report.count, row)
+
+
+FAULTS = "faults-report"
 ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "cifar10-images.tar.xz"
 ARCHIVE_SHA256 = "a5350f6189ad8fd8f85471bc6d29ed42fa926029cfb20f8878e3215e583f9a55"
 

@@ -2,13 +2,16 @@
 
 import difflib
 import hashlib
+import io
 import os
-import tempfile
+import stat
+import warnings
 import zipfile
-import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,12 +21,15 @@ from rich.progress import track
 
 from bench.data.classes import CLASSES
 from bench.data.dataset import Dataset, fingerprint
-from bench.errors import UsageError
+from bench.errors import UsageError, readable
+from bench.files import remove_parts, whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
+LARGEST_FILE = 2**20
+"""Bytes; an image of 32×32 pixels needs some thousands of them."""
+
 _PARTS = ("train", "test")
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def load(folder: Path, num_classes: int) -> Dataset:
@@ -32,12 +38,14 @@ def load(folder: Path, num_classes: int) -> Dataset:
     Decoded once: the pixels are kept in `<folder>-decoded.npz` beside the folder and taken from
     there as long as the folder's file names, sizes and times are unchanged and the pixels still
     have the fingerprint that was written with them. Raises UsageError, naming the file or the
-    class, for anything that is not CIFAR in this form.
+    class, for anything that is not CIFAR in this form: links that lead out of the folder, what is
+    no file, files that are too large for such an image, images of another size.
     """
-    files = {part: _labelled_files(folder / part, num_classes) for part in _PARTS}
+    files = {part: _labelled_files(folder, part, num_classes) for part in _PARTS}
     signature = _signature(folder, [file for part in _PARTS for file, _ in files[part]])
     cache = folder.resolve().with_name(folder.resolve().name + "-decoded.npz")
-    arrays = _read_cache(cache, signature)
+    remove_parts(cache.parent, cache.name)
+    arrays = _read_cache(cache, signature, {part: len(files[part]) for part in _PARTS})
     if arrays is None:
         arrays = {}
         for part in _PARTS:
@@ -52,22 +60,59 @@ def load(folder: Path, num_classes: int) -> Dataset:
     )
 
 
-def _labelled_files(folder: Path, num_classes: int) -> list[tuple[Path, int]]:
+def _labelled_files(root: Path, part: str, num_classes: int) -> list[tuple[Path, int]]:
+    folder = root / part
     if not folder.is_dir():
         raise UsageError(f"the data folder has no {folder}: it must hold train/ and test/")
-    found = {entry.name for entry in folder.iterdir() if entry.is_dir()}
+    inside = Path(os.path.realpath(root))
+    _check_link(folder, inside)
+    with _listed(folder) as entries:
+        found = {entry.name for entry in entries if entry.is_dir()}
     expected = CLASSES[num_classes]
     if found != set(expected):
         raise UsageError(f"{folder} has the wrong classes: {_difference(found, expected)}")
     labelled = []
     for label, name in enumerate(expected):
-        files = sorted(
-            file for file in (folder / name).iterdir() if file.suffix.lower() in SUFFIXES
-        )
+        files = sorted(_images(folder / name, inside))
         if not files:
             raise UsageError(f"{folder / name} holds no PNG or JPEG image: put its images there")
         labelled += [(file, label) for file in files]
     return labelled
+
+
+def _images(folder: Path, inside: Path) -> Iterator[Path]:
+    """The files that are to be images, of which nothing is opened yet: another thing of that name,
+    a pipe say, might never come to an end."""
+    _check_link(folder, inside)
+    with _listed(folder) as entries:
+        for entry in entries:
+            file = folder / entry.name
+            if file.suffix.lower() not in SUFFIXES:
+                continue
+            # What kind of thing it is stands in the folder: that takes no time.
+            if entry.is_symlink():
+                _check_link(file, inside)
+                _status(file)
+            if not entry.is_file():
+                raise UsageError(f"{file} is no file: remove it")
+            yield file
+
+
+def _check_link(path: Path, inside: Path) -> None:
+    """What lies outside of a data folder is none of its images, and may be somebody's secret."""
+    if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):
+        raise UsageError(
+            f"{path} is a link that leads out of the data folder: put there what it leads to"
+        )
+
+
+@contextmanager
+def _listed(folder: Path) -> Iterator[Iterator["os.DirEntry[str]"]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield entries
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be read ({error.strerror}): mend that") from error
 
 
 def _difference(found: set[str], expected: tuple[str, ...]) -> str:
@@ -89,7 +134,9 @@ def _some(names: list[str]) -> str:
 def _decode(files: list[tuple[Path, int]], description: str) -> np.ndarray:
     images = np.empty((len(files), 3, 32, 32), np.uint8)
     console = Console(stderr=True)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Not what PIL remarks about an image: of those that cannot be used the error tells.
+    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         decoded: Iterable[np.ndarray] = pool.map(_decode_image, (file for file, _ in files))
         decoded = track(
             decoded,
@@ -112,53 +159,116 @@ def _decode_image(file: Path) -> np.ndarray:
                 width, height = image.size
                 raise UsageError(f"{file} is {width}×{height} pixels, not 32×32: replace it")
             return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UsageError:
+        raise
+    except Exception as error:  # a file that is made up makes PIL raise whatever there is
         raise UsageError(f"{file} is no readable PNG or JPEG image: replace it") from error
 
 
 def _signature(folder: Path, files: list[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        try:
-            status = file.stat()
-        except OSError as error:
-            raise UsageError(f"{file} cannot be read ({error.strerror}): replace it") from error
-        digest.update(
-            f"{file.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode()
-        )
+        status = _status(file)
+        if status.st_size > LARGEST_FILE:
+            raise UsageError(
+                f"{file} has {status.st_size} bytes, more than an image of 32×32 pixels: replace it"
+            )
+        digest.update(os.fsencode(file.relative_to(folder)))
+        digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
-def _read_cache(cache: Path, signature: str) -> dict[str, np.ndarray] | None:
+def _status(file: Path) -> os.stat_result:
     try:
-        with np.load(cache, allow_pickle=False) as stored:
-            if str(stored["signature"]) != signature:
+        return file.stat()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read ({error.strerror}): replace it") from error
+
+
+class _Stored(NamedTuple):
+    """How an array stands in the cache: numpy's header, which tells its type and shape, and then
+    its bytes."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def header(self) -> bytes:
+        stream = io.BytesIO()
+        said = {"descr": np.lib.format.dtype_to_descr(self.dtype), "shape": self.shape}
+        np.lib.format.write_array_header_1_0(stream, {**said, "fortran_order": False})
+        return stream.getvalue()
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.header) + int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def read(self, archive: zipfile.ZipFile, name: str) -> np.ndarray:
+        """The array; raises ValueError where the header or the size are not these."""
+        info = archive.getinfo(f"{name}.npy")
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != self.nbytes:
+            raise ValueError(f"{name} has another size")
+        with archive.open(info) as stream:
+            if stream.read(len(self.header)) != self.header:
+                raise ValueError(f"{name} has another header")
+            return np.frombuffer(bytearray(stream.read()), self.dtype).reshape(self.shape)
+
+
+def _stored(counts: Mapping[str, int]) -> dict[str, _Stored]:
+    """What the cache of so many images holds, and nothing else."""
+    stored = {
+        "signature": _Stored(np.dtype("<U64"), ()),
+        "fingerprint": _Stored(np.dtype("<U16"), ()),
+    }
+    for part, count in counts.items():
+        stored[f"{part}_images"] = _Stored(np.dtype(np.uint8), (count, 3, 32, 32))
+        stored[f"{part}_labels"] = _Stored(np.dtype(np.int64), (count,))
+    return stored
+
+
+def _read_cache(
+    cache: Path, signature: str, counts: Mapping[str, int]
+) -> dict[str, np.ndarray] | None:
+    """The pixels, or None where they are not what was once written there.
+
+    What stands in somebody else's file is neither believed nor run: sizes are compared with those
+    that are right before there is memory for anything.
+    """
+    stored = _stored(counts)
+    try:
+        # Without waiting, for what is no file might have one wait for ever.
+        handle = os.open(cache, os.O_RDONLY | os.O_NONBLOCK)
+        with open(handle, "rb") as stream:
+            status = os.fstat(handle)
+            most = sum(array.nbytes for array in stored.values()) + _OF_THE_ARCHIVE
+            if not stat.S_ISREG(status.st_mode) or status.st_size > most:
                 return None
-            arrays = {name: stored[name] for name in _ARRAYS}
-            intact = str(stored["fingerprint"]) == _fingerprint(arrays)
-    except _UNREADABLE:
+            with zipfile.ZipFile(stream) as archive:
+                arrays = {name: array.read(archive, name) for name, array in stored.items()}
+    except Exception:  # whatever is wrong with it, the images are still there
         return None
-    return arrays if intact else None
+    if str(arrays.pop("signature")) != signature:
+        return None
+    return arrays if str(arrays.pop("fingerprint")) == _fingerprint(arrays) else None
+
+
+_OF_THE_ARCHIVE = 2**16
+"""Bytes, more than an archive needs for names and places."""
 
 
 def _write_cache(cache: Path, signature: str, arrays: dict[str, np.ndarray]) -> None:
     try:
-        with tempfile.NamedTemporaryFile(dir=cache.parent, suffix=".npz", delete=False) as file:
-            try:
-                np.savez(
-                    file,
-                    allow_pickle=False,
-                    signature=np.array(signature),
-                    fingerprint=np.array(_fingerprint(arrays)),
-                    **arrays,
-                )
-            except BaseException:
-                os.unlink(file.name)
-                raise
-        os.replace(file.name, cache)
+        with whole(cache) as stream:
+            np.savez(
+                stream,
+                allow_pickle=False,
+                signature=np.array(signature),
+                fingerprint=np.array(_fingerprint(arrays)),
+                **arrays,
+            )
     except OSError as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"The decoded images could not be kept in {cache} ({error.strerror})."
+        Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(
+            readable(f"The decoded images could not be kept in {cache} ({error.strerror}).")
         )
 
 

@@ -30,6 +30,10 @@ class CostCase:
     refused: tuple[Refused, ...] = ()
 
     @property
+    def experiments(self) -> tuple[Experiment, ...]:
+        return tuple(dict.fromkeys(variant.experiment for variant in self.variants))
+
+    @property
     def name(self) -> str:
         """The case in a few words."""
         first = self.variants[0].experiment

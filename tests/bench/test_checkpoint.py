@@ -78,8 +78,9 @@ class Touches:
         return os.mkdir, (self.place,)
 
 
+@pytest.mark.fault("hostile")
 @pytest.mark.parametrize("as_torch", [True, False])
-def test_code_in_a_checkpoint_is_refused_and_not_run(file, tmp_path, as_torch):
+def test_code_in_a_checkpoint_is_refused_and_not_run(file, tmp_path, as_torch, injected):
     content = {"owner": Touches(str(tmp_path / "executed"))}
     stream = io.BytesIO()
     torch.save(content, stream) if as_torch else pickle.dump(content, stream, protocol=2)
@@ -87,6 +88,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(file, tmp_path, as_torch):
     with pytest.raises(DamagedError, match="it holds more than tensors and plain values"):
         checkpoint.read(file, OWNER)
     assert not (tmp_path / "executed").exists()
+    injected(1, "refused in one line, nothing executed")
     pickle.loads(pickle.dumps(content))  # the code does what it is feared for
     assert (tmp_path / "executed").exists()
 

@@ -1,5 +1,6 @@
 import hashlib
 import pickle
+import tempfile
 import urllib.error
 from pathlib import Path
 
@@ -151,7 +152,7 @@ def test_no_cache_is_no_error(tmp_path, monkeypatch, capsys):
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(data.image_folder.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
     assert len(data.load(folder, 10, generate=False).train_labels) == 20
     assert "Permission denied" in " ".join(capsys.readouterr().err.split())
 
@@ -267,14 +268,18 @@ def test_official_files_are_read(official_files):
     assert torch.equal(found.test_images[3].flatten(), torch.from_numpy(batch["data"][3]))
 
 
+@pytest.mark.fault("hostile")
 @pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
-def test_official_file_with_another_md5_is_never_unpickled(official_files, tmp_path, name):
+def test_official_file_with_another_md5_is_never_unpickled(
+    official_files, tmp_path, name, injected
+):
     trace = tmp_path / "detonated"
     file = official_files / official.FOLDERS[10] / name
     file.write_bytes(pickle.dumps(Detonator(trace)))
     with pytest.raises(UsageError, match="not the published ones.*delete that folder"):
         data.load(official_files, 10, generate=False)
     assert not trace.exists()
+    injected(1, "refused in one line, nothing executed")
 
 
 def test_failed_download_says_what_to_do_and_leaves_nothing(tmp_path, monkeypatch):

@@ -7,6 +7,8 @@ import pytest
 from bench import records
 from tests.faults.command import finish, start, tables
 
+pytestmark = pytest.mark.fault("shared")
+
 LINE = (
     "--train-images 20 --test-images 10 --batch_size 10 --num_epochs 2 --network resnet4 "
     "--gradient baseline,backprop,anode,node"
@@ -30,16 +32,19 @@ def shared(out, processes):
     ]
 
 
-def test_two_processes_on_one_folder_run_each_experiment_once(tmp_path):
+def test_two_processes_on_one_folder_run_each_experiment_once(tmp_path, injected):
     assert shared(tmp_path, 2) == [1] * 4
     assert len(records.read_measurements(tmp_path, "smoke")) == 4 * 4
+    injected(1, "2 processes: each of 4 experiments run once")
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("processes", [2, 4])
-def test_processes_on_one_folder_run_each_experiment_once_10_times(tmp_path, processes):
+def test_processes_on_one_folder_run_each_experiment_once_10_times(tmp_path, processes, injected):
     found = []
     for i in range(10):
         assert shared(tmp_path / str(i), processes) == [1] * 4
         found.append(tables(tmp_path / str(i)))
-    assert all(table == found[0] for table in found)
+        assert found[i] == found[0]
+        assert len(records.read_measurements(tmp_path / str(i), "smoke")) == 4 * 4
+        injected(1, f"{processes} processes: each of 4 experiments run once, identical records")

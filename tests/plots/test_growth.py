@@ -166,6 +166,15 @@ def test_law_in_words(law, said):
     assert growth_table._polynomial(law) == said
 
 
+@pytest.mark.parametrize(("points", "said"), [(2, "too few Nt for a law"), (4, "no polynomial")])
+def test_what_follows_no_law_is_told_from_what_shows_too_little(points, said):
+    row = dict.fromkeys(("seconds_slope", "seconds_slope_error", "bytes_slope"), 1.0)
+    row |= {"points": points, "gradient": "anode", "evaluations_law": "", "evaluations_slope": 1.0}
+    laws = pd.DataFrame([row | {"evaluations_quadratic": None}])
+    measured = pd.DataFrame({"n_steps": range(1, points + 1), "batch_size": 8, "width": 64})
+    assert f"| {said}: slope 1.00 |" in "\n".join(growth_table._against_steps("", laws, measured))
+
+
 def test_bar_of_the_data_path_is_judged_where_it_was_set(tmp_path):
     at_256 = [
         dataclasses.replace(row, sweep="batch size", batch_size=size, data_share=share)
