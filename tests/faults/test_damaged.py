@@ -16,6 +16,8 @@ from bench.errors import UsageError
 from tests.bench.builders import write_images
 from tests.faults.command import kill, read_until, start, tables
 
+pytestmark = pytest.mark.fault("results")
+
 FEW = "--train-images 20 --test-images 10 --batch_size 10 --num_epochs 2 --network resnet4"
 TRAIN = f"--suite smoke {FEW} --gradient baseline,anode,node"
 MEASURE = "--suite memory --network resnet4 --Nt 1,2 --gradient anode,node"
@@ -87,7 +89,7 @@ def damage(file, how, where, bit):
         file.write_bytes(bytes(flipped))
 
 
-def check_damaged(whole, undisturbed, scratch, which, how, where, bit):
+def check_damaged(whole, undisturbed, scratch, injected, which, how, where, bit):
     place = scratch / "copy"
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(whole, place)
@@ -100,11 +102,15 @@ def check_damaged(whole, undisturbed, scratch, which, how, where, bit):
         now = records.load(place / "results" / "smoke")
         runs = before["run"].isin(now["run"])
         pd.testing.assert_frame_equal(before[runs].reset_index(drop=True), now)
+    heard = ""
     for line in (TRAIN, MEASURE):
         code, said, complaint = command(line, place)
+        heard += said
         assert (code, complaint) == (0, ""), (said, complaint)
         assert "Traceback" not in said
     assert found(place) == undisturbed
+    what = "said in a line, set aside" if " is damaged (" in heard else "nothing to set aside"
+    injected(1, f"{what}, the same records in the end")
 
 
 CASE = {
@@ -121,12 +127,14 @@ QUICK = {
 
 @settings(max_examples=8, **QUICK)
 @given(**CASE)
-def test_damaged_files_are_made_anew_and_never_read(whole, undisturbed, tmp_path, **case):
-    check_damaged(whole, undisturbed, tmp_path, **case)
+def test_damaged_files_are_made_anew_and_never_read(whole, undisturbed, tmp_path, injected, **case):
+    check_damaged(whole, undisturbed, tmp_path, injected, **case)
 
 
 @pytest.mark.faults
 @settings(max_examples=100, **QUICK)
 @given(**CASE)
-def test_damaged_files_are_made_anew_and_never_read_100_times(whole, undisturbed, tmp_path, **case):
-    check_damaged(whole, undisturbed, tmp_path, **case)
+def test_damaged_files_are_made_anew_and_never_read_100_times(
+    whole, undisturbed, tmp_path, injected, **case
+):
+    check_damaged(whole, undisturbed, tmp_path, injected, **case)
