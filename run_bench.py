@@ -55,24 +55,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(request: cli.Request, console: Console) -> int:
     """Run what is not recorded yet, then draw the figures."""
-    device = environment.find_device(request.device)
+    with executors.EXECUTORS[request.executor](console.print) as executor:
+        return run_with(executor, request, console)
+
+
+def run_with(executor: executors.Executor, request: cli.Request, console: Console) -> int:
+    device = executor.find_device(request.device)
     precision.check(request.suite.precision, device)
     _check_writable(request.out / request.suite.name)
     dataset = data.load(request.data_dir, request.suite.num_classes, generate=request.generated)
     dataset.subset(request.suite.train_images, request.suite.test_images)  # are there so many?
     _make_writable(request.out / request.suite.name)
     workload = Workload(
-        request.suite.name, request.out, dataset, device, request.jobs, request.eager
+        *(request.suite.name, request.out, dataset, device),
+        *(request.jobs, request.eager, request.executor),
     )
     if request.fresh:
         _say_what_is_aside(console, *aside.put_aside(workload, request.experiments))
     left = sharing.left_to_run(workload, request.experiments)
     console.print(
-        f"{request.suite.name} on {environment.device_name(device)}, {request.suite.precision}"
+        f"{request.suite.name} on {executor.device_name(device)}, {request.suite.precision}"
     )
     console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
     runs: list[Run] = []
-    costs = executors.step_costs(workload, request.experiments, lambda: console.print(WAITING))
+    costs = executors.step_costs(
+        executor, workload, request.experiments, lambda: console.print(WAITING)
+    )
     if left:
         sizes = len(dataset.train_labels), len(dataset.test_labels)
         seconds = {
@@ -85,9 +93,8 @@ def run(request: cli.Request, console: Console) -> int:
             + (f" one after another, {request.jobs} at once" if request.jobs > 1 else "")
             + (f" ({recorded} are recorded already)" if recorded else "")
         )
-        run_all = executors.EXECUTORS[request.executor]
         with SuiteProgress(console, seconds) as progress:
-            runs = run_all(workload, left, progress)
+            runs = executor.run_all(workload, left, progress)
     else:
         console.print(f"all {len(request.experiments)} runs are recorded already")
     with locks.wait_for(workload.folder, locks.FIGURES):

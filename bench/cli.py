@@ -161,6 +161,11 @@ def _measuring_request(options: argparse.Namespace, suite: MeasuringSuite) -> Me
             f"--jobs {options.jobs}: what the suite {suite.name} measures must run alone, or take "
             "turns in one process, to be comparable: leave out --jobs"
         )
+    if options.executor != "local":
+        raise ValueError(
+            f"--executor {options.executor}: the suite {suite.name} measures on this machine: "
+            "leave out --executor"
+        )
     if isinstance(suite, GatedSuite) and options.data_dir:
         raise ValueError(f"the suite {suite.name} uses generated images: leave out --data-dir")
     action: MeasuringAction = (
@@ -249,9 +254,8 @@ def _parser() -> argparse.ArgumentParser:
         "to data/, but for smoke and suites that do not train, which generate images")  # fmt: skip
     add("--generated", action="store_true", help="use generated images instead of real ones")
     add("--out", type=_folder, default=Path("results"), metavar="DIR", help="default: results")
-    add(
-        "--executor", choices=list(EXECUTORS), default="local", help="local (default): this machine"
-    )
+    add("--executor", choices=list(EXECUTORS), default="local", help="local (default): this "
+        "machine; ray: a Ray cluster (docs/cluster.md)")  # fmt: skip
     add("--eager", action="store_true", help="do not capture training steps as CUDA graphs, which "
         "is done where the gradient method allows it")  # fmt: skip
     add("--jobs", type=_count, default=1, metavar="N", help="train so many at once, each in a "
