@@ -79,7 +79,8 @@ class Cluster:
     ) -> list[Measurement]:
         """On a whole GPU, or a whole machine, of the cluster."""
         share = Share.of(workload.device, 1)
-        return self._wait_for(share.remote(task.measure)(workload, experiments, share.threads))
+        measure = share.remote(task.measure, max_calls=1)
+        return self._wait_for(measure(workload, experiments, share.threads))
 
     def run_all(
         self, workload: Workload, experiments: Sequence[Experiment], reporter: Reporter

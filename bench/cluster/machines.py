@@ -45,11 +45,10 @@ class Share:
             for machine in machines()
         )
 
-    def remote(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function as a task that takes this share. Each has a process of its own: one that
-        ends gives back all that it had."""
+    def remote(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        """The function as a task that takes this share."""
         cpus, gpus = self.resources["CPU"], self.resources["GPU"]
-        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=RETRIES)(function)
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, **options)(function)
         return task.remote
 
 

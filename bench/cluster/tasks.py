@@ -37,7 +37,8 @@ class Tasks:
         self._workload = workload
         self._reporter = reporter
         self._share = Share.of(workload.device, workload.jobs)
-        self._task = self._share.remote(task.run)
+        # Each in a process of its own: one that ends gives back all that it had.
+        self._task = self._share.remote(task.run, max_calls=1)
         self._token = workload.folder / locks.LOCKS / f"seen-{uuid4().hex}"
         self._seen = time.monotonic()
         self._said = False
@@ -102,16 +103,14 @@ class Tasks:
             self._said = False
             return
         needs = ", ".join(f"{part:g} {name}" for name, part in self._share.resources.items())
-        if now - self._seen > SECONDS_WITHOUT_MACHINE:
-            raise UsageError(
-                f"no machine of the cluster has what a run needs ({needs}): start one, and give "
-                "the same command again, which goes on from the last checkpoints"
-            )
+        lacks = f"no machine of the cluster has what a run needs ({needs})"
         if not self._said:
             self._said = True
-            self._reporter.note(
-                f"no machine of the cluster has what a run needs ({needs}): waiting for one for "
-                f"{SECONDS_WITHOUT_MACHINE / 60:.0f} minutes"
+            self._reporter.note(f"{lacks}: waiting {SECONDS_WITHOUT_MACHINE / 60:.0f} minutes")
+        elif now - self._seen > SECONDS_WITHOUT_MACHINE:
+            raise UsageError(
+                f"{lacks}: start one, and give the same command again, which goes on from the last "
+                "checkpoints"
             )
 
     def __exit__(self, *error: object) -> None:
