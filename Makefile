@@ -1,5 +1,6 @@
 # make bench: run the default suite to its figures.   make test: run the tests.
 # make test-peers: install torchode, torchdyn and diffrax as well, and test how they agree.
+# make test-cluster: install Ray as well, and test runs on a cluster of this machine.
 # make test-faults: kill runs, fail their writes, damage their files; writes down what came out.
 #   Takes an hour.
 # make check: compare gradient errors and peak memory with the references.
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 
-.PHONY: bench test test-peers test-faults check lint format clean
+.PHONY: bench test test-peers test-cluster test-faults check lint format clean
 
 bench: $(VENV)/installed
 	$(VENV)/bin/python run_bench.py $(ARGS)
@@ -21,6 +22,11 @@ test-peers: $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[dev,peers]'
 	$(VENV)/bin/python -m pytest tests/bench/peers
+
+test-cluster: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev,ray]'
+	$(VENV)/bin/python -m pytest tests/bench/cluster tests/faults/test_cluster.py
 
 test-faults: $(VENV)/installed
 	$(VENV)/bin/python -m pytest -m 'faults or fault' tests \

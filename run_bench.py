@@ -14,8 +14,9 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, _stop)  # as long as the rest is imported, which takes seconds
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -93,28 +94,36 @@ def run(request: cli.Request, console: Console) -> int:
     """Run what is not recorded yet, then draw the figures."""
     if request.tensorboard:
         writer_class()  # is it there?
-    device = environment.find_device(request.device)
+    say = partial(console.print, markup=False)
+    with executors.EXECUTORS[request.executor](say) as executor:
+        return _run(request, executor, console, say)
+
+
+def _run(
+    request: cli.Request,
+    executor: executors.Executor,
+    console: Console,
+    say: Callable[[str], None],
+) -> int:
+    device = executor.find_device(request.device)
     precision.check(request.suite.precision, device)
     _check_writable(request.out / request.suite.name)
     dataset = data.load(request.data_dir, request.suite.num_classes, generate=request.generated)
     dataset.subset(request.suite.train_images, request.suite.test_images)  # are there so many?
     _make_writable(request.out / request.suite.name)
     workload = Workload(
-        request.suite.name, request.out, dataset, device, request.jobs, request.eager
+        *(request.suite.name, request.out, dataset, device),
+        *(request.jobs, request.eager, request.executor),
     )
-
-    def say(line: str) -> None:
-        console.print(line, markup=False)
-
     if request.fresh:
         _say_what_is_aside(console, *aside.put_aside(workload, request.experiments))
     left = sharing.left_to_run(workload, request.experiments, say)
     console.print(
-        f"{request.suite.name} on {environment.device_name(device)}, {request.suite.precision}"
+        f"{request.suite.name} on {executor.device_name(device)}, {request.suite.precision}"
     )
     console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
     runs: list[Run] = []
-    costs = executors.step_costs(workload, request.experiments, say)
+    costs = executors.step_costs(executor, workload, request.experiments, say)
     if left:
         sizes = len(dataset.train_labels), len(dataset.test_labels)
         seconds = {
@@ -127,12 +136,11 @@ def run(request: cli.Request, console: Console) -> int:
             + (f" one after another, {request.jobs} at once" if request.jobs > 1 else "")
             + (f" ({recorded} are recorded already)" if recorded else "")
         )
-        run_all = executors.EXECUTORS[request.executor]
         with ExitStack() as reporting:
             reporter: Reporter = reporting.enter_context(SuiteProgress(console, seconds))
             if request.tensorboard:
                 reporter = reporting.enter_context(TensorBoard(reporter, workload.folder))
-            runs = run_all(workload, left, reporter)
+            runs = executor.run_all(workload, left, reporter)
     else:
         console.print(f"all {len(request.experiments)} runs are recorded already")
     with locks.wait_for(workload.folder, locks.FIGURES):

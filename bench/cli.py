@@ -144,9 +144,13 @@ def _request(options: argparse.Namespace, suite: Suite) -> Request:
     if options.check or options.update_reference or options.reference:
         raise _no_reference(suite)
     given = [OVERRIDES[name] for name in OVERRIDES if getattr(options, name) is not None]
-    if options.reproduce is not None and (given or options.jobs > 1):
+    if options.jobs > 1:
+        given.append("--jobs")
+    if options.executor != "local":
+        given.append("--executor")
+    if options.reproduce is not None and given:
         raise ValueError(
-            f"--reproduce runs what is recorded: leave out {', '.join(given) or '--jobs'}"
+            f"--reproduce runs what is recorded, on this machine: leave out {', '.join(given)}"
         )
     return Request(
         action=_action(options),
@@ -187,6 +191,11 @@ def _measuring_request(options: argparse.Namespace, suite: MeasuringSuite) -> Me
     for option in ("eager", "generated"):
         if getattr(options, option):
             raise ValueError(f"the suite {suite.name} has no use for --{option}: leave it out")
+    if options.executor != "local":
+        raise ValueError(
+            f"--executor {options.executor}: the suite {suite.name} measures on this machine: "
+            "leave out --executor"
+        )
     if isinstance(suite, GatedSuite) and options.data_dir:
         raise ValueError(f"the suite {suite.name} uses generated images: leave out --data-dir")
     action: MeasuringAction = _action(options)
@@ -298,9 +307,8 @@ def _parser() -> argparse.ArgumentParser:
         "to data/, but for smoke and suites that do not train, which generate images")  # fmt: skip
     add("--generated", action="store_true", help="use generated images instead of real ones")
     add("--out", type=_folder, default=Path("results"), metavar="DIR", help="default: results")
-    add(
-        "--executor", choices=list(EXECUTORS), default="local", help="local (default): this machine"
-    )
+    add("--executor", choices=list(EXECUTORS), default="local", help="local (default): this "
+        "machine; ray: a Ray cluster (docs/cluster.md)")  # fmt: skip
     add("--eager", action="store_true", help="do not capture training steps as CUDA graphs, which "
         "is done where the gradient method allows it")  # fmt: skip
     add("--jobs", type=_count, default=1, metavar="N", help="train so many at once, each in a "

@@ -27,6 +27,12 @@ class Course:
         """Spent on it. What a killed process did after its last checkpoint is not in it."""
         return time.perf_counter() - self._started
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_started": self.seconds}  # another machine has another clock
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state, _started=time.perf_counter() - state["_started"])
+
     def go_on(self, found: Checkpoint, epoch: int) -> None:
         """The run goes on from a checkpoint, in this epoch."""
         self.rows = [*found.rows]

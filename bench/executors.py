@@ -1,11 +1,15 @@
-"""Run the experiments of a suite on this machine, and record each."""
+"""Run the experiments of a suite, on this machine or on a cluster, and record each."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
 
-from bench import locks, processes, records, sealed
-from bench.environment import describe, prepare
-from bench.errors import unwritable
+import torch
+
+from bench import environment, locks, processes, records, sealed
+from bench.environment import prepare
+from bench.errors import UsageError, unwritable
 from bench.experiment import Experiment
 from bench.files import remove_parts
 from bench.progress import Reporter
@@ -17,12 +21,44 @@ from bench.step_costs import configuration, measure_step_costs
 from bench.workload import Workload
 
 
+class Executor(Protocol):
+    """Where experiments run."""
+
+    def find_device(self, name: str) -> torch.device:
+        """As `environment.find_device`, of the machines where they run."""
+
+    def device_name(self, device: torch.device) -> str:
+        """For people."""
+
+    def describe(self, device: torch.device, precision: str) -> Mapping[str, Any]:
+        """As `environment.describe`, of a machine where they run."""
+
+    def measure_step_costs(
+        self, workload: Workload, experiments: Sequence[Experiment]
+    ) -> list[Measurement]:
+        """As `step_costs.measure_step_costs`, there."""
+
+    def run_all(
+        self, workload: Workload, experiments: Sequence[Experiment], reporter: Reporter
+    ) -> list[Run]:
+        """Run and record each experiment; one that goes wrong does not stop the others. Returns
+        the runs in that order.
+
+        One that another process is running is waited for at the end: its record is among those
+        that are returned, and it is run here if that process dies.
+        Raises UsageError when a record cannot be written.
+        """
+
+
 def step_costs(
-    workload: Workload, experiments: Sequence[Experiment], say: Callable[[str], None]
+    executor: Executor,
+    workload: Workload,
+    experiments: Sequence[Experiment],
+    say: Callable[[str], None],
 ) -> list[Measurement]:
     """The cost of a training step of every configuration, measured and recorded where it is not
     yet; with all that is recorded of others. `say` is called with a line for the person."""
-    prepare(experiments[0].precision if experiments else "float32")
+    file = workload.folder / records.MEASUREMENTS
     with locks.wait_for(workload.folder, locks.MEASUREMENTS, lambda: say(locks.WAITING)):
         remove_parts(workload.folder)
         try:
@@ -30,37 +66,23 @@ def step_costs(
         except DamagedRecordError as error:
             say(error.set_aside())
             known = []
-        return _step_costs(workload, experiments, known)
-
-
-def _step_costs(
-    workload: Workload, experiments: Sequence[Experiment], known: list[Measurement]
-) -> list[Measurement]:
-    have = {m.configuration for m in known}
-    missing = [e for e in experiments if configuration(workload, e) not in have]
-    if not missing:
-        return known
-    measurements = known + measure_step_costs(workload, missing)
-    try:
-        where = sealed.environments(workload.folder / records.MEASUREMENTS)
-        here = {
-            **describe(workload.device, experiments[0].precision),
-            "data": workload.dataset.described,
-        }
-        records.write_measurements(workload.results, workload.suite, measurements, [*where, here])
-    except OSError as error:
-        raise unwritable(str(workload.folder), error) from error
-    return measurements
+        have = {m.configuration for m in known}
+        missing = [e for e in experiments if configuration(workload, e) not in have]
+        if not missing:
+            return known
+        measurements = known + executor.measure_step_costs(workload, missing)
+        there = executor.describe(workload.device, missing[0].precision)
+        where = [*sealed.environments(file), {**there, "data": workload.dataset.described}]
+        try:
+            records.write_measurements(workload.results, workload.suite, measurements, where)
+        except OSError as error:
+            raise unwritable(str(workload.folder), error) from error
+        return measurements
 
 
 def run_all(workload: Workload, experiments: Sequence[Experiment], reporter: Reporter) -> list[Run]:
-    """Run and record each experiment; one that goes wrong does not stop the others.
-
-    One that another process is running is waited for at the end: its record is among those that
-    are returned, and it is run here if that process dies.
-    One after another in this process, or workload.jobs at once in processes of their own.
-    Raises UsageError when a record cannot be written.
-    """
+    """As `Executor.run_all`: one after another in this process, or workload.jobs at once in
+    processes of their own."""
     if workload.jobs > 1:
         return processes.run_all(workload, experiments, reporter)
     left = Left(workload, experiments, reporter)
@@ -81,7 +103,52 @@ def run_all(workload: Workload, experiments: Sequence[Experiment], reporter: Rep
     return runs
 
 
-Executor = Callable[[Workload, Sequence[Experiment], Reporter], list[Run]]
+class Local:
+    """This machine."""
 
-EXECUTORS: Mapping[str, Executor] = {"local": run_all}
-"""Ways to run a suite's experiments, by the name that --executor takes."""
+    def find_device(self, name: str) -> torch.device:
+        return environment.find_device(name)
+
+    def device_name(self, device: torch.device) -> str:
+        return environment.device_name(device)
+
+    def describe(self, device: torch.device, precision: str) -> Mapping[str, Any]:
+        return environment.describe(device, precision)
+
+    def measure_step_costs(
+        self, workload: Workload, experiments: Sequence[Experiment]
+    ) -> list[Measurement]:
+        prepare(experiments[0].precision)
+        return measure_step_costs(workload, experiments)
+
+    def run_all(
+        self, workload: Workload, experiments: Sequence[Experiment], reporter: Reporter
+    ) -> list[Run]:
+        return run_all(workload, experiments, reporter)
+
+
+@contextmanager
+def _local(say: Callable[[str], None]) -> Iterator[Executor]:
+    yield Local()
+
+
+@contextmanager
+def _on_ray(say: Callable[[str], None]) -> Iterator[Executor]:
+    try:
+        from bench import cluster
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise UsageError(
+            "--executor ray needs the package ray: pip install -e '.[ray]', on each machine"
+        ) from error
+    with cluster.connected(say) as executor:
+        yield executor
+
+
+EXECUTORS: Mapping[str, Callable[[Callable[[str], None]], AbstractContextManager[Executor]]] = {
+    "local": _local,
+    "ray": _on_ray,
+}
+"""Where a suite's experiments run, by the name that --executor takes: each is a context that gives
+an executor, and is given a function that tells the person a line."""

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -33,7 +35,10 @@ class Listener(Protocol):
 
 
 class Keeper:
-    """Keeps the checkpoint of one experiment, in whose folder no other process is."""
+    """Keeps the checkpoint of one experiment, in whose folder no other process is.
+
+    carry is called with each file that was written, for whoever keeps it elsewhere too.
+    """
 
     def __init__(
         self,
@@ -41,12 +46,14 @@ class Keeper:
         experiment: Experiment,
         listener: Listener,
         interrupts: Interrupts,
+        carry: Callable[[Path], None] = lambda file: None,
     ) -> None:
         self._file = workload.folder / experiment.name / checkpoint.NAME
         self._owner = Owner.of(experiment, workload.dataset.fingerprint, workload.device)
         self._experiment = experiment
         self._listener = listener
         self._interrupts = interrupts
+        self._carry = carry
         self._written = time.monotonic()
 
     def go_on(self, trainer: Trainer, course: Course) -> bool:
@@ -87,6 +94,7 @@ class Keeper:
             checkpoint.write(self._file, course.checkpoint(self._owner, trainer.state()))
         except OSError as error:
             raise unwritable(str(self._file), error) from error
+        self._carry(self._file)
         self._written = time.monotonic()
         if self._interrupts.arrived:
             raise KeyboardInterrupt
@@ -102,6 +110,7 @@ class Keeper:
             os.replace(self._file, aside)
         except OSError as failure:
             raise unwritable(str(aside), failure) from failure
+        self._carry(aside)
         self._listener.note(
             f"{self._experiment.name}: the checkpoint is {kind} ({error}): it is now {aside.name}, "
             "and the run starts over"

@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -22,16 +22,15 @@ import torch.multiprocessing  # has a process take over tensors without copying 
 from torch import Tensor
 
 from bench import environment, locks
-from bench.course import Course
 from bench.data import Dataset
+from bench.elsewhere import Elsewhere
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.faults import free_memory
 from bench.progress import Reporter
-from bench.records import EpochRow, Run
-from bench.run import record_death
-from bench.sharing import Before, Left, recorded_by_another
-from bench.worker import SECONDS_TO_STOP, Busy, Message, Note, work
+from bench.records import Run
+from bench.sharing import Before
+from bench.worker import SECONDS_TO_STOP, Ending, Message, Started, work
 from bench.workload import Workload
 
 
@@ -44,73 +43,36 @@ def run_all(workload: Workload, experiments: Sequence[Experiment], reporter: Rep
     """
     _share(workload.dataset)
     free_memory(workload.device)  # this process has measured, and its workers need the room
-    left = Left(workload, experiments, reporter)
-    runs: dict[Experiment, Run] = {}
+    elsewhere = Elsewhere(workload, experiments, reporter)
+    left = elsewhere.left
     with _threads_divided(workload.jobs) as threads, _Workers(workload, threads) as workers:
         while left or workers.running:
             while len(workers.running) < workload.jobs and (experiment := left.take()):
                 workers.start(experiment, left.before[experiment])
-                reporter.run_started(experiment)
-            for worker, message in workers.messages(locks.SECONDS_BETWEEN_LOOKS if left else None):
-                run = _heard(workload, worker, message, reporter)
-                if isinstance(run, Run):
-                    runs[worker.experiment] = run
-                    reporter.run_finished(run)
-                elif isinstance(run, Busy):
-                    reporter.run_postponed(worker.experiment)
-                    left.put_back(worker.experiment)
-    return [runs[experiment] for experiment in experiments]
-
-
-def _heard(
-    workload: Workload, worker: "_Worker", message: Message | None, reporter: Reporter
-) -> Run | Busy | None:
-    """How the worker's experiment ended, once, when it did."""
-    experiment = worker.experiment
-    if isinstance(message, UsageError):
-        raise message
-    if isinstance(message, EpochRow):
-        worker.course.rows.append(message)
-        reporter.epoch_finished(experiment, message)
-    elif isinstance(message, Course):
-        worker.course = message
-        reporter.run_resumed(experiment, message)
-    elif isinstance(message, Note):
-        reporter.note(message.line)
-    elif not worker.has_ended:
-        worker.has_ended = True
-        if isinstance(message, Run | Busy):
-            return message
-        return _death(workload, worker, message or _how_it_died(worker.process.exitcode))
-    return None
-
-
-def _death(workload: Workload, worker: "_Worker", reason: str) -> Run | Busy:
-    """Record that the experiment failed, unless another process has taken it over already."""
-    experiment = worker.experiment
-    with locks.claim(workload.folder, experiment.name) as is_ours:
-        if not is_ours:
-            return Busy()
-        other = recorded_by_another(workload, experiment, worker.before)
-        return other or record_death(workload, experiment, reason, worker.course)
+                elsewhere.heard(experiment, Started())
+            for experiment, message in workers.messages(
+                locks.SECONDS_BETWEEN_LOOKS if left else None
+            ):
+                elsewhere.heard(experiment, message)
+    return elsewhere.runs
 
 
 @dataclass
 class _Worker:
-    """A process and the end of its pipe at which its messages arrive. before: what was recorded
-    when the command began; course: what is known of the run here."""
+    """A process and the end of its pipe at which its messages arrive. has_ended: whether it told
+    how its experiment ended."""
 
     experiment: Experiment
-    before: Before
     process: SpawnProcess
     pipe: Connection
-    course: Course = field(default_factory=Course)
     has_ended: bool = False
 
     def receive(self) -> Message | None:
         """The next message, or None when there will be no more: the process has ended."""
         try:
-            return self.pipe.recv()
+            message: Message = self.pipe.recv()
+            self.has_ended = isinstance(message, Ending)
+            return message
         except (EOFError, OSError):  # at the end of the pipe, or in the middle of a message
             self.pipe.close()
             self.process.join()
@@ -136,7 +98,7 @@ class _Workers:
         try:
             with _interrupt_blocked():
                 process.start()
-                self.running.append(_Worker(experiment, before, process, receiving))
+                self.running.append(_Worker(experiment, process, receiving))
         except OSError as error:
             raise UsageError(
                 f"cannot start a process for {experiment.name} ({error.strerror}): "
@@ -145,15 +107,18 @@ class _Workers:
         finally:
             sending.close()  # the worker's copy is now the only one, and closed when it ends
 
-    def messages(self, seconds: float | None) -> Iterator[tuple[_Worker, Message | None]]:
-        """Waits, no longer than so many seconds, for a message, or for a worker to end, which is
-        None and its last."""
+    def messages(self, seconds: float | None) -> Iterator[tuple[Experiment, Message]]:
+        """Waits, no longer than so many seconds, for a message, or for a worker to end. One that
+        died has not told how its experiment ended: that is said here."""
         ready = wait([worker.pipe for worker in self.running], seconds)
         for worker in [worker for worker in self.running if worker.pipe in ready]:
             message = worker.receive()
-            if message is None:
-                self.running.remove(worker)
-            yield worker, message
+            if message is not None:
+                yield worker.experiment, message
+                continue
+            self.running.remove(worker)
+            if not worker.has_ended:
+                yield worker.experiment, _how_it_died(worker.process.exitcode)
 
     def __enter__(self) -> "_Workers":
         return self

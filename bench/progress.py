@@ -26,7 +26,8 @@ class Reporter(Protocol):
     def run_started(self, experiment: Experiment) -> None: ...
 
     def run_resumed(self, experiment: Experiment, course: Course) -> None:
-        """It goes on from a checkpoint, with this course behind it."""
+        """It goes on from a checkpoint, with this course behind it: what it did before in another
+        process, or, where that process died, less than was told of it."""
 
     def epoch_finished(self, experiment: Experiment, row: EpochRow) -> None: ...
     def run_finished(self, run: Run) -> None: ...
@@ -84,16 +85,16 @@ class SuiteProgress:
             observed="",
         )
         self._running[experiment.name] = _Running(
-            task, _Clock(total), self._weights[experiment.name]
+            task, _Clock(total), self._weights[experiment.name] / total
         )
 
     def run_resumed(self, experiment: Experiment, course: Course) -> None:
-        # It took no time now, so nothing is to be told from it.
+        # What it did in another process took no time now, so nothing is to be told from it. What
+        # was told of one that died and is done again is so much more to do.
         run, done = self._running[experiment.name], len(course.rows)
-        of_suite = run.weight * done / experiment.num_epochs
-        run.clock.total -= done
-        run.weight -= of_suite
-        self._suite.total -= of_suite
+        run.clock.total -= done - run.epochs
+        self._suite.total -= run.weight * (done - run.epochs)
+        run.epochs = done
         self._bar.update(self._whole, total=self._suite.total)
         self._bar.update(run.task, completed=done, counted=f"{done}/{experiment.num_epochs} epochs")
 
@@ -106,8 +107,9 @@ class SuiteProgress:
 
     def epoch_finished(self, experiment: Experiment, row: EpochRow) -> None:
         run = self._running[experiment.name]
+        run.epochs = row.epoch
         run.clock.advance(1)
-        self._advance_suite(run.weight / run.clock.total)
+        self._advance_suite(run.weight)
         counted = f"{row.epoch}/{experiment.num_epochs} epochs"
         observed = f"loss {row.train_loss:.3f}, test accuracy {row.test_accuracy:.1%}"
         left = run.clock.left()
@@ -122,7 +124,7 @@ class SuiteProgress:
         self._bar.remove_task(shown.task)
         self._finished += 1
         # One that ended early leaves nothing to wait for.
-        self._advance_suite(shown.weight * shown.clock.part_left)
+        self._advance_suite(shown.weight * (shown.clock.total - shown.clock.done))
         left = self._suite.left(ENOUGH)
         of_suite = f"; the suite: {left}" if left and self._finished < self._n_runs else ""
         self._say(f"[{self._finished}/{self._n_runs}] {run.name}: {describe(run)}{of_suite}")
@@ -151,10 +153,6 @@ class _Clock:
     def advance(self, by: float) -> None:
         self.done += by
 
-    @property
-    def part_left(self) -> float:
-        return 1 - self.done / self.total if self.total > 0 else 0.0
-
     def left(self, enough: float = 0.0) -> str:
         """In words; none before more than this part of the total is done."""
         if self.done <= enough * self.total:
@@ -165,11 +163,12 @@ class _Clock:
 
 @dataclass
 class _Running:
-    """weight: the run's part of the suite."""
+    """weight: an epoch's part of the suite. epochs: how many are over."""
 
     task: TaskID
     clock: _Clock
     weight: float
+    epochs: int = 0
     _said: float = field(default_factory=lambda: time.monotonic())
 
     def is_time_for_a_line(self) -> bool:

@@ -2,8 +2,10 @@
 
 import math
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,14 +25,19 @@ from bench.workload import Stepper, Workload
 
 
 def record_experiment(
-    workload: Workload, experiment: Experiment, listener: Listener, before: Before
+    workload: Workload,
+    experiment: Experiment,
+    listener: Listener,
+    before: Before,
+    carry: Callable[[Path], None] = lambda file: None,
 ) -> Run | None:
     """Run an experiment, from its checkpoint where there is one, write its record and return it.
 
     All that an executor has to call, in whatever process it calls it: what it takes and returns
     are plain values. before: what was recorded of it when the command began. None: another process
-    is running it. Where another has recorded it since, that is returned. On Ctrl-C the step is
-    finished and a checkpoint written. Raises UsageError when something cannot be written.
+    is running it. Where another has recorded it since, that is returned. carry is called with each
+    checkpoint that was written, whole. On Ctrl-C the step is finished and a checkpoint written.
+    Raises UsageError when something cannot be written.
     """
     with (
         locks.claim(workload.folder, experiment.name) as is_ours,
@@ -44,7 +51,7 @@ def record_experiment(
             return other
         prepare(experiment.precision)
         remove_parts(workload.folder / experiment.name)
-        keeper = Keeper(workload, experiment, listener, noted)
+        keeper = Keeper(workload, experiment, listener, noted, carry)
         run = write(workload, run_experiment(workload, experiment, listener.epoch_finished, keeper))
         if run.status in RESULTS:
             keeper.remove()
@@ -56,9 +63,12 @@ def record_death(
     experiment: Experiment,
     reason: str,
     course: Course,
+    environment: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Record, in its place, a run that ended with its process, and return it."""
-    return write(workload, _run(workload, experiment, "failed", reason, course))
+    """Record, in its place, a run that ended with its process, and return it. environment: that
+    process's, where it is not like this one's."""
+    run = _run(workload, experiment, "failed", reason, course, environment=environment)
+    return write(workload, run)
 
 
 def write(workload: Workload, run: Run) -> Run:
@@ -144,6 +154,7 @@ def _run(
     reason: str | None,
     course: Course,
     execution: str | None = None,
+    environment: Mapping[str, Any] | None = None,
 ) -> Run:
     rows = course.rows
     return Run(
@@ -151,8 +162,9 @@ def _run(
         name=experiment.name,
         experiment=asdict(experiment),
         environment={
-            **describe(workload.device, experiment.precision),
+            **(environment or describe(workload.device, experiment.precision)),
             "execution": execution,
+            "executor": workload.executor,
             "jobs": workload.jobs,
             "started_at": course.started_at,
             "resumed_at": [*course.resumed_at],

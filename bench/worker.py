@@ -5,10 +5,13 @@ import signal
 import threading
 import time
 import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -25,6 +28,14 @@ SECONDS_TO_STOP = 10.0
 
 
 @dataclass(frozen=True)
+class Started:
+    """The experiment's process runs, in this environment (`environment.describe`); None: in the
+    one of the process that hears it."""
+
+    environment: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class Note:
     """A line for the person."""
 
@@ -36,7 +47,8 @@ class Busy:
     """Another process is running the experiment."""
 
 
-Message = EpochRow | Course | Note | Busy | Run | UsageError | str
+Ending = Run | Busy | UsageError | str
+Message = Started | EpochRow | Course | Note | Ending
 """What a worker sends: what happens, a Course when it goes on from a checkpoint; then its run,
 which is recorded, or that it is busy; or an error that stops the suite; or the traceback of any
 other."""
@@ -52,28 +64,39 @@ def work(
     try:
         _stop_when_told()
         torch.set_num_threads(threads)
-        told = _Told(messages)
-        try:
-            told.tell(record_experiment(workload, experiment, told, before) or Busy())
-        except UsageError as error:
-            told.tell(error)
-        except Exception:
-            told.tell(traceback.format_exc())
+        told = Told(messages.send)
+        told.tell(ending(workload, experiment, told, before))
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # from here on nothing is left half-done
     except KeyboardInterrupt:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)  # not a traceback, and the exit status says why
 
 
-class _Told:
-    """Sends what it is told."""
+def ending(
+    workload: Workload,
+    experiment: Experiment,
+    told: "Told",
+    before: Before,
+    carry: Callable[[Path], None] = lambda file: None,
+) -> Ending:
+    """Run and record the experiment, and return how it ended; an interrupt alone is raised."""
+    try:
+        return record_experiment(workload, experiment, told, before, carry) or Busy()
+    except UsageError as error:
+        return error
+    except Exception:
+        return traceback.format_exc()
 
-    def __init__(self, messages: Connection) -> None:
-        self._messages = messages
+
+class Told:
+    """Sends what it is told, with a function that raises BrokenPipeError where nobody listens."""
+
+    def __init__(self, send: Callable[[Message], None]) -> None:
+        self._send = send
 
     def tell(self, message: Message) -> None:
         try:
-            self._messages.send(message)
+            self._send(message)
         except BrokenPipeError:  # nobody listens any more
             raise KeyboardInterrupt from None
 

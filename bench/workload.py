@@ -18,7 +18,8 @@ from bench.experiment import Experiment
 @dataclass(frozen=True)
 class Workload:
     """results is the folder that holds the suite's folder; jobs is how many of the experiments
-    run at once; eager: whether CUDA graphs are not to be used."""
+    share a device at once; eager: whether CUDA graphs are not to be used; executor: the name of the
+    one that runs them."""
 
     suite: str
     results: Path
@@ -26,6 +27,7 @@ class Workload:
     device: torch.device
     jobs: int = 1
     eager: bool = False
+    executor: str = "local"
 
     @classmethod
     def of_steps(

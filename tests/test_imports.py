@@ -1,6 +1,8 @@
 """Imports run one way."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,8 +85,22 @@ def test_instruments_stand_on_data_and_records():
 def test_foundations_do_not_reach_up(package):
     place = ROOT / "bench" / package
     above = INSTRUMENTS | {
-        *("cli", "suites", "executors", "processes", "worker", "run", "workload"),
+        *("cli", "suites", "executors", "processes", "worker", "run", "workload", "elsewhere"),
         *("step_costs", "gate", "studies", "trainer", "keeper", "course", "sharing", "aside"),
     }
     for file in files(place) if place.is_dir() else [place.with_suffix(".py")]:
         assert not imports(file) & {f"bench.{name}" for name in above}, file
+
+
+def test_ray_is_imported_only_when_it_is_asked_for():
+    knows = [file for file in files("bench") if "import ray" in file.read_text(encoding="utf-8")]
+    assert knows
+    assert all(file.parent.name == "cluster" for file in knows)
+    asks = [
+        f"{file.parent.name}/{file.name}"
+        for file in [*files("bench"), ROOT / "run_bench.py"]
+        if file.parent.name != "cluster" and any("cluster" in name for name in imports(file))
+    ]
+    assert asks == ["bench/executors.py"]
+    line = "import sys, run_bench; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", line], cwd=ROOT, check=False).returncode == 0

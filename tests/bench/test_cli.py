@@ -1,7 +1,9 @@
 import re
+import sys
 
 import pytest
 
+import bench
 import run_bench
 from bench import cli
 from bench.errors import UsageError
@@ -93,6 +95,7 @@ BAD = {
     "--jobs 0": "argument --jobs: '0' is no whole number from 1 to",
     "--jobs x": "argument --jobs: 'x' is no whole number",
     "--suite memory --jobs 2": "must run alone, or take turns in one process, to be comparable",
+    "--suite cost --executor ray": "the suite cost measures on this machine: leave out --executor",
     "--executor slurm": "argument --executor: invalid choice: 'slurm'",
 }
 
@@ -126,3 +129,33 @@ def test_help_names_the_suites_and_options(capsys):
     said = capsys.readouterr().out
     for word in ("smoke", "cifar10-quick", "--Nt", "--gradient", "--plots-only", "--data-dir"):
         assert word in said
+
+
+def test_ray_that_is_not_installed_is_one_line_that_says_what_to_install(
+    tmp_path, capsys, monkeypatch
+):
+    for name in [name for name in sys.modules if name.startswith("bench.cluster")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(bench, "cluster", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run_bench.main(["--executor", "ray", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        "error: --executor ray needs the package ray: pip install -e '.[ray]', on each machine\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [("127.0.0.1:1", "no cluster answers there"), ("ray://here:10001", "on a machine of the")],
+)
+def test_cluster_that_cannot_be_reached_is_said_in_one_line(
+    address, why, tmp_path, capsys, monkeypatch
+):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert run_bench.main(["--executor", "ray", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: RAY_ADDRESS={address}: ")
+    assert why in said
+    assert said.count("\n") == 1

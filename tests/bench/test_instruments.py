@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import models
 from bench import cost, environment, memory
 from bench.errors import UsageError
-from bench.executors import step_costs
+from bench.executors import Local, step_costs
 from bench.step_costs import estimate_seconds, measure_step_costs
 from tests.bench.builders import CPU, experiment, workload
 
@@ -164,7 +164,9 @@ def test_measurements_of_earlier_commands_are_kept_and_missing_ones_made(tmp_pat
     shared = workload(tmp_path)
 
     def recorded(*gradients):
-        costs = step_costs(shared, [experiment(gradient=g) for g in gradients], lambda: None)
+        costs = step_costs(
+            Local(), shared, [experiment(gradient=g) for g in gradients], lambda: None
+        )
         return {m.gradient: m.value for m in costs if m.quantity == "seconds_per_step"}
 
     first = recorded("anode", "baseline")

@@ -105,3 +105,26 @@ def test_run_of_another_process_is_no_run_here():
     lines = output.getvalue().splitlines()
     assert lines[0] == "another process is running it"
     assert lines[1].startswith(f"[1/2] {second.name}")
+
+
+def test_what_a_run_does_again_after_its_process_died_is_more_to_do(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now))
+    _, second, shown, output = suite()
+    course = Course()
+    course.rows = [row(1)]
+    with shown:
+        shown.run_started(second)
+        for epoch, now in enumerate((100.0, 200.0, 300.0), start=1):  # noqa: B007
+            shown.epoch_finished(second, row(epoch))
+        shown.run_resumed(second, Course())  # without a checkpoint
+        shown.run_resumed(second, course)  # with one, and once more
+        shown.run_resumed(second, course)
+        for epoch, now in enumerate((400.0, 500.0, 600.0), start=2):  # noqa: B007
+            shown.epoch_finished(second, row(epoch))
+        shown.run_finished(ended(second))
+    *lines, last = output.getvalue().splitlines()
+    assert "2/4 epochs, loss 1.000, test accuracy 20.0%, 3 minutes left" in lines[-3]
+    assert lines[-1].endswith("0 seconds left")
+    # Six epochs took ten minutes, and the other run takes as long as one and a third.
+    assert last.endswith("; the suite: 2 minutes left")

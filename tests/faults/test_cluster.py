@@ -1,0 +1,102 @@
+"""Workers and machines of a Ray cluster that die, and a driver that is interrupted or dies."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from tests.bench.cluster.nodes import descendants, kill_one
+from tests.faults.command import finish, kill, start, tables
+
+pytest.importorskip("ray")
+
+TINY = "--train-images 40 --test-images 10 --batch_size 16 --network resnet4 --jobs 2"
+FIVE_TIMES = pytest.param(5, 40, marks=pytest.mark.faults)
+
+
+@pytest.fixture(autouse=True)
+def cluster_of_its_own(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+
+
+def on_ray(line, out):
+    return start(*line.split(), "--executor", "ray", out=out)
+
+
+def end(driver):
+    """It and its cluster, where something went wrong."""
+    if driver.poll() is None:
+        kill(driver)
+
+
+def resumed(out):
+    runs = [json.loads(file.read_text()) for file in out.rglob("run.json")]
+    assert all(run["status"] == "ok" for run in runs)
+    return sum(len(run["environment"]["resumed_at"]) for run in runs)
+
+
+def alive(numbers):
+    return [number for number in numbers if os.path.exists(f"/proc/{number}")]
+
+
+def wait_until(happened, seconds=60.0):
+    until = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("kills", "epochs"), [(1, 20), FIVE_TIMES])
+def test_kill_9_of_workers_leaves_the_records_of_processes_that_nobody_killed(
+    tmp_path, kills, epochs
+):
+    line = f"{TINY} --gradient anode,node --num_epochs {epochs}"
+    said, code = finish(start(*line.split(), out=tmp_path / "never"))
+    assert code == 0, said
+    out = tmp_path / "often"
+    driver = on_ray(line, out)
+    try:
+        moments = random.Random(kills)
+        wait_until(lambda: len(list(out.rglob("checkpoint.pt"))) == 2)
+        for _ in range(kills):
+            kill_one(driver.pid)
+            time.sleep(moments.uniform(0, 2))
+        said, code = finish(driver)
+    finally:
+        end(driver)
+    assert code == 0, said
+    assert said.count("its process died, and another took it over") == kills
+    assert "raylet" not in said
+    assert 0 < resumed(out) <= kills
+    assert tables(out) == tables(tmp_path / "never")
+    assert not list(out.rglob("checkpoint.pt*"))
+
+
+def test_ctrl_c_leaves_checkpoints_and_no_process(tmp_path):
+    driver = on_ray(f"{TINY} --gradient anode,node --num_epochs 10000", tmp_path)
+    try:
+        wait_until(lambda: len(list(tmp_path.rglob("checkpoint.pt"))) == 2)
+        processes = descendants(driver.pid)
+        os.killpg(driver.pid, signal.SIGINT)  # a terminal sends it to all
+        said, code = finish(driver)
+    finally:
+        end(driver)
+    assert code == 130, said
+    assert "interrupted: what is finished is recorded, and what was begun is in checkpoints" in said
+    assert "Traceback" not in said
+    wait_until(lambda: not alive(processes))
+    assert len(list(tmp_path.rglob("checkpoint.pt"))) == 2
+    assert not list(tmp_path.rglob("seen-*"))
+
+
+@pytest.mark.faults
+def test_driver_that_is_killed_leaves_no_process(tmp_path):
+    driver = on_ray(f"{TINY} --gradient anode,node --num_epochs 10000", tmp_path)
+    wait_until(lambda: len(list(tmp_path.rglob("checkpoint.pt"))) == 2)
+    processes = descendants(driver.pid)
+    driver.kill()
+    driver.communicate()
+    wait_until(lambda: not alive(processes))
