@@ -356,7 +356,7 @@ def rewritten(cache, **changes):
     write(cache, **{**arrays(cache), **changes})
 
 
-def with_a_header(cache, shape):
+def with_a_header(cache, shape, pixels=b"", compression=zipfile.ZIP_STORED):
     """The cache, where an array says that it has this shape, and the archive believes it."""
     content = {name: io.BytesIO() for name in arrays(cache)}
     for name, array in arrays(cache).items():
@@ -364,7 +364,8 @@ def with_a_header(cache, shape):
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     content["train_images"] = io.BytesIO()
     np.lib.format.write_array_header_1_0(content["train_images"], header)
-    with zipfile.ZipFile(cache, "w") as archive:
+    content["train_images"].write(pixels)
+    with zipfile.ZipFile(cache, "w", compression) as archive:
         for name, stream in content.items():
             archive.writestr(f"{name}.npy", stream.getvalue())
 
@@ -387,6 +388,10 @@ def an_archive_bomb(cache, trace):
 
 def an_archive_bomb_of_a_name(cache, trace):
     rewritten(cache, signature=np.array("x" * 50_000_000), compressed=True)
+
+
+def an_archive_bomb_under_the_right_header(cache, trace):
+    with_a_header(cache, (10, 3, 32, 32), bytes(60 * MEGABYTE), zipfile.ZIP_DEFLATED)
 
 
 def a_gigantic_shape(cache, trace):
@@ -425,7 +430,13 @@ def an_encrypted_archive(cache, trace):
 
 CACHES = [
     *(a_pickled_object, a_pickled_signature, a_pickle, an_archive_bomb, an_archive_bomb_of_a_name),
-    *(a_gigantic_shape, a_large_shape, a_large_archive, a_pipe_that_never_ends),
+    *(
+        an_archive_bomb_under_the_right_header,
+        a_gigantic_shape,
+        a_large_shape,
+        a_large_archive,
+        a_pipe_that_never_ends,
+    ),
     *(an_endless_device, an_encrypted_archive),
 ]
 

@@ -173,7 +173,7 @@ def fails(place_for, line, kind, stays, at, expected, files):
 
 def test_every_write_of_a_run_is_seen(place_for):
     place = place_for(TRAIN)
-    disk = place.disk()
+    disk = place.disk(READ_ONLY, at=10**9)
     assert place.give(disk)[0] == 0
     said = "\n".join(disk.writes)
     for written in (
