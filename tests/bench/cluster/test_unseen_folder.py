@@ -20,7 +20,7 @@ from ray.cluster_utils import Cluster
 from bench.cluster.desk import Desk
 
 LINE = (
-    "--train-images 40 --test-images 10 --batch_size 16 --network resnet4 --num_epochs 20 "
+    "--train-images 40 --test-images 10 --batch_size 16 --network resnet4 --num_epochs 12 "
     "--gradient anode,mine:MINE --jobs 2"
 )
 MINE = """
