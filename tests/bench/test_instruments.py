@@ -164,9 +164,7 @@ def test_measurements_of_earlier_commands_are_kept_and_missing_ones_made(tmp_pat
     shared = workload(tmp_path)
 
     def recorded(*gradients):
-        costs = step_costs(
-            Local(), shared, [experiment(gradient=g) for g in gradients], lambda: None
-        )
+        costs = step_costs(Local(), shared, [experiment(gradient=g) for g in gradients], print)
         return {m.gradient: m.value for m in costs if m.quantity == "seconds_per_step"}
 
     first = recorded("anode", "baseline")

@@ -142,7 +142,7 @@ def test_runs_at_once_leave_the_records_of_runs_alone(tmp_path, threads):
         assert one["environment"]["command"].endswith(shlex.join(sys.argv[1:]))
         assert one == two
     assert torch.get_num_threads() == 2
-    assert left_to_run(together, experiments) == []
+    assert left_to_run(together, experiments, print) == []
 
 
 def test_worker_that_dies_is_a_failed_run_and_the_others_go_on(tmp_path, mark, threads):
@@ -158,7 +158,7 @@ def test_worker_that_dies_is_a_failed_run_and_the_others_go_on(tmp_path, mark, t
     assert content["reason"] == died.reason
     assert content["environment"]["threads"] == 2
     assert len(rows) == len(died.epochs) == content["summary"]["epochs"]
-    assert left_to_run(place, [dies, other]) == [dies]
+    assert left_to_run(place, [dies, other], print) == [dies]
 
 
 def test_record_that_cannot_be_written_ends_the_suite_and_its_workers(tmp_path, mark):
