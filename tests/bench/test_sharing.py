@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import checkpoint, locks, records
-from bench.executors import run_all, step_costs
+from bench.executors import Local, run_all, step_costs
 from bench.run import run_experiment
 from bench.sharing import left_to_run
 from tests.bench.builders import experiment, row, run, workload
@@ -129,14 +129,15 @@ def test_checkpoint_that_outlived_its_run_is_cleared_away(tmp_path):
 def test_step_costs_of_two_processes_are_all_recorded(tmp_path, other_process):
     place = workload(tmp_path)
     other = other_process(place.folder, locks.MEASUREMENTS)
-    theirs = step_costs(workload(tmp_path / "theirs"), [experiment(**SMALL)], lambda: None)
+    there = workload(tmp_path / "theirs")
+    theirs = step_costs(Local(), there, [experiment(**SMALL)], lambda: None)
 
     def meanwhile():
         records.write_measurements(place.results, place.suite, theirs)
         other.kill()
 
     ours = experiment(**SMALL, gradient="backprop")
-    found = step_costs(place, [ours], meanwhile)
+    found = step_costs(Local(), place, [ours], meanwhile)
     assert {m.gradient for m in found} == {"anode", "backprop"}
     assert records.read_measurements(place.results, place.suite) == found
 
