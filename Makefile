@@ -29,6 +29,8 @@ test-cluster: $(VENV)/installed
 	$(VENV)/bin/python -m pytest tests/bench/cluster tests/faults/test_cluster.py
 
 test-faults: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev,ray]'
 	$(VENV)/bin/python -m pytest -m 'faults or fault' tests \
 		--faults-report results/reference/faults.md
 
