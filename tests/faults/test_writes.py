@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 import run_bench
 from bench import cli, records
 from bench.records import ASIDE
+from bench.studies.reversibility import ReversibilitySuite
 from tests.bench.builders import write_images
 from tests.faults.command import ROOT, tables
 from tests.faults.disk import FILLING, FULL, GONE, READ_ONLY, Disk, mounted, unprivileged
@@ -30,14 +31,30 @@ TINY = (
 )
 STEPS = "--suite memory --network resnet4 --method euler --Nt 1,2 --gradient anode --batch_size 1"
 TRAIN = f"{TINY} --gradient anode"
+
+
+class OfImages(ReversibilitySuite):
+    """The images alone: the other problems take a minute, and are written all at once."""
+
+    def cases(self):
+        return tuple(self._of_images(self.schemes))
+
+
+PICTURES = OfImages(
+    "reversibility",
+    "one image, one step",
+    activations=("relu",),
+    image_steps=(1,),
+    figures=("reversal_pictures",),
+)
 COMMANDS = {
     "train": TRAIN,
     "fresh": f"{TRAIN} --fresh",
     "draw": f"{TINY} --gradient node --plots-only",
     "measure": STEPS,
     "measure anew": f"{STEPS} --fresh",
-    "picture": "--suite reversibility --method euler --seeds 0",
-    "reference": "--suite memory --gradient anode --update-reference --reference out/own.csv",
+    "picture": f"--suite {__name__}:PICTURES --method euler --seeds 0",
+    "reference": f"{STEPS} --update-reference --reference out/own.csv",
 }
 """What is done in a folder where something is recorded already."""
 
