@@ -88,6 +88,7 @@ MALFORMED = {
     "--data-dir": st.one_of(no_folder, st.sampled_from(["a-file", "nowhere", "empty", "spoiled"])),
     "--out": st.one_of(no_folder, st.sampled_from(["a-file", "a-file/below", "/dev/null"])),
     "--reference": no_folder,
+    "--reproduce": st.one_of(no_folder, odd, st.sampled_from(["nowhere", "a-file", "..", "/"])),
 }
 """Option → values that it cannot have."""
 
