@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -325,7 +326,8 @@ def _failed(error: UsageError) -> int:
 
 def _say_what_is_aside(console: Console, count_of_old: int, place: Path) -> None:
     if place.exists():
-        console.print(f"--fresh: the old results ({count_of_old}) are now in {place}")
+        what = f"the old results ({count_of_old})" if count_of_old else "the old step costs"
+        console.print(f"--fresh: {what} are now in {place}")
     else:
         console.print("--fresh: there are no old results")
 
@@ -345,9 +347,7 @@ def _check_writable(folder: Path) -> None:
 def _make_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UsageError(
             f"cannot write to {folder} ({error.strerror}): choose another --out"

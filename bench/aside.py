@@ -26,7 +26,8 @@ def put_aside(workload: Workload, experiments: Sequence[Experiment]) -> tuple[in
     place = _place(workload.folder)
     asked = [e for e in experiments if (workload.folder / e.name).exists()]
     with ExitStack() as held:
-        for name in (locks.MEASUREMENTS, *(e.name for e in asked)):
+        # Those of which there is nothing yet, too: one may be in its first epoch.
+        for name in (locks.MEASUREMENTS, *(e.name for e in experiments)):
             if not held.enter_context(locks.claim(workload.folder, name)):
                 raise UsageError(
                     f"--fresh: another process is working on {name} in {workload.folder}: stop it "

@@ -17,7 +17,7 @@ import torch
 
 from bench.errors import unwritable
 from bench.experiment import Experiment
-from bench.files import write_whole
+from bench.files import read_whole, write_whole
 from bench.records import EpochRow
 
 SCHEMA = 2
@@ -107,7 +107,7 @@ def read(file: Path, owner: Owner) -> Checkpoint | None:
 def read_any(file: Path) -> Checkpoint | None:
     """What `read` returns, whoever's it is."""
     try:
-        content = file.read_bytes()
+        content = read_whole(file)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

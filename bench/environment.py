@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def prepare(precision: str = "float32") -> None:
     memory: by default it hands large blocks back to the system and takes them anew for every
     tensor, and the page faults cost up to 40% of a training step on a CPU.
     """
+    _code()  # as it is now
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
@@ -92,7 +94,6 @@ def describe(device: torch.device, precision: str | None = None) -> dict[str, An
     """Machine, software, settings and command, as plain values for a record. precision: None where
     several are measured, and rows say which."""
     is_cuda = device.type == "cuda"
-    changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "recorded_at": now(),
@@ -108,8 +109,7 @@ def describe(device: torch.device, precision: str | None = None) -> dict[str, An
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if is_cuda else None,
         "driver": _driver() if is_cuda else None,
-        "git_revision": _git("rev-parse", "HEAD"),
-        "git_dirty": None if changes is None else bool(changes),
+        **_code(),
         "memory_format": "channels_last",
         "keeps_freed_memory": platform.libc_ver()[0] == "glibc",
         "huge_pages": os.environ["THP_MEM_ALLOC_ENABLE"] == "1",
@@ -162,6 +162,16 @@ def _driver() -> str | None:
         return None
     found = re.search(r"\b\d+\.\d+(\.\d+)?\b", told)
     return found and found[0]
+
+
+@cache
+def _code() -> dict[str, Any]:
+    """Which code this is: asked once, because the files may change as long as the process runs."""
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "git_revision": _git("rev-parse", "HEAD"),
+        "git_dirty": None if changes is None else bool(changes),
+    }
 
 
 def _git(*arguments: str) -> str | None:

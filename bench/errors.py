@@ -1,5 +1,7 @@
 """What the person at the command line can mend."""
 
+from pathlib import Path
+
 
 class UsageError(Exception):
     """Bad usage, bad input or bad data, in one line that says what to do. Exit code 2.
@@ -15,6 +17,16 @@ class UsageError(Exception):
 def readable(text: str) -> str:
     """The text with line breaks, escape sequences and the like spelled out, as in \\n and \\x1b."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def check_there(folder: Path) -> None:
+    """Raises UsageError when a folder of results is gone that was there: its locks are gone with
+    it, and what was recorded."""
+    if not folder.is_dir():
+        raise UsageError(
+            f"the folder {folder} is gone, with what was recorded in it: put it back, or run the "
+            "same command again to make it anew"
+        )
 
 
 def unwritable(place: str, error: OSError) -> UsageError:

@@ -1,8 +1,10 @@
 """Files that are complete or absent."""
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +41,17 @@ def whole(file: Path) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             os.unlink(beside)
         raise
+
+
+def read_whole(file: Path) -> bytes:
+    """The content of a file. Raises OSError where there is none, and at once where what is there
+    is a pipe or a device."""
+    handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file")
+    with os.fdopen(handle, "rb") as stream:
+        return stream.read()
 
 
 def remove_parts(folder: Path, name: str = "") -> None:

@@ -82,7 +82,7 @@ class Measuring:
                     self.console.print(f"{case.name}, {row.gradient}: {row.reason}", markup=False)
         except ContractError as error:
             raise UsageError(str(error)) from error
-        except Exception as error:  # one bad case never stops the others
+        except (Exception, SystemExit) as error:  # one bad case never stops the others
             measured.failures += 1
             if is_out_of_memory(error):
                 free_memory(self.device)

@@ -11,7 +11,7 @@ import torch
 from bench import checkpoint
 from bench.checkpoint import Checkpoint, DamagedError, ForeignError, Owner
 from bench.course import Course
-from bench.errors import unwritable
+from bench.errors import check_there, unwritable
 from bench.experiment import Experiment
 from bench.faults import is_out_of_memory
 from bench.interrupts import Interrupts
@@ -48,6 +48,7 @@ class Keeper:
         interrupts: Interrupts,
         carry: Callable[[Path], None] = lambda file: None,
     ) -> None:
+        self._folder = workload.folder
         self._file = workload.folder / experiment.name / checkpoint.NAME
         self._owner = Owner.of(experiment, workload.dataset.fingerprint, workload.device)
         self._experiment = experiment
@@ -90,6 +91,7 @@ class Keeper:
     def write(self, trainer: Trainer, course: Course) -> None:
         """Write a checkpoint; raises KeyboardInterrupt when somebody wants to stop, and UsageError
         when it cannot be written, which leaves the last one."""
+        check_there(self._folder)
         try:
             checkpoint.write(self._file, course.checkpoint(self._owner, trainer.state()))
         except OSError as error:

@@ -24,7 +24,7 @@ import pandas as pd
 
 from bench import sealed, tables
 from bench.errors import UsageError
-from bench.files import write_whole
+from bench.files import read_whole, write_whole
 from bench.sealed import DamagedRecordError
 from bench.tables import read_reference as read_reference
 from bench.tables import read_rows as read_rows
@@ -433,7 +433,7 @@ def _read(folder: Path) -> _Record | None:
     file, epochs = folder / RUN, folder / EPOCHS
     both = (file, epochs)
     try:
-        content = sealed.loads(file.read_bytes())
+        content = sealed.loads(read_whole(file))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -443,9 +443,11 @@ def _read(folder: Path) -> _Record | None:
     if content["schema"] != sealed.SCHEMA:
         raise sealed.other_version(file, content["schema"])
     try:
-        table = epochs.read_bytes()
+        table = read_whole(epochs)
     except OSError as error:
         raise DamagedRecordError(epochs, f"it cannot be read: {error.strerror}", both) from error
+    if content["name"] != folder.absolute().name:
+        raise DamagedRecordError(file, f"it is the record of {content['name']}", both)
     if sealed.sha256(table) != content["epochs_sha256"]:
         raise DamagedRecordError(epochs, "its checksum is wrong", both)
     return _Record(content, tables.parse(table, _COLUMNS, _COLUMNS))

@@ -13,7 +13,7 @@ from torch import nn
 from bench import gradient_error, interrupts, locks, memory, records
 from bench.course import Course
 from bench.environment import describe, prepare
-from bench.errors import UsageError, unwritable
+from bench.errors import UsageError, check_there, unwritable
 from bench.experiment import Experiment
 from bench.faults import free_memory, is_out_of_memory
 from bench.files import remove_parts
@@ -72,7 +72,8 @@ def record_death(
 
 
 def write(workload: Workload, run: Run) -> Run:
-    """Write a run's record. Raises UsageError when it cannot be written."""
+    """Write a run's record. Raises UsageError when it cannot be written, or its folder is gone."""
+    check_there(workload.folder)
     try:
         records.write_run(workload.results, run)
     except OSError as error:
@@ -102,9 +103,10 @@ def run_experiment(
         raise
     except DivergedError as error:
         status, reason = "diverged", str(error)
-    except Exception as error:  # one bad experiment never stops the suite
+    except (Exception, SystemExit) as error:  # one bad experiment never stops the suite
         if is_out_of_memory(error):
-            status, reason = "oom", str(error).strip().splitlines()[0]
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            status, reason = "oom", said[0]
         else:
             status, reason = "failed", traceback.format_exc()
     if status == "oom":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError, unwritable
-from bench.files import write_whole
+from bench.files import read_whole, write_whole
 
 SCHEMA = 2
 """Of run.json and of what stands beside tables: goes up whenever their meaning changes."""
@@ -73,7 +73,7 @@ def _checksum(content: Mapping[str, Any]) -> str:
 def write(file: Path, content: bytes, environments: Sequence[Mapping[str, Any]]) -> None:
     """Write a file in place of the one that is there, and its JSON record."""
     # For one moment the record is there and the file is still the old one.
-    old = file.exists() and sha256(file.read_bytes())
+    old = file.is_file() and sha256(file.read_bytes())
     checksums = [sha256(content), *({old} & {*_record(file).get("file_sha256", ())})]
     record = {"schema": SCHEMA, "file_sha256": checksums, "environments": [*environments]}
     write_whole(beside(file), dumps(record))
@@ -90,7 +90,7 @@ def read(file: Path) -> bytes:
     if not file.exists():
         raise UsageError(f"there is no {file}: run the suite first")
     try:
-        content = file.read_bytes()
+        content = read_whole(file)
     except OSError as error:
         raise DamagedRecordError(file, f"it cannot be read: {error.strerror}", both) from error
     record = _record(file)
@@ -121,6 +121,6 @@ def other_version(file: Path, schema: object) -> UsageError:
 def _record(file: Path) -> dict[str, Any]:
     """The JSON record beside a file; empty where there is none that is whole."""
     try:
-        return loads(beside(file).read_bytes())
+        return loads(read_whole(beside(file)))
     except (OSError, ValueError, RecursionError):
         return {}

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import checkpoint, locks, progress, records
+from bench import checkpoint, locks, progress, records, sealed
 from bench.checkpoint import DamagedError
 from bench.experiment import Experiment
 from bench.records import MEASUREMENTS, RESULTS
 from bench.sealed import DamagedRecordError
 
-DONE, FAILED, RUNNING, STOPPED, DAMAGED, LEFT = (
-    *("done", "failed", "running", "stopped", "damaged", "left"),
-)
+DONE, FAILED, RUNNING, STOPPED = "done", "failed", "running", "stopped"
+DAMAGED, LEFT, MEASURED = "damaged", "left", "measured"
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,8 @@ def _of_checkpoint(file: Path) -> tuple[int, str]:
 def of_cases(suite_folder: Path, row: type[Any], key: Sequence[str], cases: Iterable[Any]) -> State:
     """How many of the cases of a suite that trains nothing are measured; epochs is their number.
 
-    key: by which a case and its rows are known to belong together; where there is none they are
-    measured together.
+    key: by which a case and its rows are known to belong together; where there is none, a command
+    measures its cases anew, and of which cases the rows are is not known.
     """
     wanted = {records.key_of(case, key) for case in cases}
     name, file = suite_folder.name, suite_folder / MEASUREMENTS
@@ -75,6 +74,9 @@ def of_cases(suite_folder: Path, row: type[Any], key: Sequence[str], cases: Iter
         rows = records.read_rows(file, row) if file.exists() else []
     except DamagedRecordError as error:
         return State(name, RUNNING if is_running else DAMAGED, 0, str(error))
+    if not key and rows and not is_running:
+        when = [str(found["recorded_at"]) for found in sealed.environments(file)]
+        return State(name, MEASURED, len(rows), f"{progress.count(len(rows), 'row')}, {when[-1]}")
     done = len(wanted & {records.key_of(row, key) for row in rows})
     state = RUNNING if is_running else DONE if done == len(wanted) else STOPPED if done else LEFT
     detail = f"{done} of {progress.count(len(wanted), 'case')} measured" if key else ""

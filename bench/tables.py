@@ -44,7 +44,8 @@ def read_rows(file: Path, kind: type[Row]) -> list[Row]:
         return as_rows(parse(content, [field.name for field in fields(kind)], numbers), kind)
     except (ValueError, TypeError) as error:
         raise UsageError(
-            f"{file} was written by another version ({error}): use another --out"
+            f"{file} was written by another version or suite ({error}): move it away, or use "
+            "another --out"
         ) from error
 
 

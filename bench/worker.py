@@ -84,7 +84,7 @@ def ending(
         return record_experiment(workload, experiment, told, before, carry) or Busy()
     except UsageError as error:
         return error
-    except Exception:
+    except (Exception, SystemExit):
         return traceback.format_exc()
 
 

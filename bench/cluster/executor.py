@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
 
 from bench import locks
 from bench.cluster import task
@@ -83,7 +83,11 @@ class Cluster:
         """On a whole GPU, or a whole machine, of the cluster."""
         share = Share.of(workload.device, 1)
         measure = share.remote(task.measure, max_calls=1)
-        return self._wait_for(measure(workload, experiments, share.threads))
+        try:
+            return self._wait_for(measure(workload, experiments, share.threads))
+        except WorkerCrashedError:  # as the run will that did it, which is recorded then
+            self._say("the process that timed steps died: how long the runs take is not known")
+            return []
 
     def run_all(
         self, workload: Workload, experiments: Sequence[Experiment], reporter: Reporter

@@ -85,7 +85,7 @@ class Reasons(dict[Variant, str]):
         with a method of ours is a defect, and is raised."""
         try:
             yield
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if not is_peer(gradient):
                 raise
             self[variant] = in_a_line(error)
@@ -93,7 +93,7 @@ class Reasons(dict[Variant, str]):
                 free_memory(self._device)
 
 
-def in_a_line(error: Exception) -> str:
+def in_a_line(error: BaseException) -> str:
     """An error as a reason."""
     first = str(error).strip().partition("\n")[0]
     if isinstance(error, ValueError | PeerError) and first:

@@ -54,6 +54,15 @@ def test_fresh_does_not_move_what_another_process_is_running(tmp_path):
     assert (folder / "run.json").exists()
 
 
+def test_fresh_does_not_take_the_step_costs_of_a_run_that_has_just_begun(tmp_path):
+    one, place = experiment(num_epochs=1), workload(tmp_path)
+    with (
+        locks.claim(place.folder, one.name),
+        pytest.raises(UsageError, match=f"another process is working on {one.name}"),
+    ):
+        aside.put_aside(place, [one])
+
+
 def test_two_starts_over_in_one_second_are_kept_apart(tmp_path):
     one, place = experiment(num_epochs=1), workload(tmp_path)
     made = run_experiment(place, one, lambda e, row: None)

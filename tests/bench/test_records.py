@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from dataclasses import dataclass
 
 import pandas as pd
@@ -248,3 +249,23 @@ def test_damaged_files_are_set_aside_under_another_name(tmp_path):
     assert "kept as run.json.damaged and epochs.csv.damaged" in error.value.set_aside()
     assert {file.name for file in folder.iterdir()} == {"run.json.damaged", "epochs.csv.damaged"}
     assert records.read_run(folder) is None
+
+
+def test_record_of_another_run_is_not_taken_for_this_one(tmp_path):
+    first = write_run(tmp_path, run("a", epochs=[row(1)]))
+    write_run(tmp_path, run("b", epochs=[row(1), row(2)]))
+    shutil.rmtree(first)
+    shutil.copytree(tmp_path / "suite" / "b", first)
+    with pytest.raises(UsageError, match=r"a/run.json is damaged .it is the record of b.: run the"):
+        load(tmp_path)
+    with pytest.raises(sealed.DamagedRecordError):
+        records.read_run(first)
+
+
+@pytest.mark.parametrize("name", ["run.json", "epochs.csv"])
+def test_pipe_in_place_of_a_record_is_damage_and_is_not_waited_for(tmp_path, name):
+    folder = write_run(tmp_path, run("a", epochs=[row(1)]))
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(UsageError, match=f"{name} is damaged .it cannot be read: it is no file"):
+        records.read_run(folder)

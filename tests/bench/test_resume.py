@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import time
 
@@ -335,3 +336,16 @@ def test_other_number_of_threads_is_said(tmp_path, kill):
     finally:
         torch.set_num_threads(before)
     assert heard.notes[0].endswith(f"epoch 2, with {before + 1} threads (before: {before})")
+
+
+def test_folder_of_results_that_vanishes_is_one_line(tmp_path, at_every_step):
+    of, place = experiment(**SMALL, num_epochs=2), workload(tmp_path)
+
+    class Vanishes(Heard):
+        def epoch_finished(self, experiment, row):
+            shutil.rmtree(place.folder)
+
+    with pytest.raises(UsageError, match=f"the folder {place.folder} is gone") as error:
+        recorded(place, of, Vanishes())
+    assert "\n" not in str(error.value)
+    assert not place.folder.exists()

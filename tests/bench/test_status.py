@@ -1,6 +1,5 @@
 """--status and --list: what is done, running, stopped, failed and left."""
 
-import os
 import re
 import signal
 import subprocess
@@ -128,10 +127,20 @@ def test_command_prints_a_row_for_each_run_and_how_many_there_are(tmp_path, caps
     assert "12 left; 1 run with other options besides" in capsys.readouterr().out
 
 
+def test_what_a_suite_measures_anew_each_time_is_measured_and_not_done(tmp_path, capsys):
+    rows = [records.ReversalRow("linear-100", "none", "euler", 1, 1, 0.0, "float64", 0, 0.5, "ok",
+                                2, "cpu", "none", "none")]  # fmt: skip
+    file = tmp_path / "reversibility" / records.MEASUREMENTS
+    records.write_rows(file, records.ReversalRow, rows, [{"recorded_at": "2026-01-02"}])
+    assert run_bench.main(["--suite", "reversibility", "--status", "--out", str(tmp_path)]) == 0
+    assert "measured, 1 row, 2026-01-02" in capsys.readouterr().out
+
+
 def test_list_says_how_much_of_each_suite_is_recorded(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(run_bench, "measure_step_costs", lambda *args, **kwargs: [])
     one = SUITES["smoke"].experiments()[0]
-    recorded(workload(tmp_path), experiment(**SMALL))
-    os.renames(tmp_path / "suite" / experiment(**SMALL).name, tmp_path / "smoke" / one.name)
+    made = run_experiment(workload(tmp_path), experiment(**SMALL), lambda e, row: None)
+    made = made.__class__(**{**vars(made), "suite": "smoke", "name": one.name})
+    records.write_run(tmp_path, made)
     assert run_bench.main(["--list", "--out", str(tmp_path)]) == 0
     assert re.search(r"smoke +│ 12 +│ 1 done, 11 left", capsys.readouterr().out)

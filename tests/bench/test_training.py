@@ -164,6 +164,8 @@ class AlwaysFails:
 ALWAYS_FAILS = AlwaysFails()
 FAILS = GoesWrong(RuntimeError("something broke"))
 EXHAUSTS = GoesWrong(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmuch"))
+EXHAUSTS_IN_SILENCE = GoesWrong(MemoryError())
+EXITS = GoesWrong(SystemExit(0))
 EXHAUSTS_HOST = GoesWrong(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
 
 
@@ -173,6 +175,8 @@ EXHAUSTS_HOST = GoesWrong(RuntimeError("DefaultCPUAllocator: can't allocate memo
         ("FAILS", "failed", "something broke"),
         ("EXHAUSTS", "oom", "out of memory"),
         ("EXHAUSTS_HOST", "oom", "can't allocate"),
+        ("EXHAUSTS_IN_SILENCE", "oom", "MemoryError"),
+        ("EXITS", "failed", "SystemExit: 0"),
     ],
 )
 def test_error_ends_the_run_alone_and_keeps_what_was_recorded(tmp_path, gradient, status, said):
