@@ -145,8 +145,9 @@ def test_method_that_does_not_fit_is_recorded_and_the_others_go_on(tmp_path, mon
             return inner.solve(rhs, z0, method, n_steps)
 
     monkeypatch.setitem(GRADIENTS._entries, "backprop", Large())
-    line = [*LINE, "--network", "models.resnet:CHAIN:blocks=1", "--gradient", "backprop,anode"]
-    assert run_bench.main([*line, "--Nt", "1,2", "--out", str(tmp_path)]) == 0
+    line = "--suite growth --Nt 1,2 --batch_size 2,3 --network models.resnet:CHAIN:blocks=1"
+    own = ["--gradient", "backprop,anode", "--out", str(tmp_path)]
+    assert run_bench.main([*line.split(), *own]) == 0
     rows = read_rows(tmp_path / "growth" / "measurements.csv", GrowthRow)
     lost = [row for row in rows if row.status == "oom"]
     assert [(row.gradient, row.batch_size) for row in lost] == [("backprop", 3)]
