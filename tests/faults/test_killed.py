@@ -38,11 +38,13 @@ def killed(line, out, moments, seconds):
     process = start(*line.split(), out=out)
     said = read_until(process, " run")  # how many are left, or that none is
     time.sleep(moments.uniform(0, seconds))
-    has_ended = process.poll() is not None
+    if process.poll() is not None:
+        rest, code = finish(process)
+        assert code == 0, said + rest
+        return None
     said += kill(process)
     assert "Traceback" not in said
-    assert not has_ended or process.returncode == 0, said
-    return None if has_ended else Killed.found(out)
+    return Killed.found(out)
 
 
 def ends_as_if_never_killed(line, out, expected, kills):
