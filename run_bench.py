@@ -18,12 +18,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
-from rich.text import Text
 
 import plots
 from bench import (
@@ -33,24 +31,22 @@ from bench import (
     environment,
     executors,
     gate,
+    listing,
     locks,
     precision,
     records,
     reproduction,
     sharing,
-    status,
 )
 from bench.errors import UsageError
-from bench.files import remove_parts
+from bench.files import check_writable, make_writable, remove_parts
 from bench.progress import Reporter, SuiteProgress, count, duration
 from bench.records import Run
-from bench.step_costs import estimate_seconds, measure_step_costs
+from bench.step_costs import estimate_seconds
 from bench.studies.reversibility import ReversibilityLaboratory
-from bench.suites import SUITES, Suite
 from bench.tensorboard import TensorBoard, writer_class
 from bench.workload import Workload
 
-CIFAR_SIZE = (50_000, 10_000)
 DONE, NOT_THE_SAME, BAD_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -64,9 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(request, cli.MeasuringRequest):
             return measure(request, console)
         if request.action == "list":
-            return list_suites(request, console)
+            listing.list_suites(request, console)
+            return DONE
         if request.action == "status":
-            return show_runs(request, console)
+            listing.show_runs(request, console)
+            return DONE
         if request.action == "plots-only":
             return draw(request, console)
         if request.action == "reproduce":
@@ -108,10 +106,10 @@ def _run(
 ) -> int:
     device = executor.find_device(request.device)
     precision.check(request.suite.precision, device)
-    _check_writable(request.out / request.suite.name)
+    check_writable(request.out / request.suite.name)
     dataset = data.load(request.data_dir, request.suite.num_classes, generate=request.generated)
     dataset.subset(request.suite.train_images, request.suite.test_images)  # are there so many?
-    _make_writable(request.out / request.suite.name)
+    make_writable(request.out / request.suite.name)
     workload = Workload(
         *(request.suite.name, request.out, dataset, device),
         *(request.jobs, request.eager, request.executor),
@@ -166,7 +164,8 @@ def draw(request: cli.Request, console: Console) -> int:
 def measure(request: cli.MeasuringRequest, console: Console) -> int:
     """A suite that trains nothing, and its gate."""
     if request.action == "status":
-        return show_cases(request, console)
+        listing.show_cases(request, console)
+        return DONE
     device = environment.find_device(request.device)
     environment.prepare()
     folder = request.out / request.suite.name
@@ -188,9 +187,9 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
         if request.action == "check":
             return gate.check(measuring, request.reference)
         if request.action == "update-reference":
-            _make_writable(request.reference.parent)
+            make_writable(request.reference.parent)
             return gate.update_reference(measuring, request.reference)
-        _make_writable(folder)
+        make_writable(folder)
         console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
         if request.fresh:
             _say_what_is_aside(console, *aside.put_measurements_aside(folder))
@@ -228,7 +227,7 @@ def reproduce_run(request: cli.Request, console: Console) -> int:
             f"{dataset.fingerprint}): give that data"
         )
     results = reproduction.place(request.out, recorded.suite, recorded.name)
-    _make_writable(results)
+    make_writable(results)
     eager = request.eager or was.get("execution") == "eager: --eager"
     workload = Workload(recorded.suite, results, dataset, device, eager=eager)
     with environment.threads(was["threads"]):
@@ -252,67 +251,6 @@ def reproduce_run(request: cli.Request, console: Console) -> int:
     return NOT_THE_SAME
 
 
-def show_runs(request: cli.Request, console: Console) -> int:
-    """Print how far each run of the suite is."""
-    states = status.of_runs(request.out / request.suite.name, request.experiments)
-    table = Table("run", "state", "epochs", "")
-    for experiment, state in zip(request.experiments, states, strict=True):
-        epochs = f"{state.epochs}/{experiment.num_epochs}"
-        table.add_row(*map(Text, (state.name, state.state, epochs, state.detail)))
-    console.print(table)
-    folder = request.out / request.suite.name
-    others = status.others(folder, request.experiments)
-    console.print(
-        f"{request.suite.name} in {request.out}: {status.summary(states)}"
-        + (f"; {count(others, 'run')} with other options besides" if others else ""),
-        markup=False,
-    )
-    return DONE
-
-
-def show_cases(request: cli.MeasuringRequest, console: Console) -> int:
-    """Print how many cases of a suite that trains nothing are measured."""
-    suite = request.suite
-    state = status.of_cases(request.out / suite.name, suite.row, suite.key, request.cases)
-    console.print(
-        f"{suite.name} in {request.out}: {state.state}"
-        + (f", {state.detail}" if state.detail else ""),
-        markup=False,
-    )
-    return DONE
-
-
-def list_suites(request: cli.Request, console: Console) -> int:
-    """Print every suite with its runs, how many of them are recorded, and its time on this
-    device."""
-    device = environment.find_device(request.device)
-    environment.prepare()
-    table = Table("suite", "runs", "of these", "time here", "what")
-    with console.status("timing a step of each network on this device …"):
-        for suite in SUITES.values():
-            folder = request.out / suite.name
-            if not isinstance(suite, Suite):
-                cases = suite.cases()
-                state = status.of_cases(folder, suite.row, suite.key, cases)
-                recorded = state.detail or state.state
-                table.add_row(suite.name, str(len(cases)), recorded, "", suite.description)
-                continue
-            experiments = suite.experiments()
-            recorded = status.summary(status.of_runs(folder, experiments))
-            pixels = data.load(None, suite.num_classes, generate=True)
-            workload = Workload(suite.name, Path(), pixels, device)
-            costs = measure_step_costs(workload, experiments, batch_size=16, repeats=1)
-            seconds = estimate_seconds(
-                experiments, costs, train_images=CIFAR_SIZE[0], test_images=CIFAR_SIZE[1]
-            )
-            table.add_row(
-                *(suite.name, str(len(experiments)), recorded),
-                *(f"about {duration(seconds)}", suite.description),
-            )
-    console.print(table)
-    return DONE
-
-
 def _failed(error: UsageError) -> int:
     with contextlib.suppress(OSError):
         print(f"error: {error}", file=sys.stderr)
@@ -330,28 +268,6 @@ def _say_what_is_aside(console: Console, count_of_old: int, place: Path) -> None
         console.print(f"--fresh: {what} are now in {place}")
     else:
         console.print("--fresh: there are no old results")
-
-
-def _check_writable(folder: Path) -> None:
-    """Raises UsageError when the folder cannot be made; makes nothing."""
-    try:
-        there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
-            return
-        reason = "it is not writable" if there.is_dir() else "it is no folder"
-    except OSError as error:
-        there, reason = folder, str(error.strerror)
-    raise UsageError(f"cannot write to {folder} ({there}: {reason}): choose another --out")
-
-
-def _make_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise UsageError(
-            f"cannot write to {folder} ({error.strerror}): choose another --out"
-        ) from error
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import locks, records, sealed
+from bench import locks, records
 from bench.errors import UsageError, unwritable
 from bench.experiment import Experiment
-from bench.records import ASIDE, MEASUREMENTS, PICTURES
-from bench.sealed import DamagedRecordError
+from bench.records import ASIDE, MEASUREMENTS, PICTURES, sealed
+from bench.records.sealed import DamagedRecordError
 from bench.step_costs import configuration
 from bench.workload import Workload
 

@@ -7,15 +7,15 @@ from typing import Any, Protocol
 
 import torch
 
-from bench import environment, locks, processes, records, sealed
+from bench import environment, locks, processes, records
 from bench.environment import prepare
 from bench.errors import UsageError, unwritable
 from bench.experiment import Experiment
 from bench.files import remove_parts
 from bench.progress import Reporter
-from bench.records import Measurement, Run
+from bench.records import Measurement, Run, sealed
+from bench.records.sealed import DamagedRecordError
 from bench.run import record_experiment
-from bench.sealed import DamagedRecordError
 from bench.sharing import Left
 from bench.step_costs import configuration, measure_step_costs
 from bench.workload import Workload

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from bench.errors import UsageError
+
 PART = ".part"
 """What the name of a file ends with that is still being written."""
 
@@ -73,3 +75,27 @@ def _is_part(entry: "os.DirEntry[str]") -> bool:
 def _lock(handle: int) -> None:
     """The mark of a part that somebody is writing. Raises OSError when somebody is."""
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def check_writable(folder: Path) -> None:
+    """Raises UsageError when the folder cannot be made; makes nothing."""
+    try:
+        there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+            return
+        reason = "it is not writable" if there.is_dir() else "it is no folder"
+    except OSError as error:
+        there, reason = folder, str(error.strerror)
+    raise UsageError(f"cannot write to {folder} ({there}: {reason}): choose another --out")
+
+
+def make_writable(folder: Path) -> None:
+    """Make a folder where there is none. Raises UsageError when it cannot be made, or nothing
+    can be written in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {folder} ({error.strerror}): choose another --out"
+        ) from error

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench import environment, records, sealed
+from bench import environment, records
 from bench.errors import UsageError
 from bench.faults import free_memory, is_out_of_memory
-from bench.records import MEASUREMENTS, Picture
+from bench.records import MEASUREMENTS, Picture, sealed
+from bench.records.sealed import DamagedRecordError
 from bench.regression import Finding, compare, describe, needs_reference, without_reference
-from bench.sealed import DamagedRecordError
 from solvers import ContractError
 
 DONE, CHECK_FAILED, SOME_FAILED = 0, 1, 3

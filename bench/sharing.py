@@ -10,7 +10,7 @@ from bench import checkpoint, locks, records
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.records import RESULTS, RUN, Run
-from bench.sealed import DamagedRecordError
+from bench.records.sealed import DamagedRecordError
 from bench.workload import Workload
 
 Before = tuple[int, int] | None

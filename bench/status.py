@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import checkpoint, locks, progress, records, sealed
+from bench import checkpoint, locks, progress, records
 from bench.checkpoint import DamagedError
 from bench.experiment import Experiment
-from bench.records import MEASUREMENTS, RESULTS
-from bench.sealed import DamagedRecordError
+from bench.records import MEASUREMENTS, RESULTS, sealed
+from bench.records.sealed import DamagedRecordError
 
 DONE, FAILED, RUNNING, STOPPED = "done", "failed", "running", "stopped"
 DAMAGED, LEFT, MEASURED = "damaged", "left", "measured"

@@ -85,7 +85,18 @@ def test_instruments_stand_on_data_and_records():
 def test_foundations_do_not_reach_up(package):
     place = ROOT / "bench" / package
     above = INSTRUMENTS | {
-        *("cli", "suites", "executors", "processes", "worker", "run", "workload", "elsewhere"),
+        *(
+            "cli",
+            "options",
+            "listing",
+            "suites",
+            "executors",
+            "processes",
+            "worker",
+            "run",
+            "workload",
+            "elsewhere",
+        ),
         *("step_costs", "gate", "studies", "trainer", "keeper", "course", "sharing", "aside"),
     }
     for file in files(place) if place.is_dir() else [place.with_suffix(".py")]:

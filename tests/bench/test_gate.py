@@ -6,8 +6,8 @@ import torch
 import run_bench
 from bench.cli import REFERENCES
 from bench.records import GradientRow, MemoryRow, read_reference, write_reference
+from bench.records.sealed import SCHEMA
 from bench.regression import MOVED, compare
-from bench.sealed import SCHEMA
 from bench.suites import SUITES
 from solvers import GRADIENTS
 from solvers.replay import Replay

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import run_bench
-from bench import cli, executors, gate
+from bench import executors, gate, options
 from bench.data import official
 from bench.suites import SUITES, Suite
 
@@ -205,7 +205,7 @@ def test_malformed_command_line_is_one_line_and_exit_code_2(
 
 
 def test_every_option_that_takes_a_value_is_given_malformed_ones():
-    takes_one = [action for action in cli._parser()._actions if action.nargs is None]
+    takes_one = [action for action in options.parser()._actions if action.nargs is None]
     assert {name for action in takes_one for name in action.option_strings} == {*MALFORMED}
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import pandas as pd
 import pytest
 
-from bench import files, records, sealed
+from bench import files, records
 from bench.errors import UsageError
-from bench.records import Measurement, load, load_measurements, load_runs, write_run
+from bench.records import Measurement, load, load_measurements, load_runs, sealed, write_run
 from tests.bench.builders import row, run
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import run_bench
-from bench import records, reproduction, sealed
+from bench import records, reproduction
 from bench.errors import UsageError
+from bench.records import sealed
 from tests.bench.builders import row, run, write_images
 
 LINE = "--network resnet4 --num_epochs 2 --train-images 20 --test-images 10 --batch_size 10"

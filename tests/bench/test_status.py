@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import run_bench
-from bench import checkpoint, keeper, locks, records, status
+from bench import checkpoint, keeper, listing, locks, records, status
 from bench.run import record_experiment, run_experiment
 from bench.suites import SUITES
 from tests.bench.builders import experiment, workload
@@ -137,7 +137,7 @@ def test_what_a_suite_measures_anew_each_time_is_measured_and_not_done(tmp_path,
 
 
 def test_list_says_how_much_of_each_suite_is_recorded(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(run_bench, "measure_step_costs", lambda *args, **kwargs: [])
+    monkeypatch.setattr(listing, "measure_step_costs", lambda *args, **kwargs: [])
     one = SUITES["smoke"].experiments()[0]
     made = run_experiment(workload(tmp_path), experiment(**SMALL), lambda e, row: None)
     made = made.__class__(**{**vars(made), "suite": "smoke", "name": one.name})

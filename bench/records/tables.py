@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
-from bench import sealed
 from bench.errors import UsageError
 from bench.files import write_whole
-from bench.sealed import sha256
+from bench.records import sealed
+from bench.records.sealed import sha256
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -1,0 +1,77 @@
+"""The only writer and reader of results/. Knows no torch, so that figures can be drawn without.
+
+    results/<suite>/<experiment>/run.json     experiment, environment, data, status, summary
+    results/<suite>/<experiment>/epochs.csv   a row for each epoch
+    results/<suite>/measurements.csv          a row for each measurement that is no training run
+    results/<suite>/measurements.json         its checksum, and where it was measured
+    results/<suite>/pictures.npz, .json       images that were solved there and back, and the same
+
+Beside them there is what `checkpoint` and `locks` write. A file is written beside its place and
+renamed, so it is complete or absent; run.json comes last and says that the run is recorded. All
+have checksums: `sealed`.
+"""
+
+from bench.records.measurements import (
+    MEASUREMENTS,
+    Configuration,
+    Measurement,
+    load_measurements,
+    read_measurements,
+    write_measurements,
+)
+from bench.records.pictures import PICTURES, Picture, read_pictures, write_pictures
+from bench.records.rows import CostRow, GradientRow, GrowthRow, MemoryRow, ReversalRow, key_of
+from bench.records.runs import (
+    ASIDE,
+    EPOCHS,
+    RESULTS,
+    RUN,
+    STATUSES,
+    WALL_CLOCK_COLUMNS,
+    EpochRow,
+    Run,
+    load,
+    load_runs,
+    read_run,
+    read_whole_run,
+    write_run,
+)
+from bench.records.sealed import DamagedRecordError
+from bench.records.tables import read_reference, read_rows, write_reference, write_rows
+
+__all__ = [
+    "ASIDE",
+    "EPOCHS",
+    "MEASUREMENTS",
+    "PICTURES",
+    "RESULTS",
+    "RUN",
+    "STATUSES",
+    "WALL_CLOCK_COLUMNS",
+    "Configuration",
+    "CostRow",
+    "DamagedRecordError",
+    "EpochRow",
+    "GradientRow",
+    "GrowthRow",
+    "Measurement",
+    "MemoryRow",
+    "Picture",
+    "ReversalRow",
+    "Run",
+    "key_of",
+    "load",
+    "load_measurements",
+    "load_runs",
+    "read_measurements",
+    "read_pictures",
+    "read_reference",
+    "read_rows",
+    "read_run",
+    "read_whole_run",
+    "write_measurements",
+    "write_pictures",
+    "write_reference",
+    "write_rows",
+    "write_run",
+]

@@ -1,0 +1,161 @@
+"""What suites that train nothing measure: a row of measurements.csv each."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class GradientRow:
+    """One part of one gradient, against backprop's.
+
+    part: "all parameters", "block 1", … (its parameters), "z0 of block 1", … (its input), or
+    "statistics" (BatchNorm's, after both passes; its cosine means nothing). lipschitz: ‖∂f/∂z‖₂
+    at the block's input, or the largest of the network's blocks.
+    """
+
+    network: str
+    method: str
+    n_steps: int
+    gradient: str
+    precision: str
+    weights: str
+    activation: str
+    scale: float
+    device: str
+    part: str
+    error: float
+    cosine: float
+    lipschitz: float
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """One phase of a training step: "step" (all of it), "forward", "backward" or "optimizer"; or
+    "compile", what is done once before the first.
+
+    seconds, low and high: median and quartiles. ratio, ratio_low, ratio_high: the same of the
+    quotients, round by round, with the whole step of backprop in the same layout, precision and
+    execution: "eager", or "captured" for one that is replayed as a CUDA graph. peak_bytes and the
+    evaluations are the whole eager step's, measured in a step of its own, and None where they
+    cannot be seen; gradient_error is the distance from backprop's, checked before anything is
+    timed. reason: in a line, why this peer cannot do the work; all numbers are None then, and it
+    is "" where they are measured.
+    """
+
+    network: str
+    method: str
+    n_steps: int
+    gradient: str
+    batch_size: int
+    layout: str
+    precision: str
+    execution: str
+    device: str
+    phase: str
+    seconds: float | None = None
+    low: float | None = None
+    high: float | None = None
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    repeats: int | None = None
+    peak_bytes: int | None = None
+    nfe_forward: int | None = None
+    nfe_backward: int | None = None
+    gradient_error: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class MemoryRow:
+    """Peak memory and evaluations of one training step.
+
+    peak_bytes is what the step needs at once beyond what was there before it, state_bytes the
+    size of the largest state that an ODE block has, n_blocks the number of ODE blocks.
+    """
+
+    network: str
+    n_blocks: int
+    method: str
+    n_steps: int
+    gradient: str
+    batch_size: int
+    device: str
+    state_bytes: int
+    peak_bytes: int
+    nfe_forward: int
+    nfe_backward: int
+
+
+@dataclass(frozen=True)
+class GrowthRow:
+    """A training step at one point of a sweep, for one of the gradient methods that took turns
+    there.
+
+    sweep: "Nt", "batch size" or "width", whatever differs from the sweep's other points. compared:
+    the gradient methods that took turns, separated by commas. width: the channels of the widest
+    state of an ODE block. seconds: the median of `repeats` rounds. yardstick: the same of a fixed
+    step that takes a turn in every round of every case; relative, low and high: median and
+    quartiles of the quotients with it, round by round. data_seconds: the median of making one
+    augmented batch of that size, which no step includes; data_share, data_share_low and
+    data_share_high: median and quartiles of its quotients with the step. peak_bytes and the
+    evaluations are those of a step of their own.
+    status: "ok", or "oom" where the step did not fit into memory; then nothing else is known.
+    """
+
+    sweep: str
+    network: str
+    method: str
+    n_steps: int
+    gradient: str
+    compared: str
+    batch_size: int
+    width: int
+    device: str
+    status: str
+    seconds: float = math.nan
+    yardstick: float = math.nan
+    relative: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    data_seconds: float = math.nan
+    data_share: float = math.nan
+    data_share_low: float = math.nan
+    data_share_high: float = math.nan
+    repeats: int = 0
+    peak_bytes: int = 0
+    nfe_forward: int = 0
+    nfe_backward: int = 0
+
+
+@dataclass(frozen=True)
+class ReversalRow:
+    """One problem solved from t = 0 to 1 and back.
+
+    rho: ‖φ(φ(z0, 1), -1) - z0‖₂ / ‖z0‖₂, infinite where status is not "ok" (what came back is not
+    finite, or the adaptive solver gave up). n_steps and n_steps_back: the fixed steps, or the
+    accepted adaptive ones. tolerance: the relative one, 0 with fixed steps. nfe: there and back.
+    data and fingerprint: of the images, or "none" where no image is solved.
+    """
+
+    problem: str
+    activation: str
+    scheme: str
+    n_steps: int
+    n_steps_back: int
+    tolerance: float
+    precision: str
+    seed: int
+    rho: float
+    status: str
+    nfe: int
+    device: str
+    data: str
+    fingerprint: str
+
+
+def key_of(case_or_row: Any, names: Sequence[str]) -> tuple[Any, ...]:
+    """The fields of these names, by which a case and its rows are known to belong together."""
+    return tuple(getattr(case_or_row, name) for name in names)
