@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from solvers.methods import RightHandSide
-from solvers.parameters import add
+from solvers.parameters import add, differentiate
 from solvers.replay import Replay
 
 Run = Callable[[Tensor, int, int], Tensor]
@@ -116,9 +115,7 @@ def follow(
         elif isinstance(action, Reverse):
             assert taped is not None, "a schedule stores a step before it reverses it"
             z, end = taped
-            gradient, *parts = torch.autograd.grad(
-                end, (z, *parameters), gradient, allow_unused=True
-            )
+            gradient, *parts = differentiate([end], (z, *parameters), [gradient])
             found = [add(total, part) for total, part in zip(found, parts, strict=True)]
             taped = None
         else:

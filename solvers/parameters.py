@@ -1,7 +1,8 @@
 """Which parameters a right-hand side has, and sums of their gradients."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -79,10 +80,28 @@ def differentiate(
     gradients: Sequence[Tensor],
 ) -> list[Any]:
     """The gradient in each of the inputs, in one differentiation; None in those that want none or
-    that the ends do not depend on."""
+    that the ends do not depend on.
+
+    Hooks of the inputs do not see it: it is a part of their gradient, and they are called with the
+    whole, as with backprop, when autograd hands that on.
+    """
     wants = [not isinstance(x, Tensor) or x.requires_grad for x in inputs]
     wanted: Any = [x for x, wants_one in zip(inputs, wants, strict=True) if wants_one]
     if not ends:
         return [None] * len(inputs)
-    found = iter(torch.autograd.grad(ends, wanted, gradients, allow_unused=True))
+    with _without_hooks([x for x in wanted if isinstance(x, Tensor)]):
+        found = iter(torch.autograd.grad(ends, wanted, gradients, allow_unused=True))
     return [next(found) if wants_one else None for wants_one in wants]
+
+
+@contextmanager
+def _without_hooks(tensors: Sequence[Tensor]) -> Iterator[None]:
+    hooked = [hooks for tensor in tensors if (hooks := tensor._backward_hooks)]
+    kept = [dict(hooks) for hooks in hooked]
+    for hooks in hooked:
+        hooks.clear()  # in place: autograd has the very dictionary where a tensor is no leaf
+    try:
+        yield
+    finally:
+        for hooks, before in zip(hooked, kept, strict=True):
+            hooks.update(before)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from solvers.methods import METHODS, RightHandSide, Step, Tableau, advance, step_grid
-from solvers.parameters import add, trainable_parameters, wants_gradient
+from solvers.parameters import add, differentiate, trainable_parameters, wants_gradient
 from solvers.replay import Replay
 
 
@@ -148,6 +148,6 @@ def _differentiate(
     with replay.again():
         z = z.detach().requires_grad_()
         increment = ctx.pair.increment(z, step)
-    part, *parts = torch.autograd.grad(increment, (z, *ctx.parameters), gradient, allow_unused=True)
+    part, *parts = differentiate([increment], (z, *ctx.parameters), [gradient])
     part = torch.zeros_like(z) if part is None else part
     return increment.detach(), part, [add(a, b) for a, b in zip(found, parts, strict=True)]

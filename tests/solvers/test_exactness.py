@@ -181,6 +181,51 @@ def test_tensors_that_modules_hold_get_their_gradient():
         torch.testing.assert_close(other, gradients[0])
 
 
+class Conditioned(Tanh):
+    def forward(self, t, z):
+        return super().forward(t, z) + self.condition
+
+
+@pytest.mark.parametrize(
+    "gradient", ["anode", "anode-auto", "anode-steps", "anode-revolve:m=2", "reversible"]
+)
+def test_hooks_are_called_once_with_the_whole_gradient(gradient):
+    """Of a parameter and of a tensor that is no leaf, in the first pass and in the second, which
+    anode-auto stores in part."""
+    torch.manual_seed(0)
+    rhs, encoder = Conditioned(), nn.Linear(3, 3).double()
+    z0 = torch.randn(2, 3, dtype=torch.float64)
+    seen = []
+
+    def doubled(gradient):
+        seen.append(gradient)
+        return 2 * gradient
+
+    rhs.matrix.register_hook(doubled)
+
+    def gradients(method):
+        rhs.zero_grad()
+        encoder.zero_grad()
+        rhs.condition = encoder(z0)
+        rhs.condition.register_hook(doubled)
+        z1 = odeint(rhs, z0, method="rk2", n_steps=3, gradient=method)
+        z1 = odeint(rhs, z1, method="rk2", n_steps=3, gradient=method)
+        z1.sum().backward()
+        found = [rhs.matrix.grad, encoder.weight.grad, *sorted(seen, key=lambda g: g.numel())]
+        seen.clear()
+        return found
+
+    expected = gradients("backprop")
+    assert len(expected) == 4
+    for _ in range(2):
+        found = gradients(gradient)
+        assert len(found) == 4
+        if gradient == "reversible":  # other forward pass
+            assert torch.equal(found[0], 2 * found[3])
+        else:
+            torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-14)
+
+
 def test_lazy_module_is_refused_until_it_has_its_parameters():
     rhs = Tricky()
     rhs.layers[0] = nn.LazyConv2d(6, 3, padding=1)
