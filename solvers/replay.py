@@ -68,7 +68,7 @@ class Replay:
     def stored(self) -> Iterator[None]:
         """The forward pass itself, with gradients: what `backprop` does."""
         autocast = self._autocast.context(cache_enabled=self._autocast.cache_enabled)
-        with _own_autocast_cache(), torch.enable_grad(), autocast:
+        with self._attributes(), _own_autocast_cache(), torch.enable_grad(), autocast:
             yield
 
     @contextmanager
@@ -79,6 +79,7 @@ class Replay:
         with (
             self._random(),
             self._modules(),
+            self._attributes(),
             _own_autocast_cache(),
             torch.enable_grad(),
             autocast,
@@ -105,6 +106,24 @@ class Replay:
         finally:
             for module, training in training_now:
                 module.training = training
+
+    @contextmanager
+    def _attributes(self) -> Iterator[None]:
+        """What modules keep of this computation in attributes, such as an activation to look at,
+        they keep without its graph, which ends with the computation. The next solution would
+        otherwise take it for an input that wants a gradient."""
+        modules = [module for module, _ in self._training]
+        inputs = [value for module in modules for _, value in _with_gradient(module)]
+        yield
+        for module in modules:
+            for name, value in _with_gradient(module):
+                if all(value is not known for known in inputs):
+                    vars(module)[name] = value.detach()
+
+
+def _with_gradient(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """The attributes of a module that are tensors, no parameters, and require a gradient."""
+    return [(n, v) for n, v in vars(module).items() if isinstance(v, Tensor) and v.requires_grad]
 
 
 @contextmanager

@@ -226,6 +226,28 @@ def test_hooks_are_called_once_with_the_whole_gradient(gradient):
             torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-14)
 
 
+class Watched(Tanh):
+    def forward(self, t, z):
+        self.activation = super().forward(t, z)
+        return self.activation
+
+
+@pytest.mark.parametrize(
+    "gradient", ["anode", "anode-auto", "anode-steps", "anode-revolve:m=2", "reversible"]
+)
+def test_right_hand_side_may_keep_an_activation_to_look_at(gradient):
+    torch.manual_seed(0)
+    rhs, z0 = Watched(), torch.randn(2, 3, dtype=torch.float64)
+    found = []
+    for _ in range(3):
+        rhs.zero_grad()
+        z1 = odeint(rhs, z0, method="rk2", n_steps=3, gradient=gradient)
+        odeint(rhs, z1, method="rk2", n_steps=3, gradient=gradient).sum().backward()
+        assert not rhs.activation.requires_grad
+        found.append(rhs.matrix.grad)
+    torch.testing.assert_close(found[1:], found[:1] * 2, rtol=1e-14, atol=1e-14)
+
+
 def test_lazy_module_is_refused_until_it_has_its_parameters():
     rhs = Tricky()
     rhs.layers[0] = nn.LazyConv2d(6, 3, padding=1)
