@@ -9,6 +9,7 @@ from pathlib import Path
 from bench import locks, records
 from bench.errors import UsageError, unwritable
 from bench.experiment import Experiment
+from bench.files import write_whole
 from bench.records import ASIDE, MEASUREMENTS, PICTURES, sealed
 from bench.records.sealed import DamagedRecordError
 from bench.step_costs import configuration
@@ -47,15 +48,14 @@ def put_measurements_aside(suite_folder: Path) -> tuple[int, Path]:
     place = _place(suite_folder)
     files = [suite_folder / name for name in (MEASUREMENTS, PICTURES)]
     there = [file for file in files if file.exists()]
-    beside = [json for file in files if (json := sealed.beside(file)).exists()]
     with locks.claim(suite_folder, locks.MEASUREMENTS) as is_ours:
         if not is_ours:
             raise UsageError(
                 f"--fresh: another process is measuring in {suite_folder}: stop it first"
             )
         try:
-            for file in (*there, *beside):
-                _move(file, place)
+            for file in files:
+                _move_sealed(file, place)
         except OSError as error:
             raise unwritable(str(place), error) from error
     return len(there), place
@@ -73,6 +73,20 @@ def _place(suite_folder: Path) -> Path:
 def _move(what: Path, place: Path) -> None:
     place.mkdir(parents=True, exist_ok=True)
     os.rename(what, place / what.name)
+
+
+def _move_sealed(file: Path, place: Path) -> None:
+    """Move a file and its record. The record is there before it and here after it, so that the file
+    is whole wherever it is when something fails."""
+    record = sealed.beside(file)
+    if record.is_file():
+        write_whole(place / record.name, record.read_bytes())
+    if file.exists():
+        _move(file, place)
+    if record.is_file():
+        record.unlink()
+    elif record.exists():
+        _move(record, place)
 
 
 def _move_measurements(workload: Workload, experiments: Sequence[Experiment], place: Path) -> None:

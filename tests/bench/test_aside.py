@@ -1,5 +1,7 @@
 """--fresh: starting over."""
 
+import errno
+
 import pytest
 
 import run_bench
@@ -86,6 +88,27 @@ def test_measurements_are_made_anew(tmp_path, capsys):
     assert "recorded already" not in said
     (old,) = tmp_path.glob("memory.aside-*")
     assert (old / "measurements.csv").exists()
+
+
+@pytest.mark.parametrize("fails", ["os.rename", "pathlib.Path.unlink"])
+def test_measurements_are_whole_wherever_they_are_when_moving_them_fails(
+    fails, tmp_path, monkeypatch
+):
+    row = records.MemoryRow("resnet4", 1, "euler", 1, "anode", 2, "cpu", 4, 8, 1, 2)
+    records.write_rows(tmp_path / "memory" / "measurements.csv", records.MemoryRow, [row], [{}])
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fails, refuse)
+        with pytest.raises(UsageError, match="what is recorded already is kept"):
+            aside.put_measurements_aside(tmp_path / "memory")
+    (file,) = tmp_path.rglob("measurements.csv")
+    assert records.read_rows(file, records.MemoryRow) == [row]
+    # The same command once more moves what is left.
+    aside.put_measurements_aside(tmp_path / "memory")
+    assert not list((tmp_path / "memory").glob("measurements.*"))
 
 
 @pytest.mark.parametrize("action", ["--list", "--plots-only"])
