@@ -14,7 +14,8 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, _stop)  # as long as the rest is imported, which takes seconds
 
 import contextlib
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,7 @@ DONE, NOT_THE_SAME, BAD_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Does what the command line asks and returns the exit code."""
+    _open_streams()
     # A log is not as narrow as a terminal, and a table must not lose words there.
     width = None if sys.stdout.isatty() else 160
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, width=width)
@@ -141,14 +143,26 @@ def _run(
                 reporter = reporting.enter_context(TensorBoard(reporter, workload.folder))
             runs = executor.run_all(workload, left, reporter)
     else:
-        console.print(f"all {len(request.experiments)} runs are recorded already")
+        n_runs = len(request.experiments)
+        are = "the run is" if n_runs == 1 else f"all {n_runs} runs are"
+        console.print(f"{are} recorded already")
     with locks.wait_for(workload.folder, locks.FIGURES):
         code = draw(request, console)
-    failed = [run for run in runs if run.status in ("failed", "oom")]
-    for run in failed:
-        place = run.folder(request.out) / records.RUN
-        print(f"{run.name} {run.status}: {place} says why", file=sys.stderr)
-    return SOME_FAILED if failed else code
+    return SOME_FAILED if _say_what_failed(request, [run.name for run in runs]) else code
+
+
+def _say_what_failed(request: cli.Request, tried: Collection[str]) -> bool:
+    """Whether some experiment has no result, now or since an earlier command; and which."""
+    folder = request.out / request.suite.name
+    failed = False
+    for experiment in request.experiments:
+        found = records.read_run(folder / experiment.name)
+        if found and found["status"] in ("failed", "oom"):
+            failed = True
+            again = "" if experiment.name in tried else "; --fresh tries it again"
+            place = folder / experiment.name / records.RUN
+            print(f"{experiment.name} {found['status']}: {place} says why{again}", file=sys.stderr)
+    return failed
 
 
 def draw(request: cli.Request, console: Console) -> int:
@@ -239,7 +253,8 @@ def reproduce_run(request: cli.Request, console: Console) -> int:
     found = reproduction.differences(recorded, now)
     if not found:
         console.print(
-            f"the same: {count(len(now.epochs), 'epoch')}, every observed number to the last bit"
+            f"the same: {now.status}, {count(len(now.epochs), 'epoch')}, every observed number to "
+            "the last bit"
         )
         return DONE
     table = Table("what", "first in epoch", "recorded", "now", title="not the same")
@@ -249,6 +264,21 @@ def reproduce_run(request: cli.Request, console: Console) -> int:
     console.print(table)
     console.print(f"recorded again in {now.folder(results)}", markup=False)
     return NOT_THE_SAME
+
+
+def _open_streams() -> None:
+    """Somebody may have closed them; and what is told may have characters, of a file's name say,
+    that they cannot show."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # the next file that is opened gets this number
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _failed(error: UsageError) -> int:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bench.faults import is_out_of_memory
+from bench.faults import first_line, is_out_of_memory
 from models import ode_blocks
 from solvers import GRADIENTS
 
@@ -81,7 +81,7 @@ class CapturedStep:
             except RuntimeError as error:
                 if is_out_of_memory(error):
                     raise
-                self.reason = f"the capture failed: {str(error).strip().splitlines()[0]}"
+                self.reason = f"the capture failed: {first_line(error)}"
                 return self._step(images, labels)
             self._captured = captured
         captured.images.copy_(images)

@@ -20,7 +20,7 @@ from bench.experiment import Experiment
 from bench.files import read_whole, write_whole
 from bench.records import EpochRow
 
-SCHEMA = 2
+SCHEMA = 3
 """Of what is in a checkpoint: goes up whenever that changes its meaning."""
 
 NAME = "checkpoint.pt"
@@ -52,15 +52,15 @@ class Owner:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """trainer is `Trainer.state()`, rows are the epochs that are over. threads: with how many it
-    was made. seconds: spent on the run so far. resumed_at: in which epochs it was gone on with.
-    started_at: when the run began, in words."""
+    """trainer is `Trainer.state()`, rows are the epochs that are over. parts: the different
+    `environment.part()` in which it was made, the last one last. seconds: spent on the run so far.
+    resumed_at: in which epochs it was gone on with. started_at: when the run began, in words."""
 
     owner: Owner
     trainer: Mapping[str, Any]
     rows: tuple[EpochRow, ...]
     peak_bytes: int | None
-    threads: int
+    parts: tuple[Mapping[str, Any], ...]
     seconds: float
     resumed_at: tuple[int, ...] = ()
     started_at: str = ""

@@ -4,21 +4,21 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from bench.checkpoint import Checkpoint, Owner
-from bench.environment import now
+from bench.environment import now, part
 from bench.records import EpochRow
 
 
 class Course:
     """rows: the epochs that are over. resumed_at: in which epochs the run was gone on with.
+    earlier_parts: the `environment.part()` of those before, where they are not this one's.
     started_at: when it began, in words. peak_bytes of one step, once it is measured."""
 
     def __init__(self) -> None:
         self.rows: list[EpochRow] = []
         self.peak_bytes: int | None = None
         self.resumed_at: tuple[int, ...] = ()
+        self.earlier_parts: tuple[Mapping[str, Any], ...] = ()
         self.started_at = now()
         self._started = time.perf_counter()
 
@@ -38,6 +38,8 @@ class Course:
         self.rows = [*found.rows]
         self.peak_bytes = found.peak_bytes
         self.resumed_at = (*found.resumed_at, epoch)
+        current = part()
+        self.earlier_parts = tuple(earlier for earlier in found.parts if earlier != current)
         self.started_at = found.started_at
         self._started -= found.seconds
 
@@ -47,7 +49,7 @@ class Course:
             trainer,
             tuple(self.rows),
             self.peak_bytes,
-            torch.get_num_threads(),
+            (*self.earlier_parts, part()),
             self.seconds,
             self.resumed_at,
             self.started_at,

@@ -95,7 +95,7 @@ def describe(device: torch.device, precision: str | None = None) -> dict[str, An
     several are measured, and rows say which."""
     is_cuda = device.type == "cuda"
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(sys.argv),
         "recorded_at": now(),
         "device": device.type,
         "device_name": device_name(device),
@@ -122,6 +122,11 @@ def describe(device: torch.device, precision: str | None = None) -> dict[str, An
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
     }
+
+
+def part() -> dict[str, Any]:
+    """What the parts of a run that was stopped and gone on with may differ in."""
+    return {"threads": torch.get_num_threads(), "cpu": _cpu_name(), **_code()}
 
 
 def now() -> str:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from bench import environment, records
 from bench.errors import UsageError
-from bench.faults import free_memory, is_out_of_memory
+from bench.faults import free_memory, in_a_line, is_out_of_memory
 from bench.records import MEASUREMENTS, Picture, sealed
 from bench.records.sealed import DamagedRecordError
 from bench.regression import Finding, compare, describe, needs_reference, without_reference
@@ -82,13 +82,14 @@ class Measuring:
                     self.console.print(f"{case.name}, {row.gradient}: {row.reason}", markup=False)
         except ContractError as error:
             raise UsageError(str(error)) from error
-        except (Exception, SystemExit) as error:  # one bad case never stops the others
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # one bad case never stops the others
             measured.failures += 1
             if is_out_of_memory(error):
                 free_memory(self.device)
-            first = str(error).strip().partition("\n")[0]
             name = getattr(case, "name", case)
-            self.console.print(f"{name}: {type(error).__name__}: {first}", markup=False)
+            self.console.print(f"{name}: {in_a_line(error)}", markup=False)
 
 
 @dataclass

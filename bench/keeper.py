@@ -74,7 +74,7 @@ class Keeper:
         so_far = trainer.so_far
         course.go_on(found, so_far.epoch)
         steps = f" after {so_far.steps} steps" if so_far.steps else ""
-        threads, before = torch.get_num_threads(), found.threads
+        threads, before = torch.get_num_threads(), found.parts[-1]["threads"]
         rounding = f", with {threads} threads (before: {before})" if threads != before else ""
         self._listener.run_resumed(self._experiment, course)
         name = self._experiment.name

@@ -1,5 +1,7 @@
 """What there is to run, and how far it is, printed as tables."""
 
+import os
+import stat
 from pathlib import Path
 
 from rich.console import Console
@@ -7,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import cli, data, environment, status
+from bench.errors import UsageError, readable
 from bench.progress import count, duration
 from bench.step_costs import estimate_seconds, measure_step_costs
 from bench.suites import SUITES, Suite
@@ -17,6 +20,7 @@ CIFAR_SIZE = (50_000, 10_000)
 
 def show_runs(request: cli.Request, console: Console) -> None:
     """Print how far each run of the suite is."""
+    there = _place(request.out)
     states = status.of_runs(request.out / request.suite.name, request.experiments)
     table = Table("run", "state", "epochs", "")
     for experiment, state in zip(request.experiments, states, strict=True):
@@ -26,7 +30,7 @@ def show_runs(request: cli.Request, console: Console) -> None:
     folder = request.out / request.suite.name
     others = status.others(folder, request.experiments)
     console.print(
-        f"{request.suite.name} in {request.out}: {status.summary(states)}"
+        f"{request.suite.name} in {there}: {status.summary(states)}"
         + (f"; {count(others, 'run')} with other options besides" if others else ""),
         markup=False,
     )
@@ -34,11 +38,10 @@ def show_runs(request: cli.Request, console: Console) -> None:
 
 def show_cases(request: cli.MeasuringRequest, console: Console) -> None:
     """Print how many cases of a suite that trains nothing are measured."""
-    suite = request.suite
+    suite, there = request.suite, _place(request.out)
     state = status.of_cases(request.out / suite.name, suite.row, suite.key, request.cases)
     console.print(
-        f"{suite.name} in {request.out}: {state.state}"
-        + (f", {state.detail}" if state.detail else ""),
+        f"{suite.name} in {there}: {state.state}" + (f", {state.detail}" if state.detail else ""),
         markup=False,
     )
 
@@ -46,6 +49,7 @@ def show_cases(request: cli.MeasuringRequest, console: Console) -> None:
 def list_suites(request: cli.Request, console: Console) -> None:
     """Print every suite with its runs, how many of them are recorded, and its time on this
     device."""
+    _place(request.out)
     device = environment.find_device(request.device)
     environment.prepare()
     table = Table("suite", "runs", "of these", "time here", "what")
@@ -71,3 +75,18 @@ def list_suites(request: cli.Request, console: Console) -> None:
                 *(f"about {duration(seconds)}", suite.description),
             )
     console.print(table)
+
+
+def _place(out: Path) -> str:
+    """A folder of results, in words. Raises UsageError when it is none, or cannot be looked at."""
+    try:
+        is_folder = stat.S_ISDIR(os.stat(out).st_mode)
+    except FileNotFoundError:
+        return f"{readable(str(out))} (not there yet)"
+    except OSError as error:
+        raise UsageError(
+            f"cannot look into {out} ({error.strerror}): name another --out"
+        ) from error
+    if not is_folder:
+        raise UsageError(f"{out} is no folder: name another --out")
+    return readable(str(out))

@@ -18,6 +18,7 @@ from solvers import GRADIENTS, METHODS
 Value = TypeVar("Value")
 
 LARGEST = 2**31 - 1
+LARGEST_RATE = 3.4e38
 
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -179,6 +180,8 @@ def _rate(text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number: give one")
+    if not 0 < value <= LARGEST_RATE:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no positive number that a float32 can be: give one"
+        )
     return value

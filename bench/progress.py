@@ -10,11 +10,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from bench.course import Course
+from bench.errors import readable
 from bench.experiment import Experiment
 from bench.records import EpochRow, Run
 
 SECONDS_BETWEEN_LINES = 60.0
 """A log gets a line of a run no more often than this."""
+
+LONGEST = 300
+"""So many characters of an exception are shown."""
 
 ENOUGH = 0.05
 """The part of a suite from which to tell the rest. Its runs differ: the first epochs say little."""
@@ -188,8 +192,15 @@ def describe(run: Run) -> str:
             f"test accuracy {last.test_accuracy:.1%}, loss {last.train_loss:.3f}{error}, "
             f"{run.summary['seconds']:.0f} s"
         )
-    reason = (run.reason or "").strip().splitlines()
-    return f"{run.status.upper()}: {reason[-1] if reason else ''}"
+    return f"{run.status.upper()}: {_told(run.reason or '')}"
+
+
+def _told(reason: str) -> str:
+    """A line, or of a traceback the one that names the exception."""
+    last = reason.rpartition("Traceback (most recent call last):\n")[2].strip("\n")
+    line = next((line for line in last.split("\n") if line[:1].strip()), "")
+    told = readable(line)
+    return told if len(told) <= LONGEST else f"{told[: LONGEST - 1]}…"
 
 
 def duration(seconds: float) -> str:

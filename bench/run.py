@@ -15,7 +15,7 @@ from bench.course import Course
 from bench.environment import describe, prepare
 from bench.errors import UsageError, check_there, unwritable
 from bench.experiment import Experiment
-from bench.faults import free_memory, is_out_of_memory
+from bench.faults import first_line, free_memory, is_out_of_memory
 from bench.files import remove_parts
 from bench.keeper import Keeper, Listener
 from bench.records import RESULTS, Run
@@ -103,10 +103,11 @@ def run_experiment(
         raise
     except DivergedError as error:
         status, reason = "diverged", str(error)
-    except (Exception, SystemExit) as error:  # one bad experiment never stops the suite
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # one bad experiment never stops the suite
         if is_out_of_memory(error):
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            status, reason = "oom", said[0]
+            status, reason = "oom", first_line(error) or type(error).__name__
         else:
             status, reason = "failed", traceback.format_exc()
     if status == "oom":
@@ -170,6 +171,7 @@ def _run(
             "jobs": workload.jobs,
             "started_at": course.started_at,
             "resumed_at": [*course.resumed_at],
+            "earlier_parts": [*course.earlier_parts] or None,
         },
         data=workload.dataset.described,
         status=status,

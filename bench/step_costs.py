@@ -93,7 +93,9 @@ def _measure(
             steppers[experiment] = stepper
         except solvers.ContractError as error:
             raise UsageError(str(error)) from error
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             if is_out_of_memory(error):
                 free_memory(workload.device)
     taken = cost.interleaved(steppers, workload.device, repeats)

@@ -84,7 +84,9 @@ def ending(
         return record_experiment(workload, experiment, told, before, carry) or Busy()
     except UsageError as error:
         return error
-    except (Exception, SystemExit):
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return traceback.format_exc()
 
 

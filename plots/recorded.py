@@ -94,5 +94,5 @@ def _of_runs(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     if not pd.isna(first["train_images"]):
         batch = min(batch, int(first["train_images"]))
     at_hand = (measurements["device"] == first["device"]) & (measurements["batch_size"] == batch)
-    key = ["network", "method", "n_steps", "gradient"]
+    key = ["network", "method", "n_steps", "gradient", "precision"]
     return measurements[at_hand].merge(runs[key].drop_duplicates(), on=key)

@@ -149,7 +149,9 @@ def _load(kind: str, spec: str) -> Any:
     module_name, _, attribute = spec.partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (Exception, SystemExit) as error:  # importing it runs somebody's code, which may exit
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # importing it runs somebody's code, which may exit
         said = _first_line(error) or type(error).__name__
         if isinstance(error, SystemExit):
             said = f"it exits while it is imported ({said})"

@@ -106,6 +106,42 @@ def test_failing_experiment_does_not_stop_the_others(tmp_path, monkeypatch, caps
     assert set(records.load_runs(tmp_path)["status"]) == {"ok"}
 
 
+def exhausts(*args):
+    raise MemoryError
+
+
+def test_out_of_memory_is_told_again_and_tried_again_only_when_it_is_asked_for(
+    tmp_path, monkeypatch, capsys
+):
+    arguments = [*SMALL, "--gradient", "tests.test_end_to_end:FAILS,anode", "--out", str(tmp_path)]
+    monkeypatch.setattr(Fails, "solve", exhausts)
+    for said in ("says why\n", "says why; --fresh tries it again\n"):
+        assert run_bench.main(arguments) == 3
+        told = capsys.readouterr().err
+        assert " oom: " in told
+        assert told.endswith(said)
+        assert told.count("\n") == 1
+    assert run_bench.main([*SMALL, "--gradient", "anode", "--out", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_may_be_closed(closed, tmp_path):
+    line = f"{sys.executable} run_bench.py {' '.join(SMALL)} --gradient anode --jobs 2"
+    shell = f"exec {line} --out {tmp_path} {closed}"
+    found = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, check=False)
+    assert (found.returncode, found.stderr) == (0, b"")
+    assert records.load_runs(tmp_path)["status"].tolist() == ["ok"]
+
+
+def test_what_the_encoding_of_the_output_lacks_is_spelled_out(tmp_path):
+    out = tmp_path / "é"
+    out.mkdir()
+    plain = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    found = command("--status", "--out", str(out), env=plain)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "smoke in " + str(tmp_path / r"\xe9") in found.stdout
+
+
 def test_divergence_is_a_result(tmp_path):
     arguments = [*SMALL, "--lr", "1e38", "--gradient", "anode", "--out", str(tmp_path)]
     assert run_bench.main(arguments) == 0

@@ -17,6 +17,7 @@ from bench.cluster.desk import Desk
 from bench.cluster.machines import Share
 from bench.errors import UsageError, unwritable
 from bench.experiment import Experiment
+from bench.faults import in_a_line
 from bench.files import write_whole
 from bench.progress import Reporter
 from bench.records import RESULTS, Run
@@ -129,5 +130,4 @@ class Tasks:
 
 def line_of(error: Exception) -> str:
     """An error's kind and the first line of what it says."""
-    error = getattr(error, "cause", None) or error
-    return f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}"
+    return in_a_line(getattr(error, "cause", None) or error)

@@ -3,6 +3,8 @@
 import importlib
 from typing import Any
 
+from bench.faults import in_a_line
+
 INSTALL = "pip install -e .[peers]"
 
 
@@ -16,7 +18,4 @@ def package(name: str) -> Any:
     except ModuleNotFoundError as error:
         raise ValueError(f"{error.name} is not installed: {INSTALL}") from error
     except Exception as error:  # importing it runs somebody's code
-        first = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"{name} cannot be imported here: {type(error).__name__}: {first}"
-        ) from error
+        raise ValueError(f"{name} cannot be imported here: {in_a_line(error)}") from error

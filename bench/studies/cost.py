@@ -15,7 +15,7 @@ from bench.records import CostRow
 from bench.studies.cost_cases import CHANNELS_LAST, CONTIGUOUS, CostCase, Refused, Variant
 from bench.studies.cost_laboratory import CostLaboratory
 from bench.studies.gradients import FOUR_NETWORKS
-from bench.studies.peers import in_a_line, is_peer
+from bench.studies.peers import is_peer, reason
 from bench.workload import Workload
 from solvers import GRADIENTS
 
@@ -108,7 +108,7 @@ class CostSuite:
                 if not is_peer(gradient):
                     raise
                 GRADIENTS.resolve(gradient)  # one that is not there at all is bad usage
-                refused.append(Refused(gradient, in_a_line(error)))
+                refused.append(Refused(gradient, reason(error)))
         if any(one.is_baseline for one in chosen):
             raise ValueError(
                 f"a baseline has no ODE blocks: leave it out with the suite {self.name}"

@@ -175,7 +175,7 @@ class GrowthLaboratory:
                 width = _width(stepper)
                 rows[experiment] = replace(row, width=width, **stepper.needs()._asdict())
                 steppers[experiment] = stepper
-            except (Exception, SystemExit) as error:
+            except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 # Where a method no longer fits is how it grows; the others go on.

@@ -10,7 +10,7 @@ import torch
 import solvers
 from bench import gradient_error
 from bench.experiment import Experiment
-from bench.faults import free_memory, is_out_of_memory
+from bench.faults import first_line, free_memory, in_a_line, is_out_of_memory
 from bench.gradient_error import GradientError
 from bench.workload import Stepper, Workload
 from solvers import GRADIENTS
@@ -85,17 +85,15 @@ class Reasons(dict[Variant, str]):
         with a method of ours is a defect, and is raised."""
         try:
             yield
-        except (Exception, SystemExit) as error:
-            if not is_peer(gradient):
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or not is_peer(gradient):
                 raise
-            self[variant] = in_a_line(error)
+            self[variant] = reason(error)
             if is_out_of_memory(error):
                 free_memory(self._device)
 
 
-def in_a_line(error: BaseException) -> str:
-    """An error as a reason."""
-    first = str(error).strip().partition("\n")[0]
-    if isinstance(error, ValueError | PeerError) and first:
-        return first
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+def reason(error: BaseException) -> str:
+    """Why a peer cannot do the work, in a line."""
+    said = first_line(error) if isinstance(error, ValueError | PeerError) else ""
+    return said or in_a_line(error)

@@ -81,6 +81,7 @@ def run(name="a", *, epochs=(), **changes) -> Run:
         "num_epochs": 4,
         "batch_size": 64,
         "lr": 0.1,
+        "precision": "float32",
         "train_images": 640,
         "test_images": 320,
         "probe_images": 8,

@@ -217,6 +217,7 @@ def test_every_option_that_takes_a_value_is_given_malformed_ones():
         ("--gradient foreign_exits:OBJECT", "it exits while it is imported (0)"),
         ("--suite gradients --eager", "the suite gradients has no use for --eager: leave it out"),
         ("--suite cost --generated", "the suite cost has no use for --generated: leave it out"),
+        ("--lr 1e39", "'1e39' is no positive number that a float32 can be: give one"),
         ("--lr 1 --lr 1", "argument --lr: it is given twice: give it once"),
         ("--suite os:sep", "suite os:sep cannot be used: it is not a suite"),
         ("--suite smoke:lr=1", "give what replaces its values as options"),

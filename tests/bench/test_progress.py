@@ -8,6 +8,19 @@ from bench.course import Course
 from bench.progress import SuiteProgress
 from tests.bench.builders import experiment, row, run
 
+REASON = """Traceback (most recent call last):
+  File "a.py", line 1, in a
+    raise KeyError
+KeyError
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "a.py", line 2, in a
+    raise RuntimeError(...)
+RuntimeError: it \x1b[31mbroke\r
+and this is more"""
+
 
 def suite(**console):
     """Two experiments, the second estimated to take three times as long."""
@@ -30,11 +43,18 @@ def test_log_gets_a_line_for_each_run_that_ends():
         shown.run_started(second)
         shown.epoch_finished(second, row(1))
         shown.run_finished(ended(second))
-        shown.run_finished(ended(first, status="failed", reason="Traceback\nit broke"))
+        shown.run_finished(ended(first, status="failed", reason=REASON))
     one, other = output.getvalue().splitlines()
     assert one.startswith(f"[1/2] {second.name}: test accuracy 10.0%, loss 2.000")
     assert "; the suite: 0 seconds left" in one
-    assert other == f"[2/2] {first.name}: FAILED: it broke"
+    assert other == f"[2/2] {first.name}: FAILED: RuntimeError: it \\x1b[31mbroke\\r"
+
+
+def test_what_an_exception_says_is_not_told_at_any_length():
+    told = progress.describe(run("a", status="failed", reason="it broke" * 1000))
+    assert told.startswith("FAILED: it broke")
+    assert told.endswith("…")
+    assert len(told) < 400
 
 
 def test_log_gets_a_line_of_a_long_run_now_and_then_and_what_is_left(monkeypatch):

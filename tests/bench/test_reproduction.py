@@ -41,7 +41,9 @@ def changed(results, name, **changes):
 def test_run_comes_out_the_same_and_what_is_loaded_is_what_was(results, name, capsys):
     before = records.load(results)
     assert reproduced(results, name) == 0
-    assert "the same: 2 epochs, every observed number to the last bit" in capsys.readouterr().out
+    assert (
+        "the same: ok, 2 epochs, every observed number to the last bit" in capsys.readouterr().out
+    )
     assert reproduced(results, str(results / "smoke" / name)) == 0
     assert records.load(results).equals(before)
 

@@ -29,7 +29,7 @@ KILLS = (2, 2, 2, 3)
 its steps and once at its start. The third is after the test's batch, which is no step more."""
 
 
-class Killed(BaseException):
+class Killed(KeyboardInterrupt):
     """Nothing is done after it, as after kill -9, but to let go of locks."""
 
 
@@ -332,9 +332,11 @@ def test_other_number_of_threads_is_said(tmp_path, kill):
     heard = Heard()
     try:
         torch.set_num_threads(before + 1)
-        recorded(place, of, heard)
+        run = recorded(place, of, heard)
     finally:
         torch.set_num_threads(before)
+    assert run.environment["threads"] == before + 1
+    assert [part["threads"] for part in run.environment["earlier_parts"]] == [before]
     assert heard.notes[0].endswith(f"epoch 2, with {before + 1} threads (before: {before})")
 
 

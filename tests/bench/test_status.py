@@ -44,7 +44,7 @@ def test_nothing_is_written_by_looking(place):
 )
 def test_what_is_recorded_is_shown_with_its_end(place, recorded_as, shown):
     one = experiment(**SMALL)
-    recorded(place, one, status=recorded_as, reason="Traceback …\nValueError: because")
+    recorded(place, one, status=recorded_as, reason="ValueError: because")
     found = state_of(place, one)
     assert (found.state, found.epochs) == (shown, 2)
     assert ("because" in found.detail) == (recorded_as != "ok")
@@ -144,3 +144,24 @@ def test_list_says_how_much_of_each_suite_is_recorded(tmp_path, capsys, monkeypa
     records.write_run(tmp_path, made)
     assert run_bench.main(["--list", "--out", str(tmp_path)]) == 0
     assert re.search(r"smoke +│ 12 +│ 1 done, 11 left", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("line", ["--status", "--list", "--suite memory --status"])
+def test_place_that_is_no_folder_is_refused(line, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to("loop")
+    for name, why in (
+        ("file", "is no folder"),
+        ("file/in it", "Not a directory"),
+        ("loop", "Too many levels of symbolic links"),
+    ):
+        assert run_bench.main([*line.split(), "--out", str(tmp_path / name)]) == 2
+        said = capsys.readouterr().err
+        assert why in said
+        assert said.endswith("name another --out\n")
+        assert said.count("\n") == 1
+
+
+def test_folder_that_is_not_there_yet_is_said(tmp_path, capsys):
+    assert run_bench.main(["--status", "--out", str(tmp_path / "mistyped")]) == 0
+    assert "mistyped (not there yet): 12 left" in capsys.readouterr().out

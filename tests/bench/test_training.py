@@ -154,6 +154,11 @@ class GoesWrong:
         return odeint(rhs, z0, method=method, n_steps=n_steps, gradient="backprop")
 
 
+class UnspeakableError(RuntimeError):
+    def __str__(self):
+        raise ValueError("nor is this")
+
+
 class AlwaysFails:
     name = "always-fails"
 
@@ -166,6 +171,8 @@ FAILS = GoesWrong(RuntimeError("something broke"))
 EXHAUSTS = GoesWrong(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmuch"))
 EXHAUSTS_IN_SILENCE = GoesWrong(MemoryError())
 EXITS = GoesWrong(SystemExit(0))
+ENDS = GoesWrong(GeneratorExit("not an Exception"))
+CANNOT_SAY = GoesWrong(UnspeakableError())
 EXHAUSTS_HOST = GoesWrong(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
 
 
@@ -177,6 +184,8 @@ EXHAUSTS_HOST = GoesWrong(RuntimeError("DefaultCPUAllocator: can't allocate memo
         ("EXHAUSTS_HOST", "oom", "can't allocate"),
         ("EXHAUSTS_IN_SILENCE", "oom", "MemoryError"),
         ("EXITS", "failed", "SystemExit: 0"),
+        ("ENDS", "failed", "GeneratorExit: not an Exception"),
+        ("CANNOT_SAY", "failed", "UnspeakableError: <exception str() failed>"),
     ],
 )
 def test_error_ends_the_run_alone_and_keeps_what_was_recorded(tmp_path, gradient, status, said):

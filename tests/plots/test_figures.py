@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 
@@ -181,6 +182,16 @@ def test_measurements_of_other_runs_are_not_drawn(recorded, figures):
     plots.draw(["cost"], folder, [name for name in names if "-anode-" in name])
     (axis, *_) = figures["cost-rk2-nt2"].axes
     assert len(axis.patches) == 1
+
+
+def test_measurements_in_another_precision_are_not_drawn(recorded, figures):
+    folder, names = recorded
+    rows = records.read_measurements(folder.parent, "suite")
+    others = [dataclasses.replace(row, precision="bfloat16", value=1) for row in rows]
+    records.write_measurements(folder.parent, "suite", [*others, *rows])
+    plots.draw(["cost"], folder, names)
+    memory = figures["cost-rk2-nt2"].axes[0]
+    assert [bar.get_height() for bar in memory.patches] == [3, 3, 3]
 
 
 def test_unwritable_figures_are_one_line(recorded):
