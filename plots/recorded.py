@@ -63,11 +63,13 @@ class Recorded:
     def protocol(self) -> str:
         """Data, seeds, epochs and images, in a line for the foot of a figure."""
         first = self.runs.iloc[0]
+        precision = first["precision"]
         images = "all" if pd.isna(first["train_images"]) else f"{int(first['train_images']):,}"
         return (
             f"Data: {first['data']}. {images} training images, "
             f"{_count(int(first['num_epochs']), 'epoch')}, batch {int(first['batch_size'])}, "
-            f"{_count(self.runs['seed'].nunique(), 'seed')}, on {first['device_name']}."
+            f"{_count(self.runs['seed'].nunique(), 'seed')}, "
+            f"{'' if precision == 'float32' else f'{precision}, '}on {first['device_name']}."
         )
 
 

@@ -194,6 +194,12 @@ def test_measurements_in_another_precision_are_not_drawn(recorded, figures):
     assert [bar.get_height() for bar in memory.patches] == [3, 3, 3]
 
 
+def test_precision_is_named_where_it_is_not_the_usual_one(tmp_path, figures):
+    records.write_run(tmp_path, run("a", epochs=[row(1)], precision="bfloat16"))
+    plots.draw(["training"], tmp_path / "suite", ["a"])
+    assert all("bfloat16" in texts(figure) for figure in figures.values())
+
+
 def test_unwritable_figures_are_one_line(recorded):
     folder, names = recorded
     (folder / "figures").write_text("a file")
