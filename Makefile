@@ -2,7 +2,7 @@
 # make test-peers: install torchode, torchdyn and diffrax as well, and test how they agree.
 # make test-cluster: install Ray as well, and test runs on a cluster of this machine.
 # make test-faults: kill runs, fail their writes, damage their files; writes down what came out.
-#   Takes an hour.
+#   Takes half an hour on two cores.
 # make check: compare gradient errors and peak memory with the references.
 # They create .venv and install into it what constraints.txt pins.
 
