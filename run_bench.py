@@ -43,7 +43,7 @@ from bench.errors import UsageError
 from bench.files import check_writable, make_writable, remove_parts
 from bench.progress import Reporter, SuiteProgress, count, duration
 from bench.records import Run
-from bench.step_costs import estimate_seconds
+from bench.step_costs import configuration, estimate_seconds
 from bench.studies.reversibility import ReversibilityLaboratory
 from bench.tensorboard import TensorBoard, writer_class
 from bench.workload import Workload
@@ -127,6 +127,8 @@ def _run(
     costs = executors.step_costs(executor, workload, request.experiments, say)
     if left:
         sizes = len(dataset.train_labels), len(dataset.test_labels)
+        wanted = {configuration(workload, e) for e in left}
+        costs = [m for m in costs if m.configuration in wanted]  # no other precision's, say
         seconds = {
             e.name: estimate_seconds([e], costs, train_images=sizes[0], test_images=sizes[1])
             for e in left
