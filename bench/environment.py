@@ -99,9 +99,7 @@ def describe(device: torch.device, precision: str | None = None) -> dict[str, An
         "recorded_at": now(),
         "device": device.type,
         "device_name": device_name(device),
-        "cpu": _cpu_name(),
         "cpu_count": os.cpu_count(),
-        "threads": torch.get_num_threads(),
         "platform": platform.platform(terse=True),
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))}
@@ -109,7 +107,7 @@ def describe(device: torch.device, precision: str | None = None) -> dict[str, An
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if is_cuda else None,
         "driver": _driver() if is_cuda else None,
-        **_code(),
+        **part(),
         "memory_format": "channels_last",
         "keeps_freed_memory": platform.libc_ver()[0] == "glibc",
         "huge_pages": os.environ["THP_MEM_ALLOC_ENABLE"] == "1",
@@ -142,6 +140,7 @@ def device_name(device: torch.device) -> str:
     return f"{_cpu_name()}, {threads} thread" + ("" if threads == 1 else "s")
 
 
+@cache
 def _cpu_name() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():

@@ -20,14 +20,13 @@ CIFAR_SIZE = (50_000, 10_000)
 
 def show_runs(request: cli.Request, console: Console) -> None:
     """Print how far each run of the suite is."""
-    there = _place(request.out)
-    states = status.of_runs(request.out / request.suite.name, request.experiments)
+    there, folder = _place(request.out), request.out / request.suite.name
+    states = status.of_runs(folder, request.experiments)
     table = Table("run", "state", "epochs", "")
     for experiment, state in zip(request.experiments, states, strict=True):
         epochs = f"{state.epochs}/{experiment.num_epochs}"
         table.add_row(*map(Text, (state.name, state.state, epochs, state.detail)))
     console.print(table)
-    folder = request.out / request.suite.name
     others = status.others(folder, request.experiments)
     console.print(
         f"{request.suite.name} in {there}: {status.summary(states)}"

@@ -1,6 +1,7 @@
 """Seconds, peak bytes and evaluations of a training step, for every configuration of a suite."""
 
 from collections.abc import Iterable
+from dataclasses import astuple
 from itertools import groupby
 
 import solvers
@@ -9,10 +10,13 @@ from bench.clock import WHOLE
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.faults import free_memory, is_out_of_memory
-from bench.records import Configuration, Measurement
+from bench.records import Configuration, Measurement, key_of
 from bench.workload import Stepper, Workload
 
 TIMED_STEPS = 3
+
+_EVERY_SIZE = ("network", "method", "n_steps", "gradient")
+"""By which the time of an image is known: taken to be the same in every batch."""
 
 
 def measure_step_costs(
@@ -49,7 +53,7 @@ def estimate_seconds(
     train_images and test_images are the size of the whole data set.
     """
     per_image = {
-        m.configuration[:4]: m.value / m.batch_size
+        key_of(m, _EVERY_SIZE): m.value / m.batch_size
         for m in measurements
         if m.quantity == "seconds_per_step"
     }
@@ -58,7 +62,7 @@ def estimate_seconds(
         train = experiment.train_images or train_images
         test = experiment.test_images or test_images
         images = experiment.num_epochs * (train + test / 3)
-        total += images * per_image.get(_configuration(experiment, 0, "")[:4], 0.0)
+        total += images * per_image.get(key_of(experiment, _EVERY_SIZE), 0.0)
     return total
 
 
@@ -125,5 +129,5 @@ def _measurements(
         ("seconds_per_step", "seconds", seconds.median, seconds.low, seconds.high, seconds.repeats),
         *((quantity, unit, value, value, value, 1) for quantity, unit, value in exact),
     ]
-    where = _configuration(experiment, len(stepper.labels), device)
-    return [Measurement(*where, *row) for row in rows]
+    where = astuple(_configuration(experiment, len(stepper.labels), device))
+    return [Measurement(*(*where, *row)) for row in rows]

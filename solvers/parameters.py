@@ -20,12 +20,12 @@ def trainable_parameters(rhs: Callable[..., Tensor]) -> list[Tensor]:
     ValueError, too, for a lazy module that does not have its parameters yet.
     """
     if isinstance(rhs, nn.Module):
-        attributes = (value for module in rhs.modules() for value in vars(module).values())
-        tensors = [*rhs.parameters(), *(a for a in attributes if isinstance(a, Tensor))]
+        tensors: list[Tensor] = [*rhs.parameters()]
         if any(is_lazy(tensor) for tensor in tensors):
             raise ValueError(
                 "the right-hand side has lazy modules without parameters: evaluate it once first"
             )
+        tensors += [tensor for module in rhs.modules() for _, tensor in attributes(module)]
         unique = {id(tensor): tensor for tensor in tensors if tensor.requires_grad}
         return list(unique.values())
     hidden = [name for name, value in _enclosed(rhs) if _wants_gradient(value)]
@@ -35,6 +35,11 @@ def trainable_parameters(rhs: Callable[..., Tensor]) -> list[Tensor]:
             "module: make it an nn.Module, so that its parameters are known"
         )
     return []
+
+
+def attributes(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """The attributes of a module that are tensors, no parameters, and require a gradient."""
+    return [(n, v) for n, v in vars(module).items() if isinstance(v, Tensor) and v.requires_grad]
 
 
 def wants_gradient(z0: Tensor, parameters: list[Tensor]) -> bool:

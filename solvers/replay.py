@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from solvers.parameters import attributes
+
 
 @dataclass(frozen=True)
 class _Autocast:
@@ -113,17 +115,12 @@ class Replay:
         they keep without its graph, which ends with the computation. The next solution would
         otherwise take it for an input that wants a gradient."""
         modules = [module for module, _ in self._training]
-        inputs = [value for module in modules for _, value in _with_gradient(module)]
+        inputs = [value for module in modules for _, value in attributes(module)]
         yield
         for module in modules:
-            for name, value in _with_gradient(module):
+            for name, value in attributes(module):
                 if all(value is not known for known in inputs):
                     vars(module)[name] = value.detach()
-
-
-def _with_gradient(module: nn.Module) -> list[tuple[str, Tensor]]:
-    """The attributes of a module that are tensors, no parameters, and require a gradient."""
-    return [(n, v) for n, v in vars(module).items() if isinstance(v, Tensor) and v.requires_grad]
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -12,7 +12,8 @@ from bench.records.tables import read_rows, write_rows
 MEASUREMENTS = "measurements.csv"
 
 
-class Configuration(NamedTuple):
+@dataclass(frozen=True)
+class Configuration:
     """What a training step's cost depends on."""
 
     network: str
@@ -25,20 +26,13 @@ class Configuration(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(Configuration):
     """One measured quantity of one configuration, outside of any training run.
 
     unit is "seconds", "bytes" or "evaluations"; low and high are the quartiles of repeated
     measurements, equal to value where the number is exact.
     """
 
-    network: str
-    method: str
-    n_steps: int
-    gradient: str
-    batch_size: int
-    device: str
-    precision: str
     quantity: str
     unit: str
     value: float
@@ -48,7 +42,7 @@ class Measurement:
 
     @property
     def configuration(self) -> Configuration:
-        return Configuration(*(getattr(self, name) for name in Configuration._fields))
+        return Configuration(*(getattr(self, f.name) for f in fields(Configuration)))
 
 
 def write_measurements(

@@ -12,6 +12,8 @@ from torch import nn
 from solvers import METHODS, odeint
 from tests.solvers.right_hand_sides import Counting, Linear, Tanh, Tricky
 
+RUN_AGAIN = ("anode", "anode-auto", "anode-steps", "anode-revolve:m=2", "reversible")
+
 
 def observe(rhs, z0, *, method, n_steps, gradient, autocast=False, backwards=1, seed=0):
     """All that a gradient method may influence: z1, gradients, buffers, the random state."""
@@ -186,9 +188,7 @@ class Conditioned(Tanh):
         return super().forward(t, z) + self.condition
 
 
-@pytest.mark.parametrize(
-    "gradient", ["anode", "anode-auto", "anode-steps", "anode-revolve:m=2", "reversible"]
-)
+@pytest.mark.parametrize("gradient", RUN_AGAIN)
 def test_hooks_are_called_once_with_the_whole_gradient(gradient):
     """Of a parameter and of a tensor that is no leaf, in the first pass and in the second, which
     anode-auto stores in part."""
@@ -232,9 +232,7 @@ class Watched(Tanh):
         return self.activation
 
 
-@pytest.mark.parametrize(
-    "gradient", ["anode", "anode-auto", "anode-steps", "anode-revolve:m=2", "reversible"]
-)
+@pytest.mark.parametrize("gradient", RUN_AGAIN)
 def test_right_hand_side_may_keep_an_activation_to_look_at(gradient):
     torch.manual_seed(0)
     rhs, z0 = Watched(), torch.randn(2, 3, dtype=torch.float64)
