@@ -31,7 +31,7 @@ what a forward pass costs beside a backward pass, and shared ones are noisy."""
 
 EXACT = ("backprop", "anode")
 EXACT_UP_TO_SUMMATION = ("anode-auto", "anode-steps", "anode-revolve", "backprop-torchdiffeq")
-LEAVES_STATISTICS = (*EXACT, *EXACT_UP_TO_SUMMATION, "node-frozen")
+LEAVES_STATISTICS = (*EXACT, *EXACT_UP_TO_SUMMATION, "node-frozen", "node-grid-frozen")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from bench.studies.reversibility import ReversibilitySuite
 from solvers.registry import Registry
 
 THREE_GRADIENTS = ("baseline", "node", "anode")
-TRAINING_FIGURES = ("training", "gradient_error", "cost", "accuracy_table")
+TRAINING_FIGURES = ("training", "gradient_error", "cost", "accuracy_table", "ablation")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pandas as pd
 from bench import records
 from bench.errors import UsageError
 from plots import (
+    ablation,
     accuracy_table,
     cost,
     cost_memory,
@@ -42,6 +43,7 @@ FIGURES: Mapping[str, Callable[[Recorded, Path], list[Path]]] = {
     "gradient_error": gradient_error.draw,
     "cost": cost.draw,
     "accuracy_table": accuracy_table.draw,
+    "ablation": ablation.draw,
 }
 """Name → a function that draws into a folder and returns the files it wrote."""
 

@@ -41,6 +41,7 @@ GRADIENT_NAMES = {
     "reversible": "Reversible (McCallum & Foster)",
     "node-grid": "Neural ODE without drift",
     "node-frozen": "Neural ODE, BatchNorm frozen",
+    "node-grid-frozen": "Neural ODE without drift, BatchNorm frozen",
     "node-rk45": "Neural ODE, adaptive RK45",
     "backprop-torchdiffeq": "Backprop through torchdiffeq",
     "anode-auto": "ANODE, planned",
@@ -79,6 +80,7 @@ _COLOURS = {
     "reversible": "#CC79A7",
     "node-grid": "#E69F00",
     "node-frozen": "#882255",
+    "node-grid-frozen": "#CC6677",
     "node-rk45": "#999933",
     "backprop-torchdiffeq": "#44AA99",
 }

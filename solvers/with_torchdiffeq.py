@@ -1,9 +1,13 @@
 """What the gradient methods that call torchdiffeq share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from solvers.methods import METHODS, RightHandSide, Tableau, time_grid
+from solvers.replay import buffers_put_back
 
 
 def scheme(name: str, method: str | Tableau) -> str:
@@ -48,6 +52,28 @@ def last_state(solution: Tensor, z0: Tensor) -> Tensor:
     they did not get the layout that every other gradient method gives them.
     """
     return solution[-1].contiguous(memory_format=_memory_format(z0))
+
+
+@contextmanager
+def frozen_afterwards(rhs: RightHandSide) -> Iterator[nn.Module]:
+    """The right-hand side, to be solved forwards with inside. What evaluates it later, the backward
+    solve, leaves no trace in its buffers."""
+    frozen = _Frozen(rhs)
+    yield frozen
+    frozen.forward_is_over = True
+
+
+class _Frozen(nn.Module):
+    def __init__(self, rhs: RightHandSide) -> None:
+        super().__init__()
+        self.rhs = rhs
+        self.forward_is_over = False
+
+    def forward(self, t: Tensor, z: Tensor) -> Tensor:
+        if not self.forward_is_over:
+            return self.rhs(t, z)
+        with buffers_put_back(self.rhs):
+            return self.rhs(t, z)
 
 
 def _memory_format(z: Tensor) -> torch.memory_format:

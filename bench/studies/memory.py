@@ -11,7 +11,7 @@ import models
 from bench.data import Dataset
 from bench.experiment import Experiment
 from bench.records import MemoryRow
-from bench.studies.gradients import ALL_GRADIENTS, FIXED_STEP_GRADIENTS, FOUR_NETWORKS
+from bench.studies.gradients import ALL_GRADIENTS, FOUR_NETWORKS, GATED_GRADIENTS
 from bench.workload import Stepper, Workload
 
 CHAIN = "models.resnet:CHAIN:blocks="
@@ -36,7 +36,7 @@ class MemorySuite:
     revolved: str = "resnet4"
     revolved_steps: int = 32
     check_networks: tuple[str, ...] = (*FOUR_NETWORKS, f"{CHAIN}3")
-    check_gradients: tuple[str, ...] = FIXED_STEP_GRADIENTS
+    check_gradients: tuple[str, ...] = GATED_GRADIENTS
     check_n_steps: tuple[int, ...] = (1, 3)
     check_batch_size: int = 8
     figures: tuple[str, ...] = ("memory_steps", "memory_blocks", "memory_tradeoff", "memory_laws")

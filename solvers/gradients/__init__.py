@@ -13,6 +13,7 @@ from solvers.gradients.backprop_torchdiffeq import BackpropTorchdiffeq
 from solvers.gradients.node import Node
 from solvers.gradients.node_frozen import NodeFrozen
 from solvers.gradients.node_grid import NodeGrid
+from solvers.gradients.node_grid_frozen import NodeGridFrozen
 from solvers.gradients.node_rk45 import NodeRK45
 from solvers.gradients.reversible import Reversible
 from solvers.methods import RightHandSide, Tableau
@@ -59,6 +60,7 @@ GRADIENTS: Registry[GradientMethod] = Registry(
         "node": Node(),
         "node-grid": NodeGrid(),
         "node-frozen": NodeFrozen(),
+        "node-grid-frozen": NodeGridFrozen(),
         "node-rk45": NodeRK45(),
         "backprop-torchdiffeq": BackpropTorchdiffeq(),
     },

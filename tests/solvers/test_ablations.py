@@ -10,7 +10,7 @@ from tests.solvers.right_hand_sides import Counting, Tanh, Tricky
 from tests.solvers.test_exactness import assert_same_bits, observe
 
 SHARED = [name for name, tableau in METHODS.items() if tableau.torchdiffeq]
-FIXED_STEPS = ["backprop-torchdiffeq", "node-grid", "node-frozen"]
+FIXED_STEPS = ["backprop-torchdiffeq", "node-grid", "node-frozen", "node-grid-frozen"]
 
 
 @pytest.mark.parametrize("n_steps", [1, 3, 61])
@@ -42,12 +42,13 @@ def test_backprop_through_torchdiffeq_is_exact(method):
             torch.testing.assert_close(theirs[name], ours[name], rtol=1e-5, atol=1e-6)
 
 
-def test_frozen_is_node_with_its_statistics_left_alone():
+@pytest.mark.parametrize("polluting", ["node", "node-grid"])
+def test_frozen_is_the_method_with_its_statistics_left_alone(polluting):
     torch.manual_seed(0)
     rhs, z0 = Tricky(dropout=False), torch.randn(3, 4, 5, 5)
     case = {"method": "rk2", "n_steps": 2}
-    node = observe(rhs, z0, gradient="node", **case)
-    frozen = observe(rhs, z0, gradient="node-frozen", **case)
+    node = observe(rhs, z0, gradient=polluting, **case)
+    frozen = observe(rhs, z0, gradient=f"{polluting}-frozen", **case)
     backprop = observe(rhs, z0, gradient="backprop", **case)
     buffers = [name for name in node if name.startswith("buffer")]
     gradients = [name for name in node if name not in buffers]
@@ -63,7 +64,10 @@ def gradient_of(rhs, z0, gradient, method, n_steps):
     return torch.autograd.grad(z1.square().sum(), rhs.matrix)[0]
 
 
-@pytest.mark.parametrize(("gradient", "drifts"), [("node-grid", False), ("node", True)])
+@pytest.mark.parametrize(
+    ("gradient", "drifts"),
+    [("node-grid", False), ("node-grid-frozen", False), ("node", True), ("node-frozen", True)],
+)
 def test_grid_goes_back_over_the_very_states_of_the_forward_pass(gradient, drifts):
     torch.manual_seed(0)
     rhs = Counting(Tanh())
