@@ -183,7 +183,7 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
         listing.show_cases(request, console)
         return DONE
     device = environment.find_device(request.device)
-    environment.prepare()
+    environment.prepare(device)
     folder = request.out / request.suite.name
     code = DONE
     if request.action != "plots-only":

@@ -1,6 +1,7 @@
 """Training steps that a CUDA device repeats by itself."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
@@ -44,11 +45,11 @@ class _Captured(NamedTuple):
 class CapturedStep:
     """A training step that is recorded as a CUDA graph and then replayed, without Python.
 
-    The first steps on the device run eagerly. A batch of another size than the first runs eagerly
-    as well: there is one an epoch. When the optimiser's learning rate changes, which the graph has
-    in it as a number, the step is recorded again. Where the step draws random numbers on the
-    device it stays eager, since what runs a block again puts the random state back, which a graph
-    cannot; `reason` then says so.
+    The first steps on the device run eagerly. A batch that is smaller than the recorded one runs
+    eagerly as well: there is one an epoch. For a larger batch, and when the optimiser's learning
+    rate changes, which the graph has in it as a number, the step is recorded again. Where the step
+    draws random numbers on the device it stays eager, since what runs a block again puts the
+    random state back, which a graph cannot; `reason` then says so.
 
     The result of a step is overwritten by the next.
     """
@@ -61,52 +62,76 @@ class CapturedStep:
         self._optimizer = optimizer
         self._capture = capture or record
         self._eager_steps = 0
+        self._aside: torch.cuda.Stream | None = None
         self._captured: _Captured | None = None
 
     def __call__(self, images: Tensor, labels: Tensor) -> Result:
-        if self.reason is not None:
-            return self._step(images, labels)
-        if self._eager_steps < EAGER_STEPS:
+        if self.reason is None and self._eager_steps < EAGER_STEPS:
             self._eager_steps += 1
             return self._run_aside(images, labels)
-        rates = tuple(float(group["lr"]) for group in self._optimizer.param_groups)
-        captured = self._captured
-        if captured is not None and captured.images.shape != images.shape:
+        captured = self._captured_for(images, labels)
+        if captured is None:
             return self._step(images, labels)
-        if captured is None or captured.learning_rates != rates:
-            self._captured = None  # its memory serves the next
-            own = images.clone(), labels.clone()
-            try:
-                captured = _Captured(*own, rates, *self._capture(lambda: self._step(*own)))
-            except RuntimeError as error:
-                if is_out_of_memory(error):
-                    raise
-                self.reason = f"the capture failed: {first_line(error)}"
-                return self._step(images, labels)
-            self._captured = captured
         captured.images.copy_(images)
         captured.labels.copy_(labels)
         captured.repeat()
         return captured.result
+
+    def _captured_for(self, images: Tensor, labels: Tensor) -> _Captured | None:
+        """The recorded step for such a batch, recorded anew where need be; None: run it eagerly."""
+        if self.reason is not None:
+            return None
+        rates = tuple(float(group["lr"]) for group in self._optimizer.param_groups)
+        if self._captured is not None:
+            if len(images) < len(self._captured.images):
+                return None
+            if (self._captured.images.shape, self._captured.learning_rates) == (
+                images.shape,
+                rates,
+            ):
+                return self._captured
+            self._captured = None  # its memory serves the next
+        own = images.clone(), labels.clone()
+        try:
+            self._captured = _Captured(*own, rates, *self._capture(lambda: self._step(*own)))
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            self.reason = f"the capture failed: {first_line(error)}"
+        return self._captured
 
     def _run_aside(self, images: Tensor, labels: Tensor) -> Result:
         """A step on a stream of its own, as PyTorch asks for before a capture."""
         if images.device.type != "cuda":
             return self._step(images, labels)
         before = torch.cuda.get_rng_state(images.device)
-        aside = torch.cuda.Stream(images.device)
-        aside.wait_stream(torch.cuda.current_stream(images.device))
-        with torch.cuda.stream(aside):
+        if self._aside is None:
+            self._aside = torch.cuda.Stream(images.device)
+        self._aside.wait_stream(torch.cuda.current_stream(images.device))
+        with torch.cuda.stream(self._aside):
             result = self._step(images, labels)
-        torch.cuda.current_stream(images.device).wait_stream(aside)
+        torch.cuda.current_stream(images.device).wait_stream(self._aside)
         if not torch.equal(before, torch.cuda.get_rng_state(images.device)):
             self.reason = "the step draws random numbers on the device"
         return result
 
 
 def record(compute: Callable[[], Result]) -> tuple[Callable[[], None], Result]:
-    """Record a computation as a CUDA graph, without running it."""
+    """Record a computation as a CUDA graph, without running it.
+
+    Raises what went wrong in the computation, and leaves the device fit to go on with.
+    """
+    stream, pool = torch.cuda.current_stream(), torch.cuda.graph_pool_handle()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = compute()
+    try:
+        with torch.cuda.graph(graph, pool=pool):
+            result = compute()
+    except RuntimeError as error:
+        # PyTorch before 2.12 stays on the capture's stream and leaves its pool open, with which
+        # every later capture would fail, and covers the cause with the end of the capture.
+        torch.cuda.set_stream(stream)
+        with suppress(RuntimeError):
+            torch._C._cuda_endAllocateToPool(stream.device_index, pool)
+        cause = error.__context__
+        raise cause if isinstance(cause, RuntimeError) else error from None
     return graph.replay, result

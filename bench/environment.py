@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from bench import layout
 from bench.errors import UsageError
 
 PACKAGES = (
@@ -55,15 +56,18 @@ def find_device(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
-def prepare(precision: str = "float32") -> None:
-    """Make this process fit to measure in, with one of `precision.PRECISIONS`.
+def prepare(device: torch.device, precision: str = "float32") -> None:
+    """Make this process fit to measure in, on a device, with one of `precision.PRECISIONS`.
 
+    A CUDA device becomes the current one: streams and events are otherwise made on the first.
     TF32 is on for "tf32" alone: PyTorch's own default differs between operators. cuDNN is made to
     choose algorithms that round the same way every time. The C library is told to keep freed
     memory: by default it hands large blocks back to the system and takes them anew for every
     tensor, and the page faults cost up to 40% of a training step on a CPU.
     """
     _code()  # as it is now
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
@@ -108,7 +112,7 @@ def describe(device: torch.device, precision: str | None = None) -> dict[str, An
         "cudnn": torch.backends.cudnn.version() if is_cuda else None,
         "driver": _driver() if is_cuda else None,
         **part(),
-        "memory_format": "channels_last",
+        "memory_format": layout.of(device),
         "keeps_freed_memory": platform.libc_ver()[0] == "glibc",
         "huge_pages": os.environ["THP_MEM_ALLOC_ENABLE"] == "1",
         "precision": precision,

@@ -118,7 +118,7 @@ class Local:
     def measure_step_costs(
         self, workload: Workload, experiments: Sequence[Experiment]
     ) -> list[Measurement]:
-        prepare(experiments[0].precision)
+        prepare(workload.device, experiments[0].precision)
         return measure_step_costs(workload, experiments)
 
     def run_all(

@@ -6,7 +6,10 @@ import torch
 
 from bench.errors import readable
 
-_CPU_MESSAGES = ("not enough memory", "can't allocate memory")
+_MESSAGES = (
+    *("not enough memory", "can't allocate memory"),  # the host's
+    *("cuda error: out of memory", "cublas_status_alloc_failed"),  # not through PyTorch's allocator
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -14,7 +17,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     message = _text(error).lower()
-    return isinstance(error, RuntimeError) and any(part in message for part in _CPU_MESSAGES)
+    return isinstance(error, RuntimeError) and any(part in message for part in _MESSAGES)
 
 
 def first_line(error: BaseException) -> str:

@@ -66,23 +66,20 @@ def reference(
 
 def compare(found: Observed, reference: Observed) -> GradientError:
     """The error of what was found on the same network and batch."""
-    error, cosine = _compare(found.parameters, reference.parameters)
-    blocks = [
-        _compare([found.parameters[i] for i in own], [reference.parameters[i] for i in own])
-        for own in found.blocks
-    ]
-    states = [
-        _compare([one], [other]) for one, other in zip(found.states, reference.states, strict=True)
-    ]
+    parameters = _products(found.parameters, reference.parameters)
+    states = _products(found.states, reference.states)
+    error, cosine = _relative(parameters)
+    blocks = [_relative([parameters[i] for i in own]) for own in found.blocks]
+    of_states = [_relative([state]) for state in states]
     return GradientError(
         error=error,
         cosine=cosine,
         block_errors=tuple(error for error, _ in blocks),
         block_cosines=tuple(cosine for _, cosine in blocks),
-        state_errors=tuple(error for error, _ in states),
-        state_cosines=tuple(cosine for _, cosine in states),
-        statistics_error=_compare(found.buffers, reference.buffers)[0],
-        output_error=_compare([found.output], [reference.output])[0],
+        state_errors=tuple(error for error, _ in of_states),
+        state_cosines=tuple(cosine for _, cosine in of_states),
+        statistics_error=_relative(_products(found.buffers, reference.buffers))[0],
+        output_error=_relative(_products([found.output], [reference.output]))[0],
     )
 
 
@@ -118,20 +115,36 @@ def observe(network: nn.Module, images: Tensor, labels: Tensor) -> Observed:
     return Observed(gradients, states, buffers, blocks, output.detach())
 
 
-def _compare(gradient: list[Tensor], reference: list[Tensor]) -> tuple[float, float]:
-    """Relative error and cosine, summed in float64; 0 and 1 where both gradients vanish."""
-    square_difference = square = square_reference = product = 0.0
+class _Products(NamedTuple):
+    """Of a tensor g and its reference r: ‖g − r‖², ‖g‖², ‖r‖² and ⟨g, r⟩."""
+
+    difference: float
+    own: float
+    reference: float
+    product: float
+
+
+def _products(gradient: list[Tensor], reference: list[Tensor]) -> list[_Products]:
+    """In float64, and read from the device together: it is waited for once."""
+    found = []
     for g, r in zip(gradient, reference, strict=True):
         g, r = g.double(), r.double()
-        square_difference += float((g - r).square().sum())
-        square += float(g.square().sum())
-        square_reference += float(r.square().sum())
-        product += float((g * r).sum())
+        found += [(g - r).square().sum(), g.square().sum(), r.square().sum(), (g * r).sum()]
+    values = torch.stack(found).tolist() if found else []
+    return [_Products(*values[i : i + 4]) for i in range(0, len(values), 4)]
+
+
+def _relative(parts: list[_Products]) -> tuple[float, float]:
+    """Relative error and cosine of all these together; 0 and 1 where both gradients vanish."""
+    square_difference = sum(part.difference for part in parts)
+    square = sum(part.own for part in parts)
+    square_reference = sum(part.reference for part in parts)
     if square_reference == 0:
         return (0.0, 1.0) if square == 0 else (math.inf, 0.0)
     error = math.sqrt(square_difference / square_reference)
     if error == 0:
         return 0.0, 1.0
+    product = sum(part.product for part in parts)
     return error, product / math.sqrt(square * square_reference) if square > 0 else 0.0
 
 

@@ -49,7 +49,7 @@ def record_experiment(
         if other is not None:
             listener.note(f"{experiment.name}: another process has run it")
             return other
-        prepare(experiment.precision)
+        prepare(workload.device, experiment.precision)
         remove_parts(workload.folder / experiment.name)
         keeper = Keeper(workload, experiment, listener, noted, carry)
         run = write(workload, run_experiment(workload, experiment, listener.epoch_finished, keeper))

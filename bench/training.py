@@ -11,18 +11,23 @@ from torch.optim.lr_scheduler import MultiStepLR
 import models
 from bench.data import evaluation_batches
 from bench.experiment import LR_DROP, MOMENTUM, WEIGHT_DECAY, Experiment
+from bench.layout import of as layout_of
+from bench.layout import put_into
 from bench.nfe import EvaluationCounter
 from bench.precision import InBfloat16
 from solvers.replay import buffers_put_back
 
-EVALUATION_BATCH = 256
+EVALUATION_BATCH = {"cpu": 256, "cuda": 1000}
+"""Images, by kind of device: as many as its cache likes, or as are worth a kernel."""
 
 
-def build_network(experiment: Experiment, device: torch.device) -> nn.Module:
+def build_network(
+    experiment: Experiment, device: torch.device, layout: str | None = None
+) -> nn.Module:
     """The experiment's network with the initial weights of its seed, the same on every device.
 
-    In the experiment's precision, and channels-last on every device, the faster layout. The random
-    state is left as it was.
+    In the experiment's precision, and in the layout that is the device's, or another of
+    `layout.MEMORY_FORMATS`. The random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
@@ -33,7 +38,7 @@ def build_network(experiment: Experiment, device: torch.device) -> nn.Module:
             gradient=experiment.gradient,
             num_classes=experiment.num_classes,
         )
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    put_into(network, layout or layout_of(device))
     network.to(device)
     return InBfloat16(network, device) if experiment.precision == "bfloat16" else network
 
@@ -123,7 +128,7 @@ def evaluate(
     network.eval()
     loss_sum = torch.zeros((), dtype=torch.float64, device=images.device)
     correct = torch.zeros((), dtype=torch.int64, device=images.device)
-    for batch, expected in evaluation_batches(images, labels, EVALUATION_BATCH):
+    for batch, expected in evaluation_batches(images, labels, EVALUATION_BATCH[images.device.type]):
         logits = network(batch)
         loss_sum += F.cross_entropy(logits, expected, reduction="sum").double()
         correct += (logits.argmax(1) == expected).sum()

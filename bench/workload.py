@@ -13,6 +13,8 @@ from bench.captured import CapturedStep
 from bench.data import Dataset, DeviceData, evaluation_batches
 from bench.errors import UsageError
 from bench.experiment import Experiment
+from bench.layout import MEMORY_FORMATS
+from bench.layout import of as layout_of
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Needs(NamedTuple):
 class Stepper:
     """A throw-away network that takes one training step after another on a fixed batch.
 
-    layout: "channels_last", which training uses, or "contiguous". is_captured: whether the step
+    layout: "channels_last" or "contiguous"; None is that of training. is_captured: whether the step
     is replayed as a CUDA graph, where that is possible; it has no phases then.
     """
 
@@ -84,14 +86,13 @@ class Stepper:
         workload: Workload,
         experiment: Experiment,
         batch_size: int,
-        layout: str = "channels_last",
+        layout: str | None = None,
         is_captured: bool = False,
     ) -> None:
         self.images, self.labels = workload.fixed_batch(batch_size)
-        self.network = training.build_network(experiment, workload.device)
-        if layout == "contiguous":
-            self.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-            self.images = self.images.contiguous()
+        layout = layout or layout_of(workload.device)
+        self.images = self.images.contiguous(memory_format=MEMORY_FORMATS[layout])
+        self.network = training.build_network(experiment, workload.device, layout)
         self.optimizer = training.make_optimizer(self.network, experiment)
         self._captured: CapturedStep | None = None
         if is_captured and captured.obstacle(self.network, workload.device) is None:
@@ -103,6 +104,11 @@ class Stepper:
     @property
     def is_captured(self) -> bool:
         return self._captured is not None and self._captured.reason is None
+
+    @property
+    def capture_failure(self) -> str | None:
+        """Why the step could not be captured where the gradient method allows it; else None."""
+        return self._captured.reason if self._captured else None
 
     def __call__(self, passed: Callable[[str], None] = lambda phase: None) -> None:
         if self._captured is not None:

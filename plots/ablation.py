@@ -135,8 +135,10 @@ def _draw(losses: pd.DataFrame, recorded: Recorded, panel: Panel, folder: Path) 
     )
     style.footnote(
         figure,
-        "Loss from ANODE's exact gradient to the continuous adjoint, one fault after another; "
-        f"seed by seed, bars: means. {recorded.protocol()}",
+        "From ANODE's exact gradient to the continuous adjoint, one fault after another: the "
+        "inconsistency of the discretised adjoint, the drift of states solved backwards, "
+        "BatchNorm's statistics updated again by the backward solve. Points: pairs of runs of one "
+        f"seed; bars: their means. {recorded.protocol()}",
     )
     return style.save(figure, folder, f"ablation-{panel.slug}")
 

@@ -13,6 +13,8 @@ _ROWS = (
     ("peak_memory", "peak memory (MiB)", 1 / 2**20),
     ("seconds_per_step", "time per step (ms)", 1e3),
 )
+_MOST_LABELS = 3
+"""So many bars of a panel have their names below them; more are told apart by a legend."""
 
 
 def draw(recorded: Recorded, folder: Path) -> list[Path]:
@@ -31,6 +33,7 @@ def _draw(recorded: Recorded, title: str, folder: Path, name: str) -> list[Path]
     style.begin()
     order = recorded.gradients()
     networks = [n for n in recorded.networks() if n in set(measured["network"])]
+    are_labelled = len(order) <= _MOST_LABELS
     figure, axes = plt.subplots(
         len(_ROWS),
         len(networks),
@@ -45,13 +48,16 @@ def _draw(recorded: Recorded, title: str, folder: Path, name: str) -> list[Path]
                 (measured["network"] == network) & (measured["quantity"] == quantity)
             ]
             gradients = [g for g in order if g in set(of_network["gradient"])]
-            _bars(axis, of_network.set_index("gradient").loc[gradients], gradients, scale)
+            bars = of_network.set_index("gradient").loc[gradients]
+            _bars(axis, bars, gradients, scale, are_labelled=are_labelled)
             if column == 0:
                 axis.set_ylabel(label)
             if row == 0:
                 axis.set_title(style.network_name(network))
     first = measured.iloc[0]
     figure.suptitle(title, fontsize=9)
+    if not are_labelled:
+        style.legend(figure, order, filled=True)
     style.footnote(
         figure,
         f"One training step of {int(first['batch_size'])} images; whiskers: quartiles of "
@@ -61,7 +67,9 @@ def _draw(recorded: Recorded, title: str, folder: Path, name: str) -> list[Path]
     return style.save(figure, folder, name)
 
 
-def _bars(axis: Any, measured: pd.DataFrame, gradients: list[str], scale: float) -> None:
+def _bars(
+    axis: Any, measured: pd.DataFrame, gradients: list[str], scale: float, *, are_labelled: bool
+) -> None:
     values = measured["value"] * scale
     spread = [
         (measured["value"] - measured["low"]) * scale,
@@ -82,9 +90,13 @@ def _bars(axis: Any, measured: pd.DataFrame, gradients: list[str], scale: float)
             xytext=(0, 3),
             textcoords="offset points",
             ha="center",
+            rotation="horizontal" if are_labelled else "vertical",
             fontsize=6.5,
             color="white",
             fontweight="bold",
         )
-    axis.set_xticks(range(len(gradients)), [style.short_name(g) for g in gradients])
+    if are_labelled:
+        axis.set_xticks(range(len(gradients)), [style.short_name(g) for g in gradients])
+    else:
+        axis.set_xticks([])
     axis.grid(False, axis="x")

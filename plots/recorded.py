@@ -64,7 +64,7 @@ class Recorded:
         """Data, seeds, epochs and images, in a line for the foot of a figure."""
         first = self.runs.iloc[0]
         precision = first["precision"]
-        images = "all" if pd.isna(first["train_images"]) else f"{int(first['train_images']):,}"
+        images = "All" if pd.isna(first["train_images"]) else f"{int(first['train_images']):,}"
         return (
             f"Data: {first['data']}. {images} training images, "
             f"{_count(int(first['num_epochs']), 'epoch')}, batch {int(first['batch_size'])}, "

@@ -17,6 +17,7 @@ import seaborn as sns
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from bench.files import write_whole
@@ -259,12 +260,19 @@ def short_name(gradient: str) -> str:
 
 
 def legend(
-    figure: Figure, gradients: list[str], *, markers: bool = False, marked: bool = False
+    figure: Figure,
+    gradients: list[str],
+    *,
+    markers: bool = False,
+    marked: bool = False,
+    filled: bool = False,
 ) -> None:
     """One legend for all panels, below them: lines, or markers where there are no lines, or both
-    where there are marked curves."""
+    where there are marked curves, or filled boxes where there are bars."""
     handles = [
-        Line2D([], [], **marked_curve(g, gradients))
+        Patch(color=colour(g, gradients))
+        if filled
+        else Line2D([], [], **marked_curve(g, gradients))
         if marked
         else Line2D([], [], color=colour(g, gradients), linestyle="none", marker=marker(g))
         if markers
@@ -277,7 +285,7 @@ def legend(
         loc="upper center",
         bbox_to_anchor=(0.5, 0.0),
         ncols=_legend_columns(figure),
-        handlelength=3,
+        handlelength=1 if filled else 3,
     )
 
 

@@ -17,6 +17,7 @@ FOUNDATIONS = {
         for name in (
             "errors",
             "files",
+            "layout",
             "records",
             "experiment",
             "nfe",

@@ -43,7 +43,7 @@ def run(
 
     sys.argv[:] = arguments  # what the record says the command was
     torch.set_num_threads(threads)
-    prepare(experiment.precision)
+    prepare(workload.device, experiment.precision)
     told = Told(lambda message: ask(desk.tell, experiment, message))
     told.tell(Started(describe(workload.device, experiment.precision)))
     if token.exists():
@@ -74,5 +74,5 @@ def measure(
     workload: Workload, experiments: Sequence[Experiment], threads: int
 ) -> list[Measurement]:
     torch.set_num_threads(threads)
-    prepare(experiments[0].precision)
+    prepare(workload.device, experiments[0].precision)
     return measure_step_costs(workload, experiments)

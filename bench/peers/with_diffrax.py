@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -52,6 +52,8 @@ class Diffrax:
         """Raises ValueError when diffrax is not there."""
         # XLA reads it when it is first used, and would take all cores. It has no option for that.
         os.environ.setdefault("NPROC", str(torch.get_num_threads()))
+        # Of a CUDA device's memory it would take three quarters at once.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         package("diffrax")
 
     @property
@@ -166,10 +168,14 @@ def _scheme(tableau: Tableau) -> Any:
     return Scheme()
 
 
-def _precision(tensor: Tensor) -> AbstractContextManager[Any]:
-    """JAX makes float32 of float64 unless it is told not to."""
-    context: AbstractContextManager[Any] = package("jax").enable_x64(tensor.dtype == torch.float64)
-    return context
+@contextmanager
+def _precision(tensor: Tensor) -> Iterator[None]:
+    """JAX makes float32 of float64, and on CUDA TF32 of float32, unless it is told not to."""
+    jax = package("jax")
+    products = "tensorfloat32" if torch.backends.cudnn.allow_tf32 else "highest"
+    is_double = tensor.dtype == torch.float64
+    with jax.enable_x64(is_double), jax.default_matmul_precision(products):
+        yield
 
 
 def _to_jax(tensor: Tensor) -> Any:

@@ -11,8 +11,9 @@ from bench import precision
 from bench.data import Dataset
 from bench.environment import prepare
 from bench.experiment import Experiment
+from bench.layout import CHANNELS_LAST, CONTIGUOUS
 from bench.records import CostRow
-from bench.studies.cost_cases import CHANNELS_LAST, CONTIGUOUS, CostCase, Refused, Variant
+from bench.studies.cost_cases import CostCase, Refused, Variant
 from bench.studies.cost_laboratory import CostLaboratory
 from bench.studies.gradients import FOUR_NETWORKS
 from bench.studies.peers import is_peer, reason
@@ -125,5 +126,5 @@ class CostSuite:
     def laboratory(self, dataset: Dataset, device: torch.device) -> "CostLaboratory":
         """Raises UsageError when the data has fewer images than the batch."""
         precision.check(self.precision, device)
-        prepare(self.precision)
+        prepare(device, self.precision)
         return CostLaboratory(Workload.of_steps(self.name, dataset, device, self.batch_size))

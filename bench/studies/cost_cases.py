@@ -5,8 +5,6 @@ from typing import NamedTuple
 
 from bench.experiment import Experiment
 
-CHANNELS_LAST, CONTIGUOUS = "channels_last", "contiguous"
-
 
 class Variant(NamedTuple):
     experiment: Experiment

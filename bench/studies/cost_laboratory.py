@@ -44,8 +44,10 @@ class CostLaboratory:
         for variant in variants:
             with reasons.kept(variant, variant.experiment.gradient):
                 stepper = self._stepper(variant)
-                if stepper.is_captured != variant.is_captured:
-                    continue  # it cannot be captured
+                if variant.is_captured and not stepper.is_captured:
+                    if stepper.capture_failure:
+                        reasons[variant] = stepper.capture_failure
+                    continue
                 checked[variant] = self._check(variant, stepper)
                 steppers[variant] = stepper
         taken = self._timed(steppers, case.repeats, reasons)
@@ -54,7 +56,7 @@ class CostLaboratory:
             if variant in reasons:
                 rows.append(self._unmeasured(variant, reasons[variant]))
             elif variant in taken:
-                base = taken[_reference(variant, variants)]
+                base = taken.get(_reference(variant, variants))
                 rows += self._rows(variant, taken[variant], base, checked[variant])
         for gradient, reason in case.refused:
             like = self._unmeasured(case.variants[0], reason)
@@ -114,25 +116,27 @@ class CostLaboratory:
         self,
         variant: Variant,
         taken: Mapping[str, np.ndarray],
-        reference: Mapping[str, np.ndarray],
+        reference: Mapping[str, np.ndarray] | None,
         checked: "Checked",
     ) -> Iterator[CostRow]:
         needs = checked.needs._asdict() if checked.needs else {}
         row = replace(self._unmeasured(variant), gradient_error=checked.gradient_error, **needs)
         for phase, seconds in taken.items():
             found = Seconds.of(seconds)
-            ratio = Seconds.of(seconds / reference[WHOLE])
-            yield replace(
+            timed = replace(
                 row,
                 phase=phase,
                 seconds=found.median,
                 low=found.low,
                 high=found.high,
-                ratio=ratio.median,
-                ratio_low=ratio.low,
-                ratio_high=ratio.high,
                 repeats=found.repeats,
             )
+            if reference is not None:
+                ratio = Seconds.of(seconds / reference[WHOLE])
+                timed = replace(
+                    timed, ratio=ratio.median, ratio_low=ratio.low, ratio_high=ratio.high
+                )
+            yield timed
         if checked.compile_seconds is not None:
             once = checked.compile_seconds
             yield replace(row, phase=COMPILE, seconds=once, low=once, high=once, repeats=1)

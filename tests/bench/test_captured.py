@@ -1,5 +1,8 @@
 """Captured steps: which, when, and that they are the steps of the training."""
 
+import weakref
+from importlib.util import find_spec
+
 import pytest
 import torch
 
@@ -12,6 +15,9 @@ from solvers import GRADIENTS
 from tests.bench.builders import CPU, experiment
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+needs_schedules = pytest.mark.skipif(
+    find_spec("checkpoint_schedules") is None, reason="needs checkpoint-schedules"
+)
 CUDA = torch.device("cuda", 0)
 
 
@@ -70,6 +76,43 @@ def test_step_is_captured_once_and_again_when_the_learning_rate_changes():
     assert (once.captures, twice.captures) == (1, 2)
 
 
+def sized_steps(sizes, capture):
+    """Steps on batches of these sizes; returns the step, which counts what Python ran."""
+    network = training.build_network(experiment(gradient="anode"), CPU)
+    optimizer = training.make_optimizer(network, experiment())
+    step = CapturedStep(TrainingStep(network, optimizer), optimizer, capture)
+    for size in sizes:
+        ((images, labels),) = batches(1, size=size)
+        step(images, labels)
+    return step
+
+
+def test_step_is_captured_for_the_larger_batches_whichever_comes_first():
+    """Four batches an epoch: the first that could be captured is the small last one."""
+    capture = Replayed()
+    step = sized_steps([8] * EAGER_STEPS + [3] + [8, 8, 8, 3, 8], capture)
+    assert capture.captures == 2
+    assert len(step._captured.images) == 8
+
+
+def test_graph_is_gone_before_the_next_is_recorded():
+    alive = []
+
+    class Graph:
+        def __call__(self):
+            pass
+
+    def capture(compute):
+        alive.append([one for one in graphs if one() is not None])
+        graph = Graph()
+        graphs.append(weakref.ref(graph))
+        return graph, compute()
+
+    graphs: list[weakref.ref] = []
+    sized_steps([4] * EAGER_STEPS + [4, 8, 16], capture)
+    assert alive == [[], [], []]
+
+
 def test_capture_that_fails_leaves_eager_steps_and_the_reason():
     def fails(compute):
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
@@ -114,7 +157,11 @@ def test_unknown_gradient_methods_are_not_captured():
 
 @needs_cuda
 @pytest.mark.parametrize(
-    "gradient", ["backprop", "anode", "anode-auto", "anode-steps", "anode-revolve", "reversible"]
+    "gradient",
+    [
+        *("backprop", "anode", "anode-auto", "anode-steps", "reversible"),
+        pytest.param("anode-revolve", marks=needs_schedules),
+    ],
 )
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_captured_steps_on_cuda_train_as_eager_ones_do(gradient, precision):
@@ -133,6 +180,22 @@ def test_captured_steps_on_cuda_train_as_eager_ones_do(gradient, precision):
             assert step.reason is None
     for one, other in zip(found["eager"], found["captured"], strict=True):
         assert torch.equal(one, other)
+
+
+@needs_cuda
+def test_capture_that_fails_on_cuda_says_why_and_the_next_one_works():
+    on_device = torch.zeros(2, device=CUDA)
+
+    def reads_a_value():
+        return on_device + float(on_device.sum()), on_device
+
+    with pytest.raises(RuntimeError, match="captur"):
+        record(reads_a_value)
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    repeat, (result, _) = record(lambda: (on_device + 1, on_device))
+    repeat()
+    assert result.tolist() == [1, 1]
+    torch.cuda.empty_cache()
 
 
 @needs_cuda

@@ -47,11 +47,11 @@ def test_precision_is_in_the_name_and_in_the_record(tmp_path):
 def test_tf32_is_off_unless_it_is_asked_for():
     try:
         for name in precision.PRECISIONS:
-            environment.prepare(name)
+            environment.prepare(CPU, name)
             allowed = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
             assert allowed == (name == "tf32",) * 2
     finally:
-        environment.prepare()
+        environment.prepare(CPU)
 
 
 def test_tf32_on_a_cpu_is_refused():

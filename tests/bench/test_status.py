@@ -146,6 +146,15 @@ def test_list_says_how_much_of_each_suite_is_recorded(tmp_path, capsys, monkeypa
     assert re.search(r"smoke +│ 12 +│ 1 done, 11 left", capsys.readouterr().out)
 
 
+def test_list_says_which_suites_lack_a_package(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(listing, "measure_step_costs", lambda *args, **kwargs: [])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("COLUMNS", "400")
+    assert run_bench.main(["--list", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("not here: anode-revolve needs the package") == 4
+
+
 @pytest.mark.parametrize("line", ["--status", "--list", "--suite memory --status"])
 def test_place_that_is_no_folder_is_refused(line, tmp_path, capsys):
     (tmp_path / "file").write_text("")
