@@ -83,12 +83,10 @@ class CapturedStep:
             return None
         rates = tuple(float(group["lr"]) for group in self._optimizer.param_groups)
         if self._captured is not None:
-            if len(images) < len(self._captured.images):
+            size = len(self._captured.images)
+            if len(images) < size:
                 return None
-            if (self._captured.images.shape, self._captured.learning_rates) == (
-                images.shape,
-                rates,
-            ):
+            if len(images) == size and self._captured.learning_rates == rates:
                 return self._captured
             self._captured = None  # its memory serves the next
         own = images.clone(), labels.clone()

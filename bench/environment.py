@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from bench import layout
 from bench.errors import UsageError
+from bench.layout import layout_of
 
 PACKAGES = (
     *("torch", "torchvision", "torchdiffeq", "checkpoint-schedules", "numpy", "pandas", "pillow"),
@@ -112,7 +112,7 @@ def describe(device: torch.device, precision: str | None = None) -> dict[str, An
         "cudnn": torch.backends.cudnn.version() if is_cuda else None,
         "driver": _driver() if is_cuda else None,
         **part(),
-        "memory_format": layout.of(device),
+        "memory_format": layout_of(device),
         "keeps_freed_memory": platform.libc_ver()[0] == "glibc",
         "huge_pages": os.environ["THP_MEM_ALLOC_ENABLE"] == "1",
         "precision": precision,

@@ -11,7 +11,7 @@ _FASTER = {"cpu": CHANNELS_LAST, "cuda": CHANNELS_LAST}
 suite `cost` times backprop and node in both."""
 
 
-def of(device: torch.device) -> str:
+def layout_of(device: torch.device) -> str:
     """The layout in which networks are trained on a device: the same for all gradient methods."""
     return _FASTER.get(device.type, CHANNELS_LAST)
 

@@ -11,8 +11,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 import models
 from bench.data import evaluation_batches
 from bench.experiment import LR_DROP, MOMENTUM, WEIGHT_DECAY, Experiment
-from bench.layout import of as layout_of
-from bench.layout import put_into
+from bench.layout import layout_of, put_into
 from bench.nfe import EvaluationCounter
 from bench.precision import InBfloat16
 from solvers.replay import buffers_put_back

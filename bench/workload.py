@@ -13,8 +13,7 @@ from bench.captured import CapturedStep
 from bench.data import Dataset, DeviceData, evaluation_batches
 from bench.errors import UsageError
 from bench.experiment import Experiment
-from bench.layout import MEMORY_FORMATS
-from bench.layout import of as layout_of
+from bench.layout import MEMORY_FORMATS, layout_of
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -28,21 +29,36 @@ def scheme(name: str, method: str | Tableau) -> str:
 
 
 def unit_interval(z0: Tensor, n_steps: int = 1) -> Tensor:
-    """n_steps + 1 times from 0 to 1, in the state's precision and on its device."""
-    return time_grid(n_steps, z0.dtype, torch.device("cpu")).to(z0.device)
+    """n_steps + 1 times from 0 to 1, in the state's precision and on its device. Not to be changed
+    in place: it is made once, since it would cost a copy from the host each time."""
+    return _times(n_steps, z0.dtype, z0.device)
 
 
-def n_equal_steps(n_steps: int) -> dict[str, object]:
-    """The options that make torchdiffeq take exactly so many steps, in either direction.
+def n_equal_steps(z0: Tensor, n_steps: int) -> dict[str, object]:
+    """The options that make torchdiffeq take exactly so many steps from 0 to 1.
 
     step_size=1/n would take a tiny extra step for some n.
     """
+    return _grid(_times(n_steps, z0.dtype, z0.device))
 
-    def grid(f: RightHandSide, z: Tensor, t: Tensor) -> Tensor:
-        times = time_grid(n_steps, t.dtype, torch.device("cpu")).to(t.device)
-        return times if t[0] < t[-1] else times.flip(0)
 
-    return {"grid_constructor": grid}
+def n_equal_steps_back(z0: Tensor, n_steps: int) -> dict[str, object]:
+    """The same from 1 to 0."""
+    return _grid(_times(n_steps, z0.dtype, z0.device, backwards=True))
+
+
+def _grid(times: Tensor) -> dict[str, object]:
+    return {"grid_constructor": lambda f, z, t: times}
+
+
+@lru_cache(maxsize=64)
+def _times(
+    n_steps: int, dtype: torch.dtype, device: torch.device, *, backwards: bool = False
+) -> Tensor:
+    # A grid first needed under inference_mode must serve training afterwards.
+    with torch.inference_mode(False), torch.no_grad():
+        times = time_grid(n_steps, dtype, torch.device("cpu"))
+        return (times.flip(0) if backwards else times).to(device)
 
 
 def last_state(solution: Tensor, z0: Tensor) -> Tensor:

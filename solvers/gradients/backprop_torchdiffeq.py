@@ -28,6 +28,6 @@ class BackpropTorchdiffeq:
             z0,
             unit_interval(z0),
             method=scheme(self.name, method),
-            options=n_equal_steps(n_steps),
+            options=n_equal_steps(z0, n_steps),
         )
         return last_state(solution, z0)

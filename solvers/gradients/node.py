@@ -5,7 +5,13 @@ from torch import Tensor
 
 from solvers.methods import RightHandSide, Tableau
 from solvers.parameters import trainable_parameters
-from solvers.with_torchdiffeq import last_state, n_equal_steps, scheme, unit_interval
+from solvers.with_torchdiffeq import (
+    last_state,
+    n_equal_steps,
+    n_equal_steps_back,
+    scheme,
+    unit_interval,
+)
 
 
 class Node:
@@ -33,7 +39,8 @@ class Node:
             z0,
             unit_interval(z0),
             method=scheme(self.name, method),
-            options=n_equal_steps(n_steps),
+            options=n_equal_steps(z0, n_steps),
+            adjoint_options=n_equal_steps_back(z0, n_steps),
             adjoint_params=tuple(trainable_parameters(rhs)),
         )
         return last_state(solution, z0)

@@ -9,6 +9,7 @@ from solvers.with_torchdiffeq import (
     frozen_afterwards,
     last_state,
     n_equal_steps,
+    n_equal_steps_back,
     scheme,
     unit_interval,
 )
@@ -38,7 +39,8 @@ class NodeFrozen:
                 z0,
                 unit_interval(z0),
                 method=scheme(self.name, method),
-                options=n_equal_steps(n_steps),
+                options=n_equal_steps(z0, n_steps),
+                adjoint_options=n_equal_steps_back(z0, n_steps),
                 adjoint_params=tuple(trainable_parameters(rhs)),
             )
         return last_state(solution, z0)
