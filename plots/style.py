@@ -289,10 +289,12 @@ def legend(
     )
 
 
-def footnote(figure: Figure, text: str) -> None:
-    """Small print under everything: what the figure was drawn from."""
+def footnote(figure: Figure, text: str, *, legend_columns: int | None = None) -> None:
+    """Small print under everything: what the figure was drawn from. legend_columns: of a legend
+    that was not made by `legend`."""
     entries = sum(len(legend.texts) for legend in figure.legends)
-    below_legend = -(0.08 + 0.22 * math.ceil(entries / _legend_columns(figure)))
+    rows = math.ceil(entries / (legend_columns or _legend_columns(figure)))
+    below_legend = -(0.08 + 0.22 * rows)
     figure.text(
         0.5,
         below_legend / figure.get_figheight(),

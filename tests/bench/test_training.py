@@ -53,6 +53,16 @@ def test_node_starts_from_the_same_forward_pass_and_then_departs(tmp_path):
     assert anode[0].gradient_error == 0
 
 
+@pytest.mark.parametrize("polluting", ["node", "node-grid"])
+def test_polluted_statistics_change_the_test_alone(polluting, tmp_path):
+    """In training mode BatchNorm does not use them: the weights are the same."""
+    polluted, frozen = (rows(tmp_path, gradient=g) for g in (polluting, f"{polluting}-frozen"))
+    for one, other in zip(polluted, frozen, strict=True):
+        assert one.train_loss == other.train_loss
+        assert one.gradient_error == other.gradient_error
+        assert one.test_loss != other.test_loss
+
+
 def test_two_gradient_methods_see_the_same_batches(monkeypatch):
     seen = {}
     for gradient in ("anode", "node"):
