@@ -121,15 +121,19 @@ def record(compute: Callable[[], Result]) -> tuple[Callable[[], None], Result]:
     """
     stream, pool = torch.cuda.current_stream(), torch.cuda.graph_pool_handle()
     graph = torch.cuda.CUDAGraph()
+    cause: Exception | None = None
     try:
         with torch.cuda.graph(graph, pool=pool):
-            result = compute()
-    except RuntimeError as error:
+            try:
+                result = compute()
+            except Exception as error:
+                cause = error
+                raise
+    except Exception as error:
         # PyTorch before 2.12 stays on the capture's stream and leaves its pool open, with which
         # every later capture would fail, and covers the cause with the end of the capture.
         torch.cuda.set_stream(stream)
         with suppress(RuntimeError):
             torch._C._cuda_endAllocateToPool(stream.device_index, pool)
-        cause = error.__context__
-        raise cause if isinstance(cause, RuntimeError) else error from None
+        raise cause or error from None
     return graph.replay, result

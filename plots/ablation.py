@@ -21,6 +21,7 @@ the discretised one; states solved backwards drift; the backward solve updates B
 statistics a second time."""
 
 _COLOURS = {"inconsistency": "#0072B2", "drift": "#E69F00", "statistics": "#882255"}
+_POLLUTED = "drift (with polluted statistics)"
 _SEVERAL, _TOTAL = "#999933", "0.45"
 
 
@@ -35,7 +36,7 @@ class _Step(NamedTuple):
 def draw(recorded: Recorded, folder: Path) -> list[Path]:
     """ablation.csv, with every seed, ablation.md, and a figure for each method and number of steps.
 
-    Nothing where no more than the ends of the ladder, or not those, are among the runs.
+    Nothing where the runs have no more of the ladder than its ends.
     """
     losses = paired_losses(recorded)
     if losses.empty:
@@ -57,8 +58,8 @@ def paired_losses(recorded: Recorded) -> pd.DataFrame:
 
     Paired: both runs have the same seed, so the same initial weights and batches. Seeds of which
     one of the two did not end well are left out. The faults of rungs that were not run are taken
-    together; "total" is from one end of the ladder to the other. A last row compares the drift
-    where the statistics are polluted in both, if node-grid was run.
+    together; "total" is from one end of the ladder to the other, where both are there. Another row
+    compares the drift where the statistics are polluted in both, if node-grid was run.
     """
     runs = recorded.runs[recorded.runs["status"] == "ok"]
     rows = []
@@ -88,15 +89,16 @@ def paired_losses(recorded: Recorded) -> pd.DataFrame:
 
 def _steps(gradients: list[str]) -> list[_Step]:
     rungs = [gradient for gradient in LADDER if gradient in gradients]
-    if len(rungs) < 3 or (rungs[0], rungs[-1]) != (LADDER[0], LADDER[-1]):
+    ends = [LADDER[0], LADDER[-1]]
+    if rungs == ends:
         return []
     steps = [
         _Step(" + ".join(FAULTS[LADDER.index(low) : LADDER.index(high)]), low, high)
         for low, high in pairwise(rungs)
     ]
-    if "node-grid" in gradients:
-        steps.append(_Step("drift, statistics polluted", "node-grid", "node"))
-    return [*steps, _Step("total", LADDER[0], LADDER[-1])]
+    if {"node-grid", "node"} <= set(gradients):
+        steps.append(_Step(_POLLUTED, "node-grid", "node"))
+    return [*steps, _Step("total", *ends)] if set(ends) <= set(rungs) else steps
 
 
 def _of(losses: pd.DataFrame, panel: Panel) -> pd.DataFrame:
@@ -105,7 +107,7 @@ def _of(losses: pd.DataFrame, panel: Panel) -> pd.DataFrame:
 
 def _draw(losses: pd.DataFrame, recorded: Recorded, panel: Panel, folder: Path) -> list[Path]:
     """Bars: means over the seeds. Points: the seeds."""
-    shown = losses[losses["faults"] != "drift, statistics polluted"]
+    shown = losses[losses["faults"] != _POLLUTED]
     if shown.empty:
         return []
     style.begin()
@@ -120,8 +122,8 @@ def _draw(losses: pd.DataFrame, recorded: Recorded, panel: Panel, folder: Path) 
             at = j + (i - (len(faults) - 1) / 2) * width
             label = fault if j == 0 else None
             axis.bar(at, lost.mean(), width * 0.9, color=colour, alpha=0.75, label=label)
-            spread = np.linspace(-0.2, 0.2, len(lost)) * width if len(lost) > 1 else [0.0]
-            axis.plot(at + np.array(spread), lost, "o", markersize=2.5, color="black")
+            spread = np.linspace(-0.2, 0.2, len(lost)) * width if len(lost) > 1 else 0.0
+            axis.plot(at + spread * np.ones(len(lost)), lost, "o", markersize=2.5, color="black")
     axis.axhline(0, color="black", linewidth=0.6)
     axis.set_xticks(range(len(networks)), [style.network_name(network) for network in networks])
     axis.grid(False, axis="x")
@@ -139,10 +141,16 @@ def _draw(losses: pd.DataFrame, recorded: Recorded, panel: Panel, folder: Path) 
         "From ANODE's exact gradient to the continuous adjoint, one fault after another: the "
         "inconsistency of the discretised adjoint, the drift of states solved backwards, "
         "BatchNorm's statistics updated again by the backward solve. Points: pairs of runs of one "
-        f"seed; bars: their means. {recorded.protocol()}",
+        f"seed; bars: their means.{_left_out(recorded)} {recorded.protocol()}",
         legend_columns=columns,
     )
     return style.save(figure, folder, f"ablation-{panel.slug}")
+
+
+def _left_out(recorded: Recorded) -> str:
+    runs = recorded.runs[recorded.runs["gradient"].isin([*LADDER, "node-grid"])]
+    lost = int((runs["status"] != "ok").sum())
+    return f" Left out, since they did not end well: {lost} of {len(runs)} runs." if lost else ""
 
 
 def _markdown(losses: pd.DataFrame, recorded: Recorded) -> str:
@@ -167,7 +175,7 @@ def _markdown(losses: pd.DataFrame, recorded: Recorded) -> str:
             "",
             *lines,
             "",
-            recorded.protocol(),
+            f"{recorded.protocol()}{_left_out(recorded)}",
             "",
         ]
     )

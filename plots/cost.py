@@ -86,17 +86,18 @@ def _bars(
     for position, value in enumerate(values):
         axis.annotate(
             f"{value:.3g}",
-            (position, 0),
+            (position, 0 if are_labelled else measured["high"].iloc[position] * scale),
             xytext=(0, 3),
             textcoords="offset points",
             ha="center",
             rotation="horizontal" if are_labelled else "vertical",
             fontsize=6.5,
-            color="white",
+            color="white" if are_labelled else "black",
             fontweight="bold",
         )
     if are_labelled:
         axis.set_xticks(range(len(gradients)), [style.short_name(g) for g in gradients])
     else:
         axis.set_xticks([])
+        axis.margins(y=0.25)
     axis.grid(False, axis="x")

@@ -29,9 +29,8 @@ def scheme(name: str, method: str | Tableau) -> str:
 
 
 def unit_interval(z0: Tensor, n_steps: int = 1) -> Tensor:
-    """n_steps + 1 times from 0 to 1, in the state's precision and on its device. Not to be changed
-    in place: it is made once, since it would cost a copy from the host each time."""
-    return _times(n_steps, z0.dtype, z0.device)
+    """n_steps + 1 times from 0 to 1, in the state's precision and on its device."""
+    return _times(n_steps, z0.dtype, z0.device).clone()
 
 
 def n_equal_steps(z0: Tensor, n_steps: int) -> dict[str, object]:
@@ -48,13 +47,15 @@ def n_equal_steps_back(z0: Tensor, n_steps: int) -> dict[str, object]:
 
 
 def _grid(times: Tensor) -> dict[str, object]:
-    return {"grid_constructor": lambda f, z, t: times}
+    # A right-hand side is given views of it, which it may change.
+    return {"grid_constructor": lambda f, z, t: times.clone()}
 
 
 @lru_cache(maxsize=64)
 def _times(
     n_steps: int, dtype: torch.dtype, device: torch.device, *, backwards: bool = False
 ) -> Tensor:
+    """Made once, since on a device each would cost a copy from the host: to be cloned there."""
     # A grid first needed under inference_mode must serve training afterwards.
     with torch.inference_mode(False), torch.no_grad():
         times = time_grid(n_steps, dtype, torch.device("cpu"))

@@ -23,7 +23,7 @@ FIXED_STEP_GRADIENTS = (
 )
 ALL_GRADIENTS = (*FIXED_STEP_GRADIENTS, "node-rk45")
 GATED_GRADIENTS = (*FIXED_STEP_GRADIENTS, "node-grid-frozen")
-"""node-grid-frozen has node-grid's gradient and memory to the last bit: no curve of its own."""
+"""node-grid-frozen has node-grid's gradient to the last bit: it has no curve of its own."""
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {

@@ -199,7 +199,7 @@ def test_capture_that_fails_on_cuda_says_why_and_the_next_one_works():
 
 
 @needs_cuda
-def test_step_that_draws_random_numbers_stays_eager():
+def test_step_that_draws_random_numbers_on_cuda_stays_eager():
     network = torch.nn.Sequential(
         torch.nn.Flatten(), torch.nn.Linear(3072, 10), torch.nn.Dropout()
     ).to(CUDA)

@@ -70,7 +70,9 @@ def test_captured_step_never_has_the_host_wait(gradient, network, autocast_of_cu
     assert loss.device == right.device == META
 
 
-@pytest.mark.parametrize("gradient", ["node", "node-grid", "node-frozen", "backprop-torchdiffeq"])
+@pytest.mark.parametrize(
+    "gradient", ["node", "node-grid", "node-frozen", "node-grid-frozen", "backprop-torchdiffeq"]
+)
 def test_torchdiffeq_reads_values_which_is_why_it_is_not_captured(gradient, autocast_of_cuda):
     with pytest.raises(RuntimeError, match="cannot be called on meta tensors"):
         take_steps(gradient, "resnet4")

@@ -52,7 +52,7 @@ def test_faults_add_up_to_the_whole_loss(tmp_path):
     found = lost(tmp_path, WITH_GRID)
     parts = [found[fault][0] for fault in ablation.FAULTS]
     assert sum(parts) == pytest.approx(found["total"][0])
-    assert found["drift, statistics polluted"] == [10, 10]
+    assert found["drift (with polluted statistics)"] == [10, 10]
 
 
 def test_faults_of_a_rung_that_was_not_run_are_taken_together(tmp_path):
@@ -69,10 +69,30 @@ def test_seeds_of_which_one_run_diverged_are_not_compared(tmp_path):
     assert found["total"] == [40]
 
 
-@pytest.mark.parametrize("without", ["anode", "node"])
-def test_nothing_is_drawn_where_an_end_of_the_ladder_is_missing(tmp_path, without):
-    accuracy = {g: a for g, a in WITH_GRID.items() if g != without}
-    assert plots.draw(["ablation"], *write(tmp_path, accuracy)) == []
+@pytest.mark.parametrize(
+    ("without", "left"),
+    [("anode", {"drift", "statistics"}), ("node", {"inconsistency", "drift"})],
+)
+def test_without_an_end_of_the_ladder_there_is_no_total(tmp_path, without, left):
+    assert lost(tmp_path, {g: a for g, a in ACCURACY.items() if g != without}).keys() == left
+
+
+def test_network_that_lacks_a_rung_is_drawn_beside_one_that_has_it(tmp_path, figures):  # noqa: F811
+    folder, names = write(tmp_path, ACCURACY)
+    for gradient in ("anode", "node-frozen", "node"):
+        names.append(f"alexnet-{gradient}")
+        made = run(names[-1], epochs=[row(1)], gradient=gradient, network="alexnet")
+        records.write_run(tmp_path, made)
+    plots.draw(["ablation"], folder, names)
+    assert "inconsistency + drift" in texts(figures["ablation-rk2-nt2"])
+
+
+def test_runs_that_are_left_out_are_counted(tmp_path, figures):  # noqa: F811
+    folder, names = write(tmp_path, ACCURACY, diverged=[("node", 1)])
+    plots.draw(["ablation"], folder, names)
+    said = "Left out, since they did not end well: 1 of 8 runs"
+    assert said in " ".join(texts(figures["ablation-rk2-nt2"]).split())
+    assert said in (folder / "figures" / "ablation.md").read_text()
 
 
 def test_nothing_is_drawn_of_the_three_published_methods(tmp_path):
@@ -90,4 +110,4 @@ def test_figure_and_table_show_every_fault(tmp_path, figures):  # noqa: F811
         assert said in texts(figure)
     table = (folder / "figures" / "ablation.md").read_text()
     assert "| `node-frozen` | `node` | +35.00 (+35.00 … +35.00) | 2 |" in table
-    assert "drift, statistics polluted | `node-grid` | `node` | +10.00" in table
+    assert "drift (with polluted statistics) | `node-grid` | `node` | +10.00" in table
