@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.faults import first_line, is_out_of_memory
+from bench.host_reads import Hearing, Telling, Value
 from models import ode_blocks
 from solvers import GRADIENTS
 
@@ -49,7 +50,8 @@ class CapturedStep:
     eagerly as well: there is one an epoch. For a larger batch, and when the optimiser's learning
     rate changes, which the graph has in it as a number, the step is recorded again. Where the step
     draws random numbers on the device it stays eager, since what runs a block again puts the
-    random state back, which a graph cannot; `reason` then says so.
+    random state back, which a graph cannot; `reason` then says so. And where the host reads values
+    of the device that are not the same in every step.
 
     The result of a step is overwritten by the next.
     """
@@ -62,6 +64,7 @@ class CapturedStep:
         self._optimizer = optimizer
         self._capture = capture or record
         self._eager_steps = 0
+        self._reads: list[Value] | None = None  # in the last of them
         self._aside: torch.cuda.Stream | None = None
         self._captured: _Captured | None = None
 
@@ -91,23 +94,39 @@ class CapturedStep:
             self._captured = None  # its memory serves the next
         own = images.clone(), labels.clone()
         try:
-            self._captured = _Captured(*own, rates, *self._capture(lambda: self._step(*own)))
+            self._captured = _Captured(*own, rates, *self._capture(lambda: self._tell(*own)))
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
             self.reason = f"the capture failed: {first_line(error)}"
         return self._captured
 
+    def _hear(self, images: Tensor, labels: Tensor) -> Result:
+        """An eager step. The last must read what the one before it read."""
+        with Hearing(images.device) as heard:
+            result = self._step(images, labels)
+        if self._eager_steps == EAGER_STEPS:
+            if heard.reads is None:
+                self.reason = "the host reads a value that is not the same in every step"
+            elif heard.reads != self._reads:
+                self.reason = "the host does not read the same values in every step"
+        self._reads = heard.reads
+        return result
+
+    def _tell(self, images: Tensor, labels: Tensor) -> Result:
+        with Telling(images.device, self._reads or []):
+            return self._step(images, labels)
+
     def _run_aside(self, images: Tensor, labels: Tensor) -> Result:
         """A step on a stream of its own, as PyTorch asks for before a capture."""
         if images.device.type != "cuda":
-            return self._step(images, labels)
+            return self._hear(images, labels)
         before = torch.cuda.get_rng_state(images.device)
         if self._aside is None:
             self._aside = torch.cuda.Stream(images.device)
         self._aside.wait_stream(torch.cuda.current_stream(images.device))
         with torch.cuda.stream(self._aside):
-            result = self._step(images, labels)
+            result = self._hear(images, labels)
         torch.cuda.current_stream(images.device).wait_stream(self._aside)
         if not torch.equal(before, torch.cuda.get_rng_state(images.device)):
             self.reason = "the step draws random numbers on the device"

@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from solvers.constants import mark_constant
 from solvers.methods import METHODS, RightHandSide, Tableau, time_grid
 from solvers.replay import buffers_put_back
 
@@ -59,7 +60,7 @@ def _times(
     # A grid first needed under inference_mode must serve training afterwards.
     with torch.inference_mode(False), torch.no_grad():
         times = time_grid(n_steps, dtype, torch.device("cpu"))
-        return (times.flip(0) if backwards else times).to(device)
+        return mark_constant((times.flip(0) if backwards else times).to(device))
 
 
 def last_state(solution: Tensor, z0: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ import os
 # Ray reads it when it is imported: it would print of each worker that died, into the live view.
 os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# The workers of a cluster that is started here: else at 15, and beside any load without a turn.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 from bench.cluster.executor import connected
 

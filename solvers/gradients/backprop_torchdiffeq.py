@@ -17,6 +17,7 @@ class BackpropTorchdiffeq:
     """
 
     name = "backprop-torchdiffeq"
+    is_capturable = True
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
         """Raises ValueError when torchdiffeq does not have the scheme."""

@@ -28,6 +28,7 @@ class Node:
     """
 
     name = "node"
+    is_capturable = True
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
         """Raises ValueError when torchdiffeq does not have the scheme."""

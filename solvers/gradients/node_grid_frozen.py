@@ -19,6 +19,7 @@ class NodeGridFrozen:
     """
 
     name = "node-grid-frozen"
+    is_capturable = True
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
         """Raises ValueError when torchdiffeq does not have the scheme."""
