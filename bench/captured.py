@@ -31,8 +31,14 @@ def obstacle(network: nn.Module, device: torch.device) -> str | None:
     for block in ode_blocks(network):
         gradient = GRADIENTS.resolve(block.gradient)
         if not getattr(gradient, "is_capturable", False):
-            return f"the gradient method {gradient.name} makes the host wait for the device"
+            return f"the gradient method {gradient.name} does not say that it can be captured"
     return None
+
+
+def reads_constants(network: nn.Module) -> bool:
+    """Whether the host reads constants of the device in a network's training step."""
+    gradients = (GRADIENTS.resolve(block.gradient) for block in ode_blocks(network))
+    return any(getattr(gradient, "reads_constants", False) for gradient in gradients)
 
 
 class _Captured(NamedTuple):
@@ -48,21 +54,30 @@ class CapturedStep:
 
     The first steps on the device run eagerly. A batch that is smaller than the recorded one runs
     eagerly as well: there is one an epoch. For a larger batch, and when the optimiser's learning
-    rate changes, which the graph has in it as a number, the step is recorded again. Where the step
-    draws random numbers on the device it stays eager, since what runs a block again puts the
-    random state back, which a graph cannot; `reason` then says so. And where the host reads values
-    of the device that are not the same in every step.
+    rate changes, which the graph has in it as a number, the step is recorded again.
+
+    reads_constants: the host reads constants in the step, which are remembered for the capture.
+
+    Where the step draws random numbers it stays eager, since what runs a block again puts the
+    random state back, which a graph cannot, and the host's would be in the graph as numbers; and so
+    it does where the host reads values that are not the same in every step. `reason` says why.
 
     The result of a step is overwritten by the next.
     """
 
     def __init__(
-        self, step: Step, optimizer: torch.optim.Optimizer, capture: Capture | None = None
+        self,
+        step: Step,
+        optimizer: torch.optim.Optimizer,
+        capture: Capture | None = None,
+        *,
+        reads_constants: bool = False,
     ) -> None:
         self.reason: str | None = None
         self._step = step
         self._optimizer = optimizer
         self._capture = capture or record
+        self._reads_constants = reads_constants
         self._eager_steps = 0
         self._reads: list[Value] | None = None  # in the last of them
         self._aside: torch.cuda.Stream | None = None
@@ -101,8 +116,26 @@ class CapturedStep:
             self.reason = f"the capture failed: {first_line(error)}"
         return self._captured
 
+    def _run_aside(self, images: Tensor, labels: Tensor) -> Result:
+        """An eager step, on a stream of its own as PyTorch asks for before a capture."""
+        before = _random_states(images.device)
+        if images.device.type != "cuda":
+            result = self._hear(images, labels)
+        else:
+            if self._aside is None:
+                self._aside = torch.cuda.Stream(images.device)
+            self._aside.wait_stream(torch.cuda.current_stream(images.device))
+            with torch.cuda.stream(self._aside):
+                result = self._hear(images, labels)
+            torch.cuda.current_stream(images.device).wait_stream(self._aside)
+        if not all(map(torch.equal, before, _random_states(images.device))):
+            self.reason = "the step draws random numbers"
+        return result
+
     def _hear(self, images: Tensor, labels: Tensor) -> Result:
-        """An eager step. The last must read what the one before it read."""
+        """A step. The last before a capture must read what the one before it read."""
+        if not self._reads_constants:
+            return self._step(images, labels)
         with Hearing(images.device) as heard:
             result = self._step(images, labels)
         if self._eager_steps == EAGER_STEPS:
@@ -114,23 +147,16 @@ class CapturedStep:
         return result
 
     def _tell(self, images: Tensor, labels: Tensor) -> Result:
+        if not self._reads_constants:
+            return self._step(images, labels)
         with Telling(images.device, self._reads or []):
             return self._step(images, labels)
 
-    def _run_aside(self, images: Tensor, labels: Tensor) -> Result:
-        """A step on a stream of its own, as PyTorch asks for before a capture."""
-        if images.device.type != "cuda":
-            return self._hear(images, labels)
-        before = torch.cuda.get_rng_state(images.device)
-        if self._aside is None:
-            self._aside = torch.cuda.Stream(images.device)
-        self._aside.wait_stream(torch.cuda.current_stream(images.device))
-        with torch.cuda.stream(self._aside):
-            result = self._hear(images, labels)
-        torch.cuda.current_stream(images.device).wait_stream(self._aside)
-        if not torch.equal(before, torch.cuda.get_rng_state(images.device)):
-            self.reason = "the step draws random numbers on the device"
-        return result
+
+def _random_states(device: torch.device) -> list[Tensor]:
+    """Of the host, and of the device."""
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
 
 
 def record(compute: Callable[[], Result]) -> tuple[Callable[[], None], Result]:

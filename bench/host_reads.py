@@ -5,7 +5,7 @@ times increase and whether a step has come to the end: what it reads is computed
 alone, and is the same in every step. It is heard in the steps before the capture, and told in it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,14 +26,13 @@ class _Watching(TorchDispatchMode):
     def __init__(self, device: torch.device) -> None:
         super().__init__()
         self._device = device
-        self._is_spoilt = False
 
-    def read_constant(self, read: Any) -> Value:
+    def read_constant(self, read: Callable[[], Value]) -> Value:
         """What to give the host that reads a constant; `read` waits for the device."""
         raise NotImplementedError
 
     def read_other(self) -> None:
-        """Called when the host reads anything else."""
+        """Called when the host reads anything else of the device."""
         raise NotImplementedError
 
     def __torch_dispatch__(
@@ -47,16 +46,14 @@ class _Watching(TorchDispatchMode):
         given = _tensors((args, kwargs))
         are_constant = (
             bool(given)
-            and not self._is_spoilt
             and all(map(is_constant, given))
+            and not function._schema.is_mutable
             and torch.Tag.nondeterministic_seeded not in function.tags
         )
         if function is READ and given[0].device == self._device:
             if are_constant:
                 return self.read_constant(lambda: function(*args, **kwargs))
             self.read_other()
-        elif not are_constant and any(map(is_constant, _written(function, args, kwargs))):
-            self._is_spoilt = True  # and which others share its memory is not known
         result = function(*args, **kwargs)
         if are_constant:
             for tensor in _tensors(result):
@@ -65,15 +62,15 @@ class _Watching(TorchDispatchMode):
 
 
 class Hearing(_Watching):
-    """A step taken in this context runs as it would without it. reads: the values of constants
-    that the host read, one after another; None once it has read another value."""
+    """A step taken in this context has the values that it would have without it. reads: those of
+    constants that the host read, one after another; None once it has read another value."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
         self.reads: list[Value] | None = []
 
-    def read_constant(self, read: Any) -> Value:
-        value: Value = read()
+    def read_constant(self, read: Callable[[], Value]) -> Value:
+        value = read()
         if self.reads is not None:
             self.reads.append(value)
         return value
@@ -83,7 +80,8 @@ class Hearing(_Watching):
 
 
 class Telling(_Watching):
-    """In this context the host is told these values of constants, and the device is not asked.
+    """In this context the host is told these values of constants, one after another, and the device
+    is not asked.
 
     Raises RuntimeError where it reads another value, or not as many.
     """
@@ -92,7 +90,7 @@ class Telling(_Watching):
         super().__init__(device)
         self._left = list(reversed(reads))
 
-    def read_constant(self, read: Any) -> Value:
+    def read_constant(self, read: Callable[[], Value]) -> Value:
         if not self._left:
             raise RuntimeError("the host reads more values than in the steps before")
         return self._left.pop()
@@ -108,17 +106,3 @@ class Telling(_Watching):
 
 def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-
-
-def _written(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    """The tensors that the operator changes in place."""
-    if not function._schema.is_mutable:
-        return []
-    named = dict(zip((a.name for a in function._schema.arguments), args, strict=False)) | {**kwargs}
-    return _tensors(
-        [
-            named.get(argument.name)
-            for argument in function._schema.arguments
-            if argument.alias_info is not None and argument.alias_info.is_write
-        ]
-    )

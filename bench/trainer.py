@@ -80,7 +80,11 @@ class Trainer:
         self._eager_because = obstacle or ("--eager" if eager else None)
         self._captured: CapturedStep | None = None
         if self._eager_because is None:
-            self._captured = CapturedStep(self._step, self.optimizer)
+            self._captured = CapturedStep(
+                self._step,
+                self.optimizer,
+                reads_constants=captured.reads_constants(self.network),
+            )
         self._begin(EpochSoFar())
 
     @property

@@ -96,7 +96,9 @@ class Stepper:
         self._captured: CapturedStep | None = None
         if is_captured and captured.obstacle(self.network, workload.device) is None:
             step = training.TrainingStep(self.network, self.optimizer)
-            self._captured = CapturedStep(step, self.optimizer)
+            self._captured = CapturedStep(
+                step, self.optimizer, reads_constants=captured.reads_constants(self.network)
+            )
             for _ in range(captured.EAGER_STEPS + 1):
                 self._captured(self.images, self.labels)
 

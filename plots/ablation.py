@@ -129,12 +129,11 @@ def _draw(losses: pd.DataFrame, recorded: Recorded, panel: Panel, folder: Path) 
     axis.grid(False, axis="x")
     axis.set_ylabel("test accuracy lost\n(percentage points)")
     axis.set_title(panel.title, fontsize=9)
-    columns = 4 if len(networks) > 1 else 2
     figure.legend(
         *axis.get_legend_handles_labels(),
         loc="upper center",
         bbox_to_anchor=(0.5, 0.0),
-        ncols=columns,
+        ncols=4 if len(networks) > 1 else 2,
     )
     style.footnote(
         figure,
@@ -142,7 +141,6 @@ def _draw(losses: pd.DataFrame, recorded: Recorded, panel: Panel, folder: Path) 
         "inconsistency of the discretised adjoint, the drift of states solved backwards, "
         "BatchNorm's statistics updated again by the backward solve. Points: pairs of runs of one "
         f"seed; bars: their means.{_left_out(recorded)} {recorded.protocol()}",
-        legend_columns=columns,
     )
     return style.save(figure, folder, f"ablation-{panel.slug}")
 

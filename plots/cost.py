@@ -60,8 +60,9 @@ def _draw(recorded: Recorded, title: str, folder: Path, name: str) -> list[Path]
         style.legend(figure, order, filled=True)
     style.footnote(
         figure,
-        f"One training step of {int(first['batch_size'])} images; whiskers: quartiles of "
-        "interleaved steps. A baseline evaluates the right-hand side of each block once. "
+        f"One training step of {int(first['batch_size'])} images; whiskers: quartiles of steps "
+        "interleaved with the others of a network that one command timed. A baseline evaluates the "
+        "right-hand side of each block once. "
         f"{recorded.protocol()}",
     )
     return style.save(figure, folder, name)

@@ -289,16 +289,15 @@ def legend(
     )
 
 
-def footnote(figure: Figure, text: str, *, legend_columns: int | None = None) -> None:
-    """Small print under everything: what the figure was drawn from. legend_columns: of a legend
-    that was not made by `legend`."""
-    entries = sum(len(legend.texts) for legend in figure.legends)
-    rows = math.ceil(entries / (legend_columns or _legend_columns(figure)))
-    below_legend = -(0.08 + 0.22 * rows)
+def footnote(figure: Figure, text: str) -> None:
+    """Small print under everything: what the figure was drawn from."""
+    figure.draw_without_rendering()  # how high a legend is, is known then
+    height = figure.bbox.height
+    lowest = min((legend.get_window_extent().y0 for legend in figure.legends), default=0.0)
     figure.text(
         0.5,
-        below_legend / figure.get_figheight(),
-        textwrap.fill(text, int(figure.get_figwidth() * 23)),
+        lowest / height - 0.08 / figure.get_figheight(),
+        textwrap.fill(text, int(figure.get_figwidth() * 23), break_on_hyphens=False),
         ha="center",
         va="top",
         fontsize=6,

@@ -1,6 +1,6 @@
 """Tensors on a device whose values are the same in every training step.
 
-A gradient method marks those that it makes once, so that a step which has the host read what is
+A gradient method marks those that it makes once, so that a step in which the host reads what is
 computed from them alone can be captured as a CUDA graph nevertheless; see bench/host_reads.py.
 """
 
@@ -8,10 +8,11 @@ from torch import Tensor
 
 
 def mark_constant(tensor: Tensor) -> Tensor:
-    """The tensor itself, from now on known to hold the same values in every step."""
-    tensor.is_constant = True  # type: ignore[attr-defined]
+    """The tensor itself, from now on known to hold these values in every step: until it, or another
+    tensor on the same memory, is changed in place."""
+    tensor.is_constant = tensor._version  # type: ignore[attr-defined]
     return tensor
 
 
 def is_constant(tensor: Tensor) -> bool:
-    return getattr(tensor, "is_constant", False)
+    return getattr(tensor, "is_constant", None) == tensor._version

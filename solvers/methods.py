@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from itertools import groupby, pairwise
 
 import torch
@@ -141,20 +141,21 @@ def integrate(rhs: RightHandSide, z0: Tensor, tableau: Tableau, n_steps: int) ->
     """z(1) of dz/dt = rhs(t, z), z(0) = z0, by `n_steps` equal steps of `tableau`.
 
     Differentiable by autograd, which then stores every stage. z0 and z(1) have the same shape,
-    precision and memory format. Raises ValueError when rhs does not keep the shape.
+    precision and memory format. Raises ValueError when rhs does not keep the shape, or changes t.
     """
     return advance_all(rhs, z0, tableau, step_grid(tableau, n_steps, z0.dtype, z0.device))
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the time grid: its stage times and its length, as scalar tensors; and its
-    length as the number that dt holds, or None where every operation is to be taken by itself, as
+    """One step of the time grid: its stage times and its length, as scalar tensors; and both as
+    the numbers that these hold, or no numbers where every operation is to be taken by itself, as
     for a state that is no tensor."""
 
     times: tuple[Tensor, ...]
     dt: Tensor
     length: float | None = None
+    numbers: tuple[float, ...] = ()
 
 
 def advance(rhs: RightHandSide, z: Tensor, tableau: Tableau, step: Step) -> Tensor:
@@ -186,7 +187,7 @@ def evaluate(
         index, stage = divmod(evaluation, tableau.n_stages)
         step = steps[index]
         at = tableau.stages[stage - 1].added_to(z, slopes, step) if stage else z
-        slopes.append(_slope(rhs, step.times[stage], at))
+        slopes.append(_slope(rhs, step, stage, at))
         del at  # nothing but autograd is to keep it
         if len(slopes) == tableau.n_stages:
             z, slopes = tableau.update.added_to(z, slopes, step), []
@@ -198,7 +199,7 @@ def time_grid(n_steps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.linspace(0, 1, n_steps + 1, dtype=dtype, device=device)
 
 
-@lru_cache(maxsize=64)
+@cache
 def step_grid(
     tableau: Tableau,
     n_steps: int,
@@ -211,7 +212,8 @@ def step_grid(
 
     With backwards, the steps from 1 to 0, whose dt is negative.
 
-    Made once for each key, since on a device each of these scalars would cost a kernel launch.
+    Made once for each key, since on a device each of these scalars would cost a kernel launch, and
+    kept, since a CUDA graph reads them where they are.
     """
     # A grid first needed under inference_mode must serve training afterwards.
     with torch.inference_mode(False), torch.no_grad():
@@ -221,12 +223,20 @@ def step_grid(
         for start, end in pairwise(grid):
             dt = end - start
             times = [start if c == 0 else end if c == 1 else start + dt * c for c in tableau.times]
-            steps.append(Step(tuple(t.to(device) for t in times), dt.to(device), float(dt)))
+            numbers = tuple(map(float, times))
+            there = tuple(t.to(device) for t in times)
+            steps.append(Step(there, dt.to(device), float(dt), numbers))
         return tuple(steps)
 
 
-def _slope(rhs: RightHandSide, t: Tensor, z: Tensor) -> Tensor:
+def _slope(rhs: RightHandSide, step: Step, stage: int, z: Tensor) -> Tensor:
+    t = step.times[stage]
+    version = t._version if step.numbers else 0
     slope = rhs(t, z)
+    if step.numbers and t._version != version:
+        with torch.no_grad():
+            t.fill_(step.numbers[stage])  # every solve has the same times
+        raise ValueError("the right-hand side must not change t in place: t = 2 * t, not t *= 2")
     if slope.shape != z.shape:
         raise ValueError(
             f"the right-hand side must keep the state's shape: it turned {tuple(z.shape)} "

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -52,11 +52,12 @@ def _grid(times: Tensor) -> dict[str, object]:
     return {"grid_constructor": lambda f, z, t: times.clone()}
 
 
-@lru_cache(maxsize=64)
+@cache
 def _times(
     n_steps: int, dtype: torch.dtype, device: torch.device, *, backwards: bool = False
 ) -> Tensor:
-    """Made once, since on a device each would cost a copy from the host: to be cloned there."""
+    """Made once, since on a device each would cost a copy from the host: to be cloned there. Kept,
+    since a CUDA graph reads them where they are."""
     # A grid first needed under inference_mode must serve training afterwards.
     with torch.inference_mode(False), torch.no_grad():
         times = time_grid(n_steps, dtype, torch.device("cpu"))

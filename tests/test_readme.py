@@ -1,6 +1,7 @@
 """What the README shows works as it stands there."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,16 @@ def test_links_and_pictures_are_there(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_nothing_is_left_to_fill_in(page):
     assert "@@" not in page.read_text(encoding="utf-8")
+
+
+def test_what_the_readme_shows_is_drawn_again_from_the_records(tmp_path):
+    shown = ROOT / "results" / "reference" / "cifar10-quick-cpu"
+    shutil.copytree(
+        shown, tmp_path / "cifar10-quick", ignore=lambda folder, names: {"figures"} & {*names}
+    )
+    line = "--suite cifar10-quick --plots-only"
+    assert run_bench.main([*line.split(), "--out", str(tmp_path)]) == 0
+    drawn = tmp_path / "cifar10-quick" / "figures"
+    assert {f.name for f in drawn.iterdir()} == {f.name for f in (shown / "figures").iterdir()}
+    table = (drawn / "accuracy.csv").read_bytes()
+    assert table == (shown / "figures" / "accuracy.csv").read_bytes()

@@ -26,9 +26,10 @@ class GradientMethod(Protocol):
 
     It may also have `check(method, n_steps)`, which raises ValueError, saying what to do, when it
     cannot do that combination; `learns_from_first_pass`, true when only the second pass through a
-    network is what the later ones are; and `is_capturable`, true when it never has the host wait
-    for the device, so that a training step can be recorded as a CUDA graph. It may have the host
-    read what is computed from tensors marked by `solvers.constants.mark_constant` alone.
+    network is what the later ones are; `is_capturable`, true when it never has the host wait for
+    the device, so that a training step can be recorded as a CUDA graph; and `reads_constants`, true
+    when it is capturable but that the host reads, in the same order in every step, what is computed
+    from tensors that `solvers.constants.mark_constant` has marked.
     """
 
     @property

@@ -18,6 +18,7 @@ class BackpropTorchdiffeq:
 
     name = "backprop-torchdiffeq"
     is_capturable = True
+    reads_constants = True
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
         """Raises ValueError when torchdiffeq does not have the scheme."""

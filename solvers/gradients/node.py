@@ -29,6 +29,7 @@ class Node:
 
     name = "node"
     is_capturable = True
+    reads_constants = True
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
         """Raises ValueError when torchdiffeq does not have the scheme."""

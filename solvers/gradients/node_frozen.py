@@ -28,6 +28,7 @@ class NodeFrozen:
 
     name = "node-frozen"
     is_capturable = True
+    reads_constants = True
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
         """Raises ValueError when torchdiffeq does not have the scheme."""

@@ -20,6 +20,7 @@ class NodeGrid:
 
     name = "node-grid"
     is_capturable = True
+    reads_constants = True
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
         """Raises ValueError when torchdiffeq does not have the scheme."""

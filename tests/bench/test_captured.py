@@ -8,7 +8,7 @@ import torch
 
 import models
 from bench import training
-from bench.captured import EAGER_STEPS, CapturedStep, obstacle, record
+from bench.captured import EAGER_STEPS, CapturedStep, obstacle, reads_constants, record
 from bench.training import TrainingStep
 from models import ODEBlock
 from solvers import GRADIENTS
@@ -53,7 +53,8 @@ def stepped(capture=None, *, count=7, lr_change=None, last=None, gradient="anode
     optimizer = training.make_optimizer(network, experiment())
     step = TrainingStep(network, optimizer)
     if capture:
-        step = CapturedStep(step, optimizer, capture)
+        reads = reads_constants(network)
+        step = CapturedStep(step, optimizer, capture, reads_constants=reads)
     losses = []
     for i, (images, labels) in enumerate(batches(count, last=last)):
         if i == lr_change:
@@ -135,10 +136,22 @@ def test_running_out_of_memory_in_a_capture_is_no_reason_to_go_on():
         stepped(fails)
 
 
+def test_step_that_draws_random_numbers_on_the_host_stays_eager():
+    weight = torch.ones(2, requires_grad=True)
+
+    def step(images, labels):
+        return weight.detach().sum() * float(torch.rand(())), labels.sum()
+
+    captured = CapturedStep(step, torch.optim.SGD([weight], lr=0.1), Replayed())
+    captured(torch.ones(2), torch.ones(2))
+    assert captured.reason == "the step draws random numbers"
+
+
 @pytest.mark.parametrize("gradient", sorted(GRADIENTS))
 def test_all_but_adaptive_steps_are_captured(gradient):
     network = models.build("resnet4", method="rk2", n_steps=2, gradient=gradient)
     found = obstacle(network, CUDA)
+    assert reads_constants(network) == (gradient in READERS)
     if gradient == "node-rk45":
         assert gradient in found
     else:
@@ -177,8 +190,11 @@ def test_captured_steps_on_cuda_train_as_eager_ones_do(gradient, precision):
         optimizer = training.make_optimizer(network, how)
         step = TrainingStep(network, optimizer)
         if name == "captured":
-            step = CapturedStep(step, optimizer, record)
-        for images, labels in batches(8, last=3):
+            reads = reads_constants(network)
+            step = CapturedStep(step, optimizer, record, reads_constants=reads)
+        for i, (images, labels) in enumerate(batches(10, last=3)):
+            if i == 7:  # captured again
+                optimizer.param_groups[0]["lr"] /= 10
             step(images.to(CUDA), labels.to(CUDA))
         found[name] = [*network.parameters(), *network.buffers()]
         if name == "captured":
@@ -212,4 +228,4 @@ def test_step_that_draws_random_numbers_on_cuda_stays_eager():
     step = CapturedStep(TrainingStep(network, optimizer), optimizer)
     for images, labels in batches(EAGER_STEPS + 2):
         step(images.to(CUDA), labels.to(CUDA))
-    assert step.reason == "the step draws random numbers on the device"
+    assert step.reason == "the step draws random numbers"

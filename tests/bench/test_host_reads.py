@@ -1,7 +1,10 @@
 """What the host reads of constants is told again, and nothing else is."""
 
+import threading
+
 import pytest
 import torch
+from torch import nn
 
 from bench.captured import EAGER_STEPS, CapturedStep
 from bench.host_reads import Hearing, Telling
@@ -23,6 +26,10 @@ def heard(compute):
 def told(compute, *reads):
     with Telling(CPU, reads):
         return compute()
+
+
+def never(compute):
+    pytest.fail("captured")
 
 
 def test_reads_of_what_is_computed_from_constants_are_heard_in_order():
@@ -85,26 +92,54 @@ def test_other_values_are_neither_remembered_nor_told(compute):
         told(lambda: compute(times, state), 1.0)
 
 
-def test_constant_into_which_a_state_is_written_is_none_any_more_nor_is_its_alias():
+@pytest.mark.parametrize("alias", [lambda t: t[0], lambda t: t.detach()[0], nn.Parameter])
+def test_constant_that_is_changed_is_none_any_more_nor_are_its_aliases(alias):
+    times = constant(0.0, 1.0)
+    views = [times[0], times.flip(0)[1:], times]
+    with torch.no_grad():
+        alias(times).add_(2.0)
+    assert heard(lambda: float(views[0])) is None
+    assert heard(lambda: float(views[2][1])) is None
+
+
+def test_constant_that_is_changed_after_it_was_read_is_not_told_in_the_next_step():
     times, state = constant(0.0, 1.0), torch.tensor(2.0)
 
     def compute():
-        start = times[0]
+        is_increasing = bool(times[1] > times[0])
         times[0].add_(state)
-        return float(start)
+        return is_increasing
 
+    assert heard(compute) == [True]
     assert heard(compute) is None
 
 
-def test_constants_may_be_changed_by_constants():
-    times = constant(0.0, 1.0)
+def test_reads_are_heard_and_told_in_the_other_threads_of_a_backward_pass():
+    """A CUDA device has a thread of its own; here it takes depth to get into another one."""
+    times, threads = constant(0.0, 1.0), set()
+
+    class Deep(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, depth):
+            ctx.depth = depth
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            threads.add(threading.get_ident())
+            assert times[0] < times[1]
+            if ctx.depth:
+                with torch.enable_grad():
+                    x = torch.ones(2, requires_grad=True)
+                    torch.autograd.grad(Deep.apply(x, ctx.depth - 1).sum(), x)
+            return gradient, None
 
     def compute():
-        own = times.clone()
-        own[0] += times[1]
-        return float(own[0])
+        Deep.apply(torch.ones(2, requires_grad=True), 80).sum().backward()
 
-    assert heard(compute) == [1.0]
+    assert heard(compute) == [True] * 81
+    assert len(threads) > 1
+    told(compute, *[True] * 81)
 
 
 @pytest.mark.parametrize(("count", "said"), [(1, "more values"), (3, "fewer values")])
@@ -127,7 +162,9 @@ def test_step_that_reads_what_it_trains_stays_eager():
         loss = weight.sum()
         return loss.detach() * (2 if weight[0] > 0 else 1), labels.sum()
 
-    captured = CapturedStep(step, optimizer, lambda compute: pytest.fail("captured"))
+    captured = CapturedStep(
+        step, optimizer, lambda compute: pytest.fail("captured"), reads_constants=True
+    )
     for _ in range(EAGER_STEPS + 1):
         captured(torch.ones(2), torch.ones(2))
     assert captured.reason == "the host reads a value that is not the same in every step"
@@ -143,7 +180,9 @@ def test_step_that_does_not_read_the_same_each_time_stays_eager():
             times[min(1, len(steps) // EAGER_STEPS)]
         ), labels.sum()
 
-    captured = CapturedStep(step, optimizer, lambda compute: pytest.fail("captured"))
+    captured = CapturedStep(
+        step, optimizer, lambda compute: pytest.fail("captured"), reads_constants=True
+    )
     for _ in range(EAGER_STEPS + 1):
         captured(torch.ones(2), torch.ones(2))
     assert captured.reason == "the host does not read the same values in every step"

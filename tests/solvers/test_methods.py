@@ -123,6 +123,20 @@ def test_right_hand_side_must_keep_the_shape():
         )
 
 
+@pytest.mark.parametrize(
+    "gradient", ["backprop", "anode", "anode-auto", "anode-steps", "reversible"]
+)
+def test_right_hand_side_must_not_change_the_time_and_no_other_solve_has_it_changed(gradient):
+    def solve(rhs):
+        z0 = torch.ones(2, 3, dtype=torch.float64)
+        return odeint(rhs, z0, method="rk2", n_steps=3, gradient=gradient)
+
+    expected = solve(lambda t, z: t * z)
+    with pytest.raises(ValueError, match="must not change t in place"):
+        solve(lambda t, z: t.mul_(2) * z)
+    assert torch.equal(solve(lambda t, z: t * z), expected)
+
+
 @pytest.mark.parametrize("n_steps", [0, -1, 1.0, True, "2"])
 def test_number_of_steps_must_be_a_positive_whole_number(n_steps):
     with pytest.raises(ValueError, match="n_steps must be a whole number of at least 1"):
