@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.checkpoint import Checkpoint, Owner
-from bench.environment import now, part
+from bench.environment import now
 from bench.records import EpochRow
 
 
@@ -33,23 +33,24 @@ class Course:
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state, _started=time.perf_counter() - state["_started"])
 
-    def go_on(self, found: Checkpoint, epoch: int) -> None:
-        """The run goes on from a checkpoint, in this epoch."""
+    def go_on(self, found: Checkpoint, epoch: int, part: Mapping[str, Any]) -> None:
+        """The run goes on from a checkpoint, in this epoch; part: the `environment.part()` now."""
         self.rows = [*found.rows]
         self.peak_bytes = found.peak_bytes
         self.resumed_at = (*found.resumed_at, epoch)
-        current = part()
-        self.earlier_parts = tuple(earlier for earlier in found.parts if earlier != current)
+        self.earlier_parts = tuple(earlier for earlier in found.parts if earlier != part)
         self.started_at = found.started_at
         self._started -= found.seconds
 
-    def checkpoint(self, owner: Owner, trainer: Mapping[str, Any]) -> Checkpoint:
+    def checkpoint(
+        self, owner: Owner, trainer: Mapping[str, Any], part: Mapping[str, Any]
+    ) -> Checkpoint:
         return Checkpoint(
             owner,
             trainer,
             tuple(self.rows),
             self.peak_bytes,
-            (*self.earlier_parts, part()),
+            (*self.earlier_parts, part),
             self.seconds,
             self.resumed_at,
             self.started_at,

@@ -102,7 +102,6 @@ def describe(device: torch.device, precision: str | None = None) -> dict[str, An
         "command": shlex.join(sys.argv),
         "recorded_at": now(),
         "device": device.type,
-        "device_name": device_name(device),
         "cpu_count": os.cpu_count(),
         "platform": platform.platform(terse=True),
         "python": platform.python_version(),
@@ -111,8 +110,7 @@ def describe(device: torch.device, precision: str | None = None) -> dict[str, An
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if is_cuda else None,
         "driver": _driver() if is_cuda else None,
-        **part(),
-        "memory_format": layout_of(device),
+        **part(device),
         "keeps_freed_memory": platform.libc_ver()[0] == "glibc",
         "huge_pages": os.environ["THP_MEM_ALLOC_ENABLE"] == "1",
         "precision": precision,
@@ -126,9 +124,15 @@ def describe(device: torch.device, precision: str | None = None) -> dict[str, An
     }
 
 
-def part() -> dict[str, Any]:
+def part(device: torch.device) -> dict[str, Any]:
     """What the parts of a run that was stopped and gone on with may differ in."""
-    return {"threads": torch.get_num_threads(), "cpu": _cpu_name(), **_code()}
+    return {
+        "device_name": device_name(device),
+        "threads": torch.get_num_threads(),
+        "cpu": _cpu_name(),
+        **_code(),
+        "memory_format": layout_of(device),
+    }
 
 
 def now() -> str:

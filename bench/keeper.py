@@ -6,11 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-import torch
-
 from bench import checkpoint
 from bench.checkpoint import Checkpoint, DamagedError, ForeignError, Owner
 from bench.course import Course
+from bench.environment import part
 from bench.errors import check_there, unwritable
 from bench.experiment import Experiment
 from bench.faults import is_out_of_memory
@@ -51,6 +50,7 @@ class Keeper:
         self._folder = workload.folder
         self._file = workload.folder / experiment.name / checkpoint.NAME
         self._owner = Owner.of(experiment, workload.dataset.fingerprint, workload.device)
+        self._device = workload.device
         self._experiment = experiment
         self._listener = listener
         self._interrupts = interrupts
@@ -72,10 +72,14 @@ class Keeper:
             self._set_aside(error)
             return False
         so_far = trainer.so_far
-        course.go_on(found, so_far.epoch)
+        now, before = part(self._device), found.parts[-1]
+        course.go_on(found, so_far.epoch, now)
         steps = f" after {so_far.steps} steps" if so_far.steps else ""
-        threads, before = torch.get_num_threads(), found.parts[-1]["threads"]
-        rounding = f", with {threads} threads (before: {before})" if threads != before else ""
+        rounding = ""
+        if now["threads"] != before["threads"]:
+            rounding = f", with {now['threads']} threads (before: {before['threads']})"
+        elif now["device_name"] != before["device_name"]:
+            rounding = f", on {now['device_name']} (before: {before['device_name']})"
         self._listener.run_resumed(self._experiment, course)
         name = self._experiment.name
         self._listener.note(f"{name}: goes on in epoch {so_far.epoch}{steps}{rounding}")
@@ -93,13 +97,16 @@ class Keeper:
         when it cannot be written, which leaves the last one."""
         check_there(self._folder)
         try:
-            checkpoint.write(self._file, course.checkpoint(self._owner, trainer.state()))
+            checkpoint.write(self._file, self._checkpoint(trainer, course))
         except OSError as error:
             raise unwritable(str(self._file), error) from error
         self._carry(self._file)
         self._written = time.monotonic()
         if self._interrupts.arrived:
             raise KeyboardInterrupt
+
+    def _checkpoint(self, trainer: Trainer, course: Course) -> Checkpoint:
+        return course.checkpoint(self._owner, trainer.state(), part(self._device))
 
     def remove(self) -> None:
         """The run is recorded. Raises UsageError when the checkpoint cannot be removed."""

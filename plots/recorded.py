@@ -64,12 +64,15 @@ class Recorded:
         """Data, seeds, epochs and images, in a line for the foot of a figure."""
         first = self.runs.iloc[0]
         precision = first["precision"]
+        seeds = self.runs.groupby(["network", "method", "n_steps", "gradient"])["seed"].nunique()
+        fewest = f"{seeds.min()} to " if seeds.min() < seeds.max() else ""
         images = "All" if pd.isna(first["train_images"]) else f"{int(first['train_images']):,}"
         return (
             f"Data: {first['data']}. {images} training images, "
             f"{_count(int(first['num_epochs']), 'epoch')}, batch {int(first['batch_size'])}, "
-            f"{_count(self.runs['seed'].nunique(), 'seed')}, "
-            f"{'' if precision == 'float32' else f'{precision}, '}on {first['device_name']}."
+            f"{fewest}{_count(int(seeds.max()), 'seed')}, "
+            f"{'' if precision == 'float32' else f'{precision}, '}"
+            f"on {' and '.join(self.runs['device_name'].unique())}."
         )
 
 

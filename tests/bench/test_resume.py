@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import models
-from bench import checkpoint, keeper
+from bench import checkpoint, environment, keeper
 from bench.errors import UsageError
 from bench.records import WALL_CLOCK_COLUMNS
 from bench.run import record_experiment
@@ -338,6 +338,21 @@ def test_other_number_of_threads_is_said(tmp_path, kill):
     assert run.environment["threads"] == before + 1
     assert [part["threads"] for part in run.environment["earlier_parts"]] == [before]
     assert heard.notes[0].endswith(f"epoch 2, with {before + 1} threads (before: {before})")
+
+
+def test_other_model_of_device_is_said(tmp_path, kill, monkeypatch):
+    of, place = experiment(**SMALL), workload(tmp_path)
+    before = environment.device_name(place.device)
+    kill(2)
+    with pytest.raises(Killed):
+        recorded(place, of)
+    kill(None)
+    monkeypatch.setattr(environment, "device_name", lambda device: "another")
+    heard = Heard()
+    run = recorded(place, of, heard)
+    assert run.environment["device_name"] == "another"
+    assert [part["device_name"] for part in run.environment["earlier_parts"]] == [before]
+    assert heard.notes[0].endswith(f"epoch 2, on another (before: {before})")
 
 
 def test_folder_of_results_that_vanishes_is_one_line(tmp_path, at_every_step):

@@ -225,3 +225,24 @@ def test_figures_are_drawn_without_torch():
 def test_methods_without_a_colour_of_their_own_get_different_ones():
     drawn = ["backprop", "mine:A", "node", "anode", "mine:B", "mine:C"]
     assert len({style.colour(gradient, drawn) for gradient in drawn}) == len(drawn)
+
+
+@pytest.mark.parametrize(
+    ("runs", "said"),
+    [
+        ([("node", 0, "one"), ("anode", 0, "one")], "1 seed, on one."),
+        ([("node", 0, "one"), ("node", 1, "two"), ("anode", 0, "one")], "1 to 2 seeds, on one and"),
+    ],
+)
+def test_small_print_tells_all_devices_and_how_many_seeds_there_are_of_each(tmp_path, runs, said):
+    for gradient, seed, device in runs:
+        made = run(
+            f"{gradient}-{seed}",
+            epochs=[row(1)],
+            gradient=gradient,
+            seed=seed,
+            environment={"device": "cpu", "device_name": device},
+        )
+        records.write_run(tmp_path, made)
+    names = [f"{gradient}-{seed}" for gradient, seed, _ in runs]
+    assert said in read(tmp_path / "suite", names).protocol()
