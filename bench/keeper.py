@@ -14,6 +14,7 @@ from bench.errors import check_there, unwritable
 from bench.experiment import Experiment
 from bench.faults import is_out_of_memory
 from bench.interrupts import Interrupts
+from bench.progress import count
 from bench.records import EpochRow
 from bench.trainer import Trainer
 from bench.workload import Workload
@@ -74,12 +75,17 @@ class Keeper:
         so_far = trainer.so_far
         now, before = part(self._device), found.parts[-1]
         course.go_on(found, so_far.epoch, now)
-        steps = f" after {so_far.steps} steps" if so_far.steps else ""
-        rounding = ""
-        if now["threads"] != before["threads"]:
-            rounding = f", with {now['threads']} threads (before: {before['threads']})"
-        elif now["device_name"] != before["device_name"]:
-            rounding = f", on {now['device_name']} (before: {before['device_name']})"
+        steps = f" after {count(so_far.steps, 'step')}" if so_far.steps else ""
+        model = "device_name" if self._device.type == "cuda" else "cpu"
+        rounding = "".join(
+            f", {said} (before: {before[name]})"
+            for name, said in (
+                ("threads", f"with {now['threads']} threads"),
+                (model, f"on {now[model]}"),
+                ("memory_format", f"in the memory format {now['memory_format']}"),
+            )
+            if now[name] != before[name]
+        )
         self._listener.run_resumed(self._experiment, course)
         name = self._experiment.name
         self._listener.note(f"{name}: goes on in epoch {so_far.epoch}{steps}{rounding}")

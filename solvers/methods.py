@@ -231,12 +231,22 @@ def step_grid(
 
 def _slope(rhs: RightHandSide, step: Step, stage: int, z: Tensor) -> Tensor:
     t = step.times[stage]
-    version = t._version if step.numbers else 0
-    slope = rhs(t, z)
-    if step.numbers and t._version != version:
-        with torch.no_grad():
-            t.fill_(step.numbers[stage])  # every solve has the same times
-        raise ValueError("the right-hand side must not change t in place: t = 2 * t, not t *= 2")
+    if not step.numbers:
+        slope = rhs(t, z)
+    else:
+        # Every solve has the same times: what is made of this one, its shape or its requires_grad,
+        # is the right-hand side's, and its value is put back.
+        version, is_changed = t._version, False
+        try:
+            slope = rhs(t.detach(), z)
+        finally:
+            if is_changed := t._version != version:
+                with torch.no_grad():
+                    t.fill_(step.numbers[stage])
+        if is_changed:
+            raise ValueError(
+                "the right-hand side must not change t in place: t = 2 * t, not t *= 2"
+            )
     if slope.shape != z.shape:
         raise ValueError(
             f"the right-hand side must keep the state's shape: it turned {tuple(z.shape)} "

@@ -187,8 +187,15 @@ def _identity(content: Mapping[str, Any]) -> dict[str, Any]:
         "fingerprint": content["data"]["fingerprint"],
         "is_generated": content["data"]["is_generated"],
         "device": content["environment"]["device"],
-        "device_name": content["environment"]["device_name"],
+        "device_name": _device_names(content["environment"]),
     }
+
+
+def _device_names(environment: Mapping[str, Any]) -> str:
+    """Of all the parts of a run, in their order."""
+    earlier = environment.get("earlier_parts") or ()
+    names = [part["device_name"] for part in earlier if "device_name" in part]
+    return ", then ".join(dict.fromkeys([*names, environment["device_name"]]))
 
 
 def _finite(value: Any) -> Any:

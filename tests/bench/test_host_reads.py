@@ -53,6 +53,17 @@ def test_step_that_is_heard_computes_what_it_would_and_leaves_no_mark_on_the_res
     assert not any(map(is_constant, (weights, weights.grad, result)))
 
 
+def test_inference_tensors_are_no_constants_and_no_obstacle():
+    times = constant(0.0, 1.0)
+
+    def compute():
+        with torch.inference_mode():
+            logged = times * 2 + torch.ones(2)
+        return bool(times[0] < times[1]), logged + 1
+
+    assert heard(compute) == [True]
+
+
 def test_constants_are_known_in_a_backward_pass():
     times = constant(1.0, 2.0)
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import models
-from bench import checkpoint, environment, keeper
+from bench import checkpoint, environment, keeper, records
 from bench.errors import UsageError
 from bench.records import WALL_CLOCK_COLUMNS
 from bench.run import record_experiment
@@ -342,16 +342,19 @@ def test_other_number_of_threads_is_said(tmp_path, kill):
 
 def test_other_model_of_device_is_said(tmp_path, kill, monkeypatch):
     of, place = experiment(**SMALL), workload(tmp_path)
-    before = environment.device_name(place.device)
+    before = environment.part(place.device)["cpu"]
     kill(2)
     with pytest.raises(Killed):
         recorded(place, of)
     kill(None)
-    monkeypatch.setattr(environment, "device_name", lambda device: "another")
+    monkeypatch.setattr(environment, "_cpu_name", lambda: "another")
     heard = Heard()
     run = recorded(place, of, heard)
-    assert run.environment["device_name"] == "another"
-    assert [part["device_name"] for part in run.environment["earlier_parts"]] == [before]
+    assert run.environment["cpu"] == "another"
+    assert [part["cpu"] for part in run.environment["earlier_parts"]] == [before]
+    (name,) = records.load_runs(place.folder)["device_name"]
+    assert name.startswith(f"{before}, ")
+    assert ", then another, " in name
     assert heard.notes[0].endswith(f"epoch 2, on another (before: {before})")
 
 
