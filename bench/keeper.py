@@ -103,16 +103,14 @@ class Keeper:
         when it cannot be written, which leaves the last one."""
         check_there(self._folder)
         try:
-            checkpoint.write(self._file, self._checkpoint(trainer, course))
+            now = part(self._device)
+            checkpoint.write(self._file, course.checkpoint(self._owner, trainer.state(), now))
         except OSError as error:
             raise unwritable(str(self._file), error) from error
         self._carry(self._file)
         self._written = time.monotonic()
         if self._interrupts.arrived:
             raise KeyboardInterrupt
-
-    def _checkpoint(self, trainer: Trainer, course: Course) -> Checkpoint:
-        return course.checkpoint(self._owner, trainer.state(), part(self._device))
 
     def remove(self) -> None:
         """The run is recorded. Raises UsageError when the checkpoint cannot be removed."""
