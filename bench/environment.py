@@ -191,9 +191,17 @@ def _git(*arguments: str) -> str | None:
     here = Path(__file__).resolve().parents[1]
     if not (here / ".git").exists():
         return None
+    # In a hook git tells its children which repository it is called in: it may be another one.
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         return subprocess.run(
-            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10
+            ["git", *arguments],
+            cwd=here,
+            env=ours,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

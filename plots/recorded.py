@@ -1,6 +1,5 @@
 """What a figure is drawn from."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench import records
+from bench.files import distinct_name
 from plots import style
 
 BASELINE = "baseline"
@@ -22,7 +22,7 @@ class Panel:
 
     @property
     def slug(self) -> str:
-        return re.sub(r"[^A-Za-z0-9._-]+", "_", f"{self.method}-nt{self.n_steps}")
+        return distinct_name(self.method, f"nt{self.n_steps}")
 
     @property
     def title(self) -> str:
