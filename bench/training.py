@@ -1,7 +1,9 @@
 """The training of the published protocol: network, optimiser, schedule, a step, and the test."""
 
+import random
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from bench.experiment import LR_DROP, MOMENTUM, WEIGHT_DECAY, Experiment
 from bench.layout import layout_of, put_into
 from bench.nfe import EvaluationCounter
 from bench.precision import InBfloat16
+from solvers.plugins import state_kept
 from solvers.replay import buffers_put_back
 
 EVALUATION_BATCH = {"cpu": 256, "cuda": 1000}
@@ -28,8 +31,10 @@ def build_network(
     In the experiment's precision, and in the layout that is the device's, or another of
     `layout.MEMORY_FORMATS`. The random state is left as it was.
     """
-    with torch.random.fork_rng(devices=[]):
+    with state_kept():  # a network of the user's own may set what it likes, for itself
         torch.manual_seed(experiment.seed)
+        random.seed(experiment.seed)
+        np.random.seed(experiment.seed)
         network = models.build(
             experiment.network,
             method=experiment.method,
