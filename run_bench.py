@@ -242,7 +242,7 @@ def reproduce_run(request: cli.Request, console: Console) -> int:
             f"{recorded.data['fingerprint']}) than is given now ({dataset.source}, "
             f"{dataset.fingerprint}): give that data"
         )
-    results = reproduction.place(request.out, recorded.suite, recorded.name)
+    results = reproduction.place(request.out, recorded.suite, experiment.name)
     make_writable(results)
     eager = request.eager or was.get("execution") == "eager: --eager"
     workload = Workload(recorded.suite, results, dataset, device, eager=eager)

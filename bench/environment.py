@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from bench import __version__
 from bench.errors import UsageError
 from bench.layout import layout_of
 
@@ -181,6 +182,7 @@ def _code() -> dict[str, Any]:
     """Which code this is: asked once, because the files may change as long as the process runs."""
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
+        "version": __version__,
         "git_revision": _git("rev-parse", "HEAD"),
         "git_dirty": None if changes is None else bool(changes),
     }

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from bench import environment, locks, processes, records
+from bench import aside, environment, locks, processes, records, sources
 from bench.environment import prepare
 from bench.errors import UsageError, unwritable
 from bench.experiment import Experiment
@@ -62,7 +62,11 @@ def step_costs(
     with locks.wait_for(workload.folder, locks.MEASUREMENTS, lambda: say(locks.WAITING)):
         remove_parts(workload.folder)
         try:
-            known = records.read_measurements(workload.results, workload.suite)
+            known = (
+                aside.put_changed_rows_aside(file, Measurement, experiments, say)
+                if file.exists()
+                else []
+            )
         except DamagedRecordError as error:
             say(error.set_aside())
             known = []
@@ -72,7 +76,8 @@ def step_costs(
             return known
         measurements = known + executor.measure_step_costs(workload, missing)
         there = executor.describe(workload.device, missing[0].precision)
-        where = [*sealed.environments(file), {**there, "data": workload.dataset.described}]
+        there = {**there, "sources": sources.of(*missing), "data": workload.dataset.described}
+        where = [*sealed.environments(file), there]
         try:
             records.write_measurements(workload.results, workload.suite, measurements, where)
         except OSError as error:

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench import environment, records
+from bench import aside, environment, records, sources
 from bench.errors import UsageError
 from bench.faults import free_memory, in_a_line, is_out_of_memory
 from bench.records import MEASUREMENTS, Picture, sealed
@@ -133,14 +134,20 @@ def run(measuring: Measuring, folder: Path) -> int:
 
 def _recorded(measuring: Measuring, file: Path) -> tuple[list[Any], list[Mapping[str, Any]]]:
     """The rows to be kept, and in which environments all will have been measured. A damaged table
-    is set aside."""
-    here = {**environment.describe(measuring.device), "data": measuring.data}
+    is set aside, and so are rows of other code of the user's own."""
+    here = {
+        **environment.describe(measuring.device),
+        "sources": sources.of(*measuring.cases),
+        "data": measuring.data,
+    }
+    say = partial(measuring.console.print, markup=False)
     if not measuring.key or not file.exists():
         return [], [here]
     try:
-        return records.read_rows(file, measuring.row), [*sealed.environments(file), here]
+        rows = aside.put_changed_rows_aside(file, measuring.row, measuring.cases, say)
+        return rows, [*sealed.environments(file), here]
     except DamagedRecordError as error:
-        measuring.console.print(error.set_aside(), markup=False)
+        say(error.set_aside())
         return [], [here]
 
 

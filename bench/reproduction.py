@@ -110,8 +110,10 @@ _OF_ITS_TIME = ("command", "recorded_at", "started_at", "resumed_at", "jobs")
 
 
 def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
-    packages = environment.get("packages", {})
-    return {**{k: v for k, v in environment.items() if k != "packages"}, **packages}
+    parts = {name: environment.get(name, {}) for name in ("packages", "sources")}
+    own = {f"source of {name}": value for name, value in parts["sources"].items()}
+    rest = {name: value for name, value in environment.items() if name not in parts}
+    return {**rest, **parts["packages"], **own}
 
 
 def _columns(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench import gradient_error, interrupts, locks, memory, records
+from bench import aside, gradient_error, interrupts, locks, memory, records, sources
 from bench.course import Course
 from bench.environment import describe, prepare
 from bench.errors import UsageError, check_there, unwritable
@@ -49,6 +49,7 @@ def record_experiment(
         if other is not None:
             listener.note(f"{experiment.name}: another process has run it")
             return other
+        aside.put_changed_run_aside(workload, experiment, listener.note)
         prepare(workload.device, experiment.precision)
         remove_parts(workload.folder / experiment.name)
         keeper = Keeper(workload, experiment, listener, noted, carry)
@@ -166,6 +167,7 @@ def _run(
         experiment=asdict(experiment),
         environment={
             **(environment or describe(workload.device, experiment.precision)),
+            "sources": sources.of(experiment),
             "execution": execution,
             "executor": workload.executor,
             "jobs": workload.jobs,
