@@ -14,7 +14,10 @@ from solvers import METHODS
 from solvers.registry import Registry
 
 THREE_GRADIENTS = ("baseline", "node", "anode")
-TRAINING_FIGURES = ("training", "gradient_error", "cost", "accuracy_table", "ablation")
+TRAINING_FIGURES = (
+    *("training", "gradient_error", "cost", "accuracy_table"),
+    *("statistics_curves", "statistics_table"),
+)
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,8 @@ def load(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame
         identity = _identity(record.content)
         head = pd.DataFrame([identity] * len(record.epochs), columns=list(identity))
         frames.append(pd.concat([head, record.epochs], axis=1))
-    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+    found = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+    return found.reindex(columns=[*dict.fromkeys([*found.columns, *_COLUMNS])])
 
 
 def load_runs(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame:
