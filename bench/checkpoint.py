@@ -21,7 +21,7 @@ from bench.experiment import Experiment
 from bench.files import read_whole, write_whole
 from bench.records import EpochRow
 
-SCHEMA = 4
+SCHEMA = 5
 """Of what is in a checkpoint: goes up whenever that changes its meaning."""
 
 NAME = "checkpoint.pt"

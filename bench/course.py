@@ -12,11 +12,13 @@ from bench.records import EpochRow
 class Course:
     """rows: the epochs that are over. resumed_at: in which epochs the run was gone on with.
     earlier_parts: the `environment.part()` of those before, where they are not this one's.
-    started_at: when it began, in words. peak_bytes of one step, once it is measured."""
+    started_at: when it began, in words. peak_bytes of one step, once it is measured.
+    correct: `Run.correct`, once training is over."""
 
     def __init__(self) -> None:
         self.rows: list[EpochRow] = []
         self.peak_bytes: int | None = None
+        self.correct: Mapping[str, str] = {}
         self.resumed_at: tuple[int, ...] = ()
         self.earlier_parts: tuple[Mapping[str, Any], ...] = ()
         self.started_at = now()

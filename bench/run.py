@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from bench import aside, gradient_error, interrupts, locks, memory, records, sources
+from bench.batchnorm import StatisticsTest
 from bench.course import Course
 from bench.environment import describe, prepare
 from bench.errors import UsageError, check_there, unwritable
@@ -144,11 +145,15 @@ def _train(
             keeper.between_steps(trainer, course)
 
     data = workload.data_for(experiment)
-    for row in trainer.epochs(data, _probe(workload, experiment), between):
+    statistics = StatisticsTest(experiment, data, workload.device)
+    for row in trainer.epochs(data, _probe(workload, experiment), statistics.measure, between):
         course.rows.append(row)
         epoch_finished(experiment, row)
         if keeper is not None:
             keeper.write(trainer, course)
+    course.correct = {
+        kind: records.packed(correct.numpy()) for kind, correct in trainer.correct.items()
+    }
 
 
 def _run(
@@ -184,6 +189,7 @@ def _run(
             "peak_memory_bytes": course.peak_bytes,
             "seconds": course.seconds,
         },
+        correct=course.correct,
         epochs=rows,
     )
 

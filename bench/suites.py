@@ -10,18 +10,23 @@ from bench.studies.gradients import FOUR_NETWORKS, GradientSuite
 from bench.studies.growth import GrowthSuite
 from bench.studies.memory import MemorySuite
 from bench.studies.reversibility import ReversibilitySuite
+from solvers import METHODS
 from solvers.registry import Registry
 
 THREE_GRADIENTS = ("baseline", "node", "anode")
-TRAINING_FIGURES = ("training", "gradient_error", "cost", "accuracy_table", "ablation")
+TRAINING_FIGURES = (
+    *("training", "gradient_error", "cost", "accuracy_table"),
+    *("statistics_curves", "statistics_table"),
+)
 
 
 @dataclass(frozen=True)
 class Suite:
     """A named list of experiments: every network × method × Nt × seed × gradient method.
 
-    generated: whether it uses the generated data set unless a data folder is given. figures name
-    entries of plots.FIGURES. The other fields are those of Experiment.
+    left_out: pairs of method and Nt that are not run, unless both are asked for. generated:
+    whether it uses the generated data set unless a data folder is given. figures name entries of
+    plots.FIGURES. The other fields are those of Experiment.
     """
 
     name: str
@@ -29,6 +34,7 @@ class Suite:
     networks: tuple[str, ...] = FOUR_NETWORKS
     methods: tuple[str, ...] = ("rk2",)
     n_steps: tuple[int, ...] = (2,)
+    left_out: tuple[tuple[str, int], ...] = ()
     gradients: tuple[str, ...] = THREE_GRADIENTS
     seeds: tuple[int, ...] = (0,)
     num_classes: int = 10
@@ -58,6 +64,8 @@ class Suite:
 
     def replaced(self, **overrides: Any) -> "Suite":
         """This suite with other values."""
+        if {"methods", "n_steps"} <= overrides.keys():
+            overrides["left_out"] = ()
         return replace(self, **overrides)
 
     def experiments(self) -> tuple[Experiment, ...]:
@@ -82,6 +90,7 @@ class Suite:
             for network in self.networks
             for method in self.methods
             for n_steps in self.n_steps
+            if (METHODS.canonical(method), n_steps) not in self.left_out
             for gradient in self.gradients
         ]
         return tuple(dict.fromkeys(found))
@@ -123,9 +132,20 @@ SUITES: Registry[Suite | MeasuringSuite] = Registry(
                 test_images=1_000,
             ),
             Suite(
+                "cifar10-short",
+                "CIFAR-10, the published protocol with a tenth of the epochs, three seeds",
+                methods=("euler", "rk2"),
+                n_steps=(1, 2),
+                left_out=(("rk2", 1),),
+                seeds=(0, 1, 2),
+                num_epochs=35,
+            ),
+            Suite(
                 "cifar10",
                 "CIFAR-10, the published protocol: 350 epochs, Euler and RK2, five seeds",
                 methods=("euler", "rk2"),
+                n_steps=(1, 2),
+                left_out=(("rk2", 1),),
                 seeds=(0, 1, 2, 3, 4),
             ),
             Suite(

@@ -15,8 +15,10 @@ from bench.captured import CapturedStep
 from bench.clock import Stopwatch
 from bench.data import DeviceData, evaluation_batches, train_batches
 from bench.experiment import Experiment
+from bench.forward_statistics import ForwardStatistics
 from bench.records import EpochRow
 from bench.training import (
+    Evaluation,
     TrainingStep,
     build_network,
     differentiate_once,
@@ -28,6 +30,14 @@ from models import ode_blocks
 from solvers import GRADIENTS
 
 EpochFinished = Callable[[Experiment, EpochRow], None]
+
+TestStatistics = Callable[
+    [nn.Module, Evaluation, Mapping[str, Tensor] | None, int, Callable[[], None]],
+    Mapping[str, Evaluation],
+]
+"""Tests a network with each kind of BatchNorm statistics: `bench.batchnorm.StatisticsTest.measure`
+of the network, its test with the running statistics, those of forward passes alone (None: the
+same), the epoch, and what is called after every batch."""
 
 
 class DivergedError(Exception):
@@ -75,7 +85,9 @@ class Trainer:
         self.schedule = make_schedule(self.optimizer, experiment)
         self._experiment = experiment
         self._device = device
-        self._step = TrainingStep(self.network, self.optimizer)
+        self._statistics = ForwardStatistics(self.network)
+        self._step = TrainingStep(self.network, self.optimizer, self._statistics)
+        self.correct: Mapping[str, Tensor] = {}
         obstacle = captured.obstacle(self.network, device)
         self._eager_because = obstacle or ("--eager" if eager else None)
         self._captured: CapturedStep | None = None
@@ -120,6 +132,8 @@ class Trainer:
             "device_random": (
                 torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else None
             ),
+            "forward_statistics": self._statistics.tensors,
+            "correct": dict(self.correct),
             "so_far": asdict(self.so_far),
         }
 
@@ -142,26 +156,29 @@ class Trainer:
         torch.set_rng_state(state["random"])
         if state["device_random"] is not None:
             torch.cuda.set_rng_state(state["device_random"], self._device)
+        self._statistics.restore(state["forward_statistics"])
+        self.correct = state["correct"]
         self._begin(EpochSoFar(**state["so_far"]))
 
     def epochs(
         self,
         data: DeviceData,
         probe: Callable[[nn.Module], Probe],
+        test_statistics: TestStatistics = lambda *_: {},
         between: Callable[[], None] = lambda: None,
     ) -> Iterator[EpochRow]:
         """Trains and yields what is observed, epoch by epoch.
 
         probe is called after each epoch with the network in training mode and must leave no trace
-        in it. between is called after every step and after every batch of the test; there `state`
-        can be taken, and what it raises ends the training. Its time, and what passes before the
-        next epoch is asked for, is in `train_seconds`. Raises DivergedError after an epoch whose
-        training loss is not finite.
+        in it, and so must test_statistics. between is called after every step and after every
+        batch of a test; there `state` can be taken, and what it raises ends the training. Its time,
+        and what passes before the next epoch is asked for, is in `train_seconds`. Raises
+        DivergedError after an epoch whose training loss is not finite.
         """
         self._show_batch_sizes(data, probe)
         self._started = self._now() - self._seconds_before
         while self._epoch_number <= self._experiment.num_epochs:
-            row = self._epoch(data, probe, between)
+            row = self._epoch(data, probe, test_statistics, between)
             self._begin(EpochSoFar(row.epoch + 1))
             yield row
 
@@ -180,6 +197,7 @@ class Trainer:
         self,
         data: DeviceData,
         probe: Callable[[nn.Module], Probe],
+        test_statistics: TestStatistics,
         between: Callable[[], None],
     ) -> EpochRow:
         learning_rate = float(self.schedule.get_last_lr()[0])
@@ -191,12 +209,17 @@ class Trainer:
         train_loss = so_far.loss_sum / count
         if not math.isfinite(train_loss):
             raise DivergedError(f"the training loss became {train_loss} in epoch {so_far.epoch}")
-        test_loss, test_accuracy = evaluate(
-            self.network, data.test_images, data.test_labels, between
-        )
+        running = evaluate(self.network, data.test_images, data.test_labels, between)
         tested = self._now()
         self.network.train()
         found = probe(self.network)
+        probed = self._now()
+        others = test_statistics(
+            self.network, running, self._statistics.tensors, so_far.epoch, between
+        )
+        if so_far.epoch == self._experiment.num_epochs:
+            tests = {"running": running, **others}
+            self.correct = {kind: test.correct.cpu() for kind, test in tests.items()}
         self.schedule.step()
         forward, backward = so_far.evaluations
         return EpochRow(
@@ -204,8 +227,8 @@ class Trainer:
             learning_rate=learning_rate,
             train_loss=train_loss,
             train_accuracy=so_far.correct / count,
-            test_loss=test_loss,
-            test_accuracy=test_accuracy,
+            test_loss=running.loss,
+            test_accuracy=running.accuracy,
             nfe_forward=forward,
             nfe_backward=backward,
             gradient_error=found.gradient_error,
@@ -215,7 +238,10 @@ class Trainer:
             seconds_per_step=so_far.step_seconds / so_far.steps,
             train_seconds=so_far.seconds,
             test_seconds=tested - trained,
-            probe_seconds=self._now() - tested,
+            probe_seconds=probed - tested,
+            statistics_seconds=self._now() - probed,
+            **{f"test_loss_{kind}": test.loss for kind, test in others.items()},
+            **{f"test_accuracy_{kind}": test.accuracy for kind, test in others.items()},
         )
 
     def _train(self, data: DeviceData, between: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 import models
 from bench.data import evaluation_batches
 from bench.experiment import LR_DROP, MOMENTUM, WEIGHT_DECAY, Experiment
+from bench.forward_statistics import ForwardStatistics
 from bench.layout import layout_of, put_into
 from bench.nfe import EvaluationCounter
 from bench.precision import InBfloat16
@@ -88,26 +90,41 @@ def training_step(
 
 
 class TrainingStep:
-    """The training step of a network. evaluations: of the right-hand sides in the last step that
-    Python ran, forward and backward."""
+    """The training step of a network.
 
-    def __init__(self, network: nn.Module, optimizer: Optimizer) -> None:
+    evaluations: of the right-hand sides in the last step that Python ran, forward and backward.
+    statistics: a second set of BatchNorm's statistics that is to follow the forward passes.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Optimizer,
+        statistics: ForwardStatistics | None = None,
+    ) -> None:
         self.evaluations = (0, 0)
+        self._statistics = statistics
         self._network = network
         self._optimizer = optimizer
         self._counter = EvaluationCounter(network)
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean loss and number classified rightly, on the device."""
-        forward = 0
+        forward, statistics = 0, self._statistics
 
-        def count_forward(phase: str) -> None:
+        def observe_phase(phase: str) -> None:
             nonlocal forward
             if phase == "forward":
                 forward = self._counter.take()
+                if statistics:
+                    statistics.end_forward()
+            elif phase == "backward" and statistics:
+                statistics.end_backward()
 
         self._counter.take()
-        result = training_step(self._network, self._optimizer, images, labels, count_forward)
+        if statistics:
+            statistics.begin_forward()
+        result = training_step(self._network, self._optimizer, images, labels, observe_phase)
         self.evaluations = forward, self._counter.take()
         return result
 
@@ -121,20 +138,36 @@ def differentiate_once(network: nn.Module, images: Tensor, labels: Tensor) -> No
         torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
 
 
+class Evaluation(NamedTuple):
+    """Mean loss, accuracy, and which predictions are correct: bool (n,), on the device."""
+
+    loss: float
+    accuracy: float
+    correct: Tensor
+
+
 @torch.no_grad()
 def evaluate(
     network: nn.Module,
     images: Tensor,
     labels: Tensor,
     between: Callable[[], None] = lambda: None,
-) -> tuple[float, float]:
-    """Mean loss and accuracy in evaluation mode. between is called after every batch."""
+    batch_size: int | None = None,
+) -> Evaluation:
+    """Test uint8 images (n, 3, 32, 32) and labels (n,) in evaluation mode.
+
+    between is called after every batch. batch_size: by default that of EVALUATION_BATCH.
+    """
     network.eval()
     loss_sum = torch.zeros((), dtype=torch.float64, device=images.device)
-    correct = torch.zeros((), dtype=torch.int64, device=images.device)
-    for batch, expected in evaluation_batches(images, labels, EVALUATION_BATCH[images.device.type]):
+    correct = []
+    size = batch_size or EVALUATION_BATCH[images.device.type]
+    for batch, expected in evaluation_batches(images, labels, size):
         logits = network(batch)
         loss_sum += F.cross_entropy(logits, expected, reduction="sum").double()
-        correct += (logits.argmax(1) == expected).sum()
+        correct.append(logits.argmax(1) == expected)
         between()
-    return float(loss_sum) / len(labels), int(correct) / len(labels)
+    all_correct = torch.cat(correct)
+    return Evaluation(
+        float(loss_sum) / len(labels), int(all_correct.sum()) / len(labels), all_correct
+    )

@@ -11,7 +11,6 @@ import pandas as pd
 from bench import records
 from bench.errors import UsageError
 from plots import (
-    ablation,
     accuracy_table,
     cost,
     cost_memory,
@@ -32,6 +31,8 @@ from plots import (
     reversal_claims,
     reversal_pictures,
     reversal_steps,
+    statistics_curves,
+    statistics_table,
     training,
 )
 from plots.recorded import Recorded, read
@@ -43,7 +44,8 @@ FIGURES: Mapping[str, Callable[[Recorded, Path], list[Path]]] = {
     "gradient_error": gradient_error.draw,
     "cost": cost.draw,
     "accuracy_table": accuracy_table.draw,
-    "ablation": ablation.draw,
+    "statistics_curves": statistics_curves.draw,
+    "statistics_table": statistics_table.draw,
 }
 """Name → a function that draws into a folder and returns the files it wrote."""
 

@@ -43,10 +43,7 @@ def summarise(recorded: Recorded) -> pd.DataFrame:
         complete = runs[runs["status"] == "ok"]
         final = 100 * complete["final_test_accuracy"].astype(float)
         best = 100 * complete["best_test_accuracy"].astype(float)
-        first = runs.iloc[0]
-        is_cifar10 = int(first["num_classes"]) == 10 and not first["is_generated"]
-        published = PUBLISHED.get((network, gradient)) if is_cifar10 else None
-        low, high, average = published or (None, None, None)
+        low, high, average = published(runs) or (None, None, None)
         rows.append(
             {
                 "network": network,
@@ -65,6 +62,14 @@ def summarise(recorded: Recorded) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def published(runs: pd.DataFrame) -> tuple[float, float, float] | None:
+    """The published min, max and average of a group of runs of one network and gradient method;
+    None where there are none, or the runs are not of CIFAR-10."""
+    first = runs.iloc[0]
+    is_cifar10 = int(first["num_classes"]) == 10 and not first["is_generated"]
+    return PUBLISHED.get((first["network"], first["gradient"])) if is_cifar10 else None
 
 
 def _markdown(table: pd.DataFrame, recorded: Recorded) -> str:

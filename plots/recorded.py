@@ -1,7 +1,7 @@
 """What a figure is drawn from."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +25,11 @@ class Panel:
         return distinct_name(self.method, f"nt{self.n_steps}")
 
     @property
+    def is_baseline(self) -> bool:
+        """Whether an exact gradient of this scheme is the baseline's: z + f(z)."""
+        return self.method == "euler" and self.n_steps == 1
+
+    @property
     def title(self) -> str:
         steps = "step" if self.n_steps == 1 else "steps"
         return f"{style.method_name(self.method)}, {self.n_steps} {steps}"
@@ -32,11 +37,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Recorded:
-    """epochs, runs and measurements as bench.records loads them."""
+    """epochs, runs and measurements as bench.records loads them; correct: for each run, which test
+    images it classified correctly."""
 
     epochs: pd.DataFrame
     runs: pd.DataFrame
     measurements: pd.DataFrame
+    correct: Mapping[str, pd.DataFrame]
 
     def panels(self) -> list[Panel]:
         """The schemes of the runs, in the order they come."""
@@ -52,7 +59,25 @@ class Recorded:
             own = (frame["method"] == panel.method) & (frame["n_steps"] == panel.n_steps)
             return frame[own | (frame["gradient"] == BASELINE)]
 
-        return Recorded(chosen(self.epochs), chosen(self.runs), chosen(self.measurements))
+        return self._map(chosen)
+
+    def of_network(self, network: str) -> "Recorded":
+        """The part of one network."""
+        return self._map(lambda frame: frame[frame["network"] == network])
+
+    def having(self, column: str) -> "Recorded":
+        """The runs that have a value in a column of their epochs."""
+        found = self.epochs[self.epochs[column].notna()]["run"].unique()
+        runs, epochs = (frame[frame["run"].isin(found)] for frame in (self.runs, self.epochs))
+        return replace(self, runs=runs, epochs=epochs)
+
+    def _map(self, choose: Callable[[pd.DataFrame], pd.DataFrame]) -> "Recorded":
+        return replace(
+            self,
+            epochs=choose(self.epochs),
+            runs=choose(self.runs),
+            measurements=choose(self.measurements),
+        )
 
     def networks(self) -> list[str]:
         return list(self.runs["network"].unique())
@@ -89,7 +114,12 @@ def read(suite_folder: Path, names: Sequence[str]) -> Recorded:
     order = {name: position for position, name in enumerate(names)}
     runs = runs.sort_values("run", key=lambda column: column.map(order))
     epochs = records.load(suite_folder, names)
-    return Recorded(epochs, runs, _of_runs(records.load_measurements(suite_folder), runs))
+    return Recorded(
+        epochs,
+        runs,
+        _of_runs(records.load_measurements(suite_folder), runs),
+        {name: records.load_correct(suite_folder / name) for name in runs["run"]},
+    )
 
 
 def _of_runs(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:

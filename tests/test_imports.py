@@ -17,6 +17,7 @@ FOUNDATIONS = {
         for name in (
             "errors",
             "files",
+            "forward_statistics",
             "layout",
             "records",
             "experiment",

@@ -55,6 +55,8 @@ class Dataset:
             "source": self.source,
             "fingerprint": self.fingerprint,
             "is_generated": self.is_generated,
+            "train_images": len(self.train_labels),
+            "test_images": len(self.test_labels),
         }
 
     def subset(self, train_images: int | None, test_images: int | None) -> "Dataset":

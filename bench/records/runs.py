@@ -1,12 +1,14 @@
 """Training runs: run.json and epochs.csv."""
 
+import base64
 import contextlib
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from bench.errors import UsageError
@@ -30,6 +32,10 @@ class EpochRow:
 
     Errors are None for a baseline, and the two tuples hold one value for each ODE block, in the
     order of the network; in epochs.csv they become columns gradient_error_block1, ….
+
+    The columns with a default came later: a record that lacks them is read all the same. test_loss
+    and test_accuracy are with BatchNorm's running statistics, those that follow with the kinds
+    that `bench.batchnorm` describes; None where a kind was not measured in that epoch.
     """
 
     epoch: int
@@ -48,14 +54,35 @@ class EpochRow:
     train_seconds: float
     test_seconds: float
     probe_seconds: float
+    test_loss_forward: float | None = None
+    test_accuracy_forward: float | None = None
+    test_loss_batch: float | None = None
+    test_accuracy_batch: float | None = None
+    test_loss_reestimated: float | None = None
+    test_accuracy_reestimated: float | None = None
+    test_loss_per_evaluation: float | None = None
+    test_accuracy_per_evaluation: float | None = None
+    test_loss_plain: float | None = None
+    test_accuracy_plain: float | None = None
+    statistics_seconds: float | None = None
 
 
-WALL_CLOCK_COLUMNS = ("seconds_per_step", "train_seconds", "test_seconds", "probe_seconds")
+WALL_CLOCK_COLUMNS = (
+    "seconds_per_step",
+    "train_seconds",
+    "test_seconds",
+    "probe_seconds",
+    "statistics_seconds",
+)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One recorded training run. reason says, in words, why a status is not "ok"."""
+    """One recorded training run. reason says, in words, why a status is not "ok".
+
+    correct: for each kind of BatchNorm statistics, which test images the network classified
+    correctly after the last epoch, as `packed` writes it.
+    """
 
     suite: str
     name: str
@@ -65,6 +92,7 @@ class Run:
     status: str
     reason: str | None = None
     summary: Mapping[str, Any] = field(default_factory=dict)
+    correct: Mapping[str, str] = field(default_factory=dict)
     epochs: Sequence[EpochRow] = ()
 
     def folder(self, results: Path) -> Path:
@@ -101,7 +129,8 @@ def load(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame
         identity = _identity(record.content)
         head = pd.DataFrame([identity] * len(record.epochs), columns=list(identity))
         frames.append(pd.concat([head, record.epochs], axis=1))
-    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+    found = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+    return found.reindex(columns=[*dict.fromkeys([*found.columns, *_COLUMNS])])
 
 
 def load_runs(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame:
@@ -113,6 +142,30 @@ def load_runs(path: str | Path, names: Collection[str] | None = None) -> pd.Data
             for content, _ in _records(Path(path), names)
         ]
     )
+
+
+def load_correct(folder: Path) -> pd.DataFrame:
+    """Which test images a recorded run classified correctly after its last epoch.
+
+    One row for each test image, in the order of the data set, and one bool column for each kind of
+    BatchNorm statistics; no row for a record that does not have it. Raises UsageError as `load`
+    does.
+    """
+    (content, _), *_ = _records(folder, None)
+    n_images = content["experiment"]["test_images"] or content["data"].get("test_images", 0)
+    return pd.DataFrame(
+        {kind: _unpacked(bits, n_images) for kind, bits in content.get("correct", {}).items()}
+    )
+
+
+def packed(correct: np.ndarray) -> str:
+    """A bool array as text: one bit an element, in base64."""
+    return base64.b64encode(np.packbits(correct)).decode()
+
+
+def _unpacked(bits: str, count: int) -> np.ndarray:
+    found = np.frombuffer(base64.b64decode(bits), dtype=np.uint8)
+    return np.unpackbits(found, count=count).astype(bool)
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
@@ -131,7 +184,7 @@ def read_whole_run(folder: Path) -> Run | None:
     record = _read(folder)
     if record is None:
         return None
-    values = {f.name: record.content[f.name] for f in fields(Run) if f.name != "epochs"}
+    values = {f.name: record.content[f.name] for f in fields(Run) if f.name in record.content}
     return Run(**values, epochs=[_epoch_row(row) for row in record.epochs.to_dict("records")])
 
 
@@ -163,7 +216,7 @@ def _read(folder: Path) -> _Record | None:
         raise DamagedRecordError(file, f"it is the record of {content['name']}", both)
     if sealed.sha256(table) != content["epochs_sha256"]:
         raise DamagedRecordError(epochs, "its checksum is wrong", both)
-    return _Record(content, tables.parse(table, _COLUMNS, _COLUMNS))
+    return _Record(content, tables.parse(table, _REQUIRED, _COLUMNS))
 
 
 def _records(path: Path, names: Collection[str] | None) -> list[_Record]:
@@ -185,15 +238,17 @@ def _records(path: Path, names: Collection[str] | None) -> list[_Record]:
 def _folders(path: Path) -> list[Path]:
     """The folders of runs: `path` itself, or those in the suite `path`, or in suites in `path`.
 
-    Raises UsageError where runs lie at several of these levels, of which one are copies.
+    Raises UsageError where runs lie in a suite's place, of which one or the others are copies.
     """
+    if (path / RUN).exists():
+        return [path]
     levels = [
         [
             file.parent
             for file in path.glob(pattern)
             if not any(ASIDE in part for part in file.relative_to(path).parts)
         ]
-        for pattern in (RUN, f"*/{RUN}", f"*/*/{RUN}")
+        for pattern in (f"*/{RUN}", f"*/*/{RUN}")
     ]
     there = [level for level in levels if level]
     if len(there) > 1:
@@ -251,9 +306,10 @@ def _epoch_row(columns: Mapping[Any, Any]) -> EpochRow:
         if f.name.endswith("_blocks"):
             parts = [columns.get(f"{f.name.removesuffix('s')}{i + 1}") for i in range(len(columns))]
             values[f.name] = tuple(part for part in parts if part is not None)
-        else:
+        elif f.name in columns:
             values[f.name] = tables.as_written(columns[f.name], f.type)
     return EpochRow(**values)
 
 
-_COLUMNS = [name for name in EpochRow.__dataclass_fields__ if not name.endswith("_blocks")]
+_COLUMNS = [f.name for f in fields(EpochRow) if not f.name.endswith("_blocks")]
+_REQUIRED = [f.name for f in fields(EpochRow) if f.name in _COLUMNS and f.default is MISSING]

@@ -85,8 +85,8 @@ def read_reference(file: Path, kind: type[Row]) -> list[Row]:
 
 
 def parse(content: bytes, columns: Sequence[str] = (), numeric: Iterable[str] = ()) -> pd.DataFrame:
-    """A table that has these columns, some of them numbers. Raises ValueError or TypeError where
-    it is not one."""
+    """A table that has these columns, some of its columns numbers. Raises ValueError or TypeError
+    where it is not one."""
     with warnings.catch_warnings():
         # Before pandas 3 other precisions lose the last bit; from 3.1 on naming it warns.
         warnings.simplefilter("ignore")
@@ -94,7 +94,7 @@ def parse(content: bytes, columns: Sequence[str] = (), numeric: Iterable[str] = 
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise ValueError(f"there is no column {missing[0]}")
-    for name in numeric:
+    for name in set(numeric) & set(frame.columns):
         frame[name] = pd.to_numeric(frame[name])
     return frame
 

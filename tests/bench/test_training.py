@@ -70,7 +70,7 @@ def test_two_gradient_methods_see_the_same_batches(monkeypatch):
         original = training.training_step
 
         def spy(network, optimizer, images, labels, passed, batches=batches, original=original):
-            if passed.__name__ == "count_forward":  # training, not the measurement of its memory
+            if passed.__name__ == "observe_phase":  # training, not the measurement of its memory
                 batches.append((images.clone(), labels.clone()))
             return original(network, optimizer, images, labels, passed)
 
