@@ -10,8 +10,11 @@ import pandas as pd
 
 from bench import records
 from bench.errors import UsageError
+from bench.files import write_whole
+from bench.records import sealed
 from plots import (
     accuracy_table,
+    conditions,
     cost,
     cost_memory,
     cost_table,
@@ -95,8 +98,13 @@ def draw_measured(
         raise UsageError(f"none of the suite's cases is recorded in {file}: run it first")
     # What was measured on several devices is not one figure.
     frame = pd.DataFrame([asdict(r) for r in rows if r.device == rows[-1].device])
-    with _writing(suite_folder / "figures") as folder:
-        return [file for name in names for file in MEASURED_FIGURES[name](frame, folder)]
+    where = [e for e in sealed.environments(file) if e["device"] == rows[-1].device]
+    caveat = conditions.not_the_same_environments(where)
+    with _writing(suite_folder / "figures") as folder, conditions.stated(caveat):
+        written = [file for name in names for file in MEASURED_FIGURES[name](frame, folder)]
+        for table in [file for file in written if caveat and file.suffix == ".md"]:
+            write_whole(table, f"{table.read_text(encoding='utf-8')}\n{caveat.strip()}\n")
+        return written
 
 
 def draw(names: Sequence[str], suite_folder: Path, runs: Sequence[str]) -> list[Path]:

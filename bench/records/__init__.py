@@ -11,6 +11,7 @@ renamed, so it is complete or absent; run.json comes last and says that the run 
 have checksums: `sealed`.
 """
 
+from bench.records.conditions import CONDITION, conditions_of
 from bench.records.measurements import (
     MEASUREMENTS,
     Configuration,
@@ -43,6 +44,7 @@ from bench.records.tables import read_reference, read_rows, write_reference, wri
 
 __all__ = [
     "ASIDE",
+    "CONDITION",
     "EPOCHS",
     "MEASUREMENTS",
     "PICTURES",
@@ -61,6 +63,7 @@ __all__ = [
     "Picture",
     "ReversalRow",
     "Run",
+    "conditions_of",
     "key_of",
     "load",
     "load_correct",

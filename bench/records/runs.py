@@ -14,6 +14,7 @@ import pandas as pd
 from bench.errors import UsageError
 from bench.files import read_whole, write_whole
 from bench.records import sealed, tables
+from bench.records.conditions import conditions_of
 from bench.records.sealed import DamagedRecordError
 
 RUN, EPOCHS = "run.json", "epochs.csv"
@@ -134,11 +135,17 @@ def load(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame
 
 
 def load_runs(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame:
-    """The runs that `load` loads, one row each: what it puts before an epoch, then `reason` and
-    the columns of the run's summary. Raises UsageError as `load` does."""
+    """The runs that `load` loads, one row each: what it puts before an epoch, `reason`, the run's
+    `conditions_of` its environment, and the columns of its summary. Raises UsageError as `load`
+    does."""
     return pd.DataFrame(
         [
-            {**_identity(content), "reason": content["reason"], **content["summary"]}
+            {
+                **_identity(content),
+                "reason": content["reason"],
+                **conditions_of(content["environment"]),
+                **content["summary"],
+            }
             for content, _ in _records(Path(path), names)
         ]
     )
