@@ -4,7 +4,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -110,9 +109,8 @@ def _draw(losses: pd.DataFrame, recorded: Recorded, panel: Panel, folder: Path) 
     shown = losses[losses["faults"] != _POLLUTED]
     if shown.empty:
         return []
-    style.begin()
     networks, faults = list(shown["network"].unique()), list(shown["faults"].unique())
-    figure, axis = plt.subplots(figsize=(style.width(len(networks)), 2.4), layout="constrained")
+    figure, ((axis,),) = style.subplots(1, 1, figsize=(style.width(len(networks)), 2.4))
     width = 0.8 / len(faults)
     for i, fault in enumerate(faults):
         own = shown[shown["faults"] == fault]
