@@ -22,7 +22,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.table import Table
 
 import plots
 from bench import (
@@ -38,6 +37,7 @@ from bench import (
     records,
     reproduction,
     sharing,
+    terminal,
 )
 from bench.errors import UsageError
 from bench.files import check_writable, make_writable, remove_parts
@@ -54,9 +54,7 @@ DONE, NOT_THE_SAME, BAD_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Does what the command line asks and returns the exit code."""
     _open_streams()
-    # A log is not as narrow as a terminal, and a table must not lose words there.
-    width = None if sys.stdout.isatty() else 160
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, width=width)
+    console = terminal.console(sys.stdout)
     try:
         request = cli.parse(arguments)
         if isinstance(request, cli.MeasuringRequest):
@@ -259,7 +257,7 @@ def reproduce_run(request: cli.Request, console: Console) -> int:
             "the last bit"
         )
         return DONE
-    table = Table("what", "first in epoch", "recorded", "now", title="not the same")
+    table = terminal.table("what", "first in epoch", "recorded", "now", title="not the same")
     for difference in found:
         epoch = str(difference.epoch or "")
         table.add_row(*map(str, (difference.column, epoch, difference.recorded, difference.now)))

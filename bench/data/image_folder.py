@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import stat
+import sys
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import track
 
+from bench import terminal
 from bench.data import image_file
 from bench.data.classes import CLASSES
 from bench.data.dataset import Dataset, fingerprint
@@ -138,7 +139,7 @@ def _some(names: list[str]) -> str:
 
 def _decode(files: list[tuple[Path, int]], description: str) -> np.ndarray:
     images = np.empty((len(files), 3, 32, 32), np.uint8)
-    console = Console(stderr=True)
+    console = terminal.console(sys.stderr)
     # Pillow's warnings about an image are left out: what cannot be used is an error.
     with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -149,7 +150,7 @@ def _decode(files: list[tuple[Path, int]], description: str) -> np.ndarray:
             total=len(files),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not console.is_interactive,
         )
         for index, image in enumerate(decoded):
             images[index] = image
@@ -258,9 +259,8 @@ def _write_cache(cache: Path, signature: str, arrays: dict[str, np.ndarray]) -> 
                 **arrays,
             )
     except OSError as error:
-        Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(
-            readable(f"The decoded images could not be kept in {cache} ({error.strerror}).")
-        )
+        said = f"The decoded images could not be kept in {cache} ({error.strerror})."
+        print(readable(said), file=sys.stderr)
 
 
 def _fingerprint(arrays: dict[str, np.ndarray]) -> str:
