@@ -28,7 +28,7 @@ def three(grey):
 
 
 def with_palette(pixels=GREY):
-    image = Image.fromarray(pixels, "P")
+    image = Image.frombytes("P", (32, 32), pixels.tobytes())
     image.putpalette(PALETTE.tobytes())
     return image
 
