@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from bench.files import write_whole
+from bench.records.files import write_whole
 from plots import style
 from plots.recorded import Panel, Recorded
 

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from bench import terminal
 from bench.data import image_file
 from bench.data.classes import CLASSES
 from bench.data.dataset import Dataset, fingerprint
 from bench.errors import UsageError, readable
-from bench.files import remove_parts, whole
+from bench.records.files import remove_parts, whole
+from bench.reporting import terminal
 
 LARGEST_FILE = 2**20
 """Bytes; an image of 32×32 pixels needs some thousands of them."""
