@@ -22,7 +22,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.table import Table
 
 import plots
 from bench import cli, data, environment, precision, records
@@ -35,6 +34,7 @@ from bench.execution import archive, executors, work_queue
 from bench.execution.step_costs import configuration, estimate_seconds
 from bench.records import Run, locks
 from bench.records.files import check_writable, make_writable, remove_parts
+from bench.reporting import terminal
 from bench.reporting.progress import Reporter, SuiteProgress, count, duration
 from bench.reporting.tensorboard import TensorBoard, writer_class
 from bench.studies.reversibility import ReversibilityLaboratory
@@ -45,9 +45,7 @@ DONE, NOT_THE_SAME, BAD_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Does what the command line asks and returns the exit code."""
     _open_streams()
-    # A log is not as narrow as a terminal, and a table must not lose words there.
-    width = None if sys.stdout.isatty() else 160
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, width=width)
+    console = terminal.console(sys.stdout)
     try:
         request = cli.parse(arguments)
         if isinstance(request, cli.MeasuringRequest):
@@ -250,7 +248,7 @@ def reproduce_run(request: cli.Request, console: Console) -> int:
             "the last bit"
         )
         return DONE
-    table = Table("what", "first in epoch", "recorded", "now", title="not the same")
+    table = terminal.table("what", "first in epoch", "recorded", "now", title="not the same")
     for difference in found:
         epoch = str(difference.epoch or "")
         table.add_row(*map(str, (difference.column, epoch, difference.recorded, difference.now)))

@@ -1,5 +1,9 @@
 """Figures and tables, drawn from records alone. One per file."""
 
+import os
+
+os.environ["MPLBACKEND"] = "agg"  # matplotlib does not import with one that it does not know
+
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,6 +14,7 @@ import pandas as pd
 
 from bench import records
 from bench.errors import UsageError
+from plots import style
 from plots.cost import table as cost_table
 from plots.cost import time_and_memory
 from plots.gradients import activation, lipschitz, order, statistics
@@ -103,9 +108,10 @@ def draw(names: Sequence[str], suite_folder: Path, runs: Sequence[str]) -> list[
 def _writing(folder: Path) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        yield folder
+        with style.drawing():
+            yield folder
     except OSError as error:
         raise UsageError(
-            f"cannot write {error.filename or folder} ({error.strerror}): mend that, then draw "
-            "again with --plots-only"
+            f"cannot write {error.filename or folder} ({error.strerror}): free disk "
+            "space or make it writable, then draw again with --plots-only"
         ) from error

@@ -1,18 +1,18 @@
-"""What there is to run, and how far it is, printed as tables."""
+"""Print what can be run, and how far it is."""
 
 import os
 import stat
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from bench import cli, data, environment
 from bench.commands import status
 from bench.context import Workload
 from bench.errors import UsageError, readable
 from bench.execution.step_costs import estimate_seconds, measure_step_costs
+from bench.reporting import terminal
 from bench.reporting.progress import count, duration
 from bench.suites import SUITES, Suite
 
@@ -23,11 +23,11 @@ def show_runs(request: cli.Request, console: Console) -> None:
     """Print how far each run of the suite is."""
     there, folder = _place(request.out), request.out / request.suite.name
     states = status.of_runs(folder, request.experiments)
-    table = Table("run", "state", "epochs", "")
+    longest = max((len(state.name) for state in states), default=0)
     for experiment, state in zip(request.experiments, states, strict=True):
         epochs = f"{state.epochs}/{experiment.num_epochs}"
-        table.add_row(*map(Text, (state.name, state.state, epochs, state.detail)))
-    console.print(table)
+        shown = f"{state.name:{longest}}  {state.state:8}{epochs:>7}  {state.detail}"
+        console.print(shown.rstrip(), markup=False)  # a terminal wraps it, and cuts no name
     others = status.others(folder, request.experiments)
     console.print(
         f"{request.suite.name} in {there}: {status.summary(states)}"
@@ -52,8 +52,9 @@ def list_suites(request: cli.Request, console: Console) -> None:
     _place(request.out)
     device = environment.find_device(request.device)
     environment.prepare(device)
-    table = Table("suite", "runs", "of these", "time here", "what")
-    with console.status("timing a step of each network on this device …"):
+    table = terminal.table("suite", "runs", "of these", "time here", "what")
+    waiting = "timing a step of each network on this device …"
+    with console.status(waiting) if console.is_interactive else nullcontext():
         for suite in SUITES.values():
             folder = request.out / suite.name
             if not isinstance(suite, Suite):

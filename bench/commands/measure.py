@@ -18,6 +18,7 @@ from bench.errors import UsageError
 from bench.faults import free_memory, in_a_line, is_out_of_memory
 from bench.records import MEASUREMENTS, Picture, checksums
 from bench.records.checksums import DamagedRecordError
+from bench.reporting import terminal
 from bench.studies.regression import Finding, compare, describe, needs_reference, without_reference
 from solvers import ContractError
 
@@ -53,7 +54,7 @@ class Measuring:
         written = time.monotonic()
         try:
             for count, case in enumerate(self._shown(cases), start=1):
-                if count in tenths and not self.console.is_terminal and len(cases) > 200:
+                if count in tenths and not self.console.is_interactive and len(cases) > 200:
                     self.console.print(f"{count} of {len(cases)} cases …")
                 self._measure(case, measured)
                 if time.monotonic() - written > SECONDS_BETWEEN_WRITES:
@@ -70,7 +71,7 @@ class Measuring:
             "measuring",
             console=self.console,
             transient=True,
-            disable=not self.console.is_terminal,
+            disable=not self.console.is_interactive,
         )
 
     def _measure(self, case: Any, measured: "Measured") -> None:
@@ -229,7 +230,7 @@ def _writing(file: Path) -> Iterator[None]:
 
 
 def _table(findings: Sequence[Finding]) -> Table:
-    table = Table(*describe(findings[0].row), "what is wrong")
+    table = terminal.table(*describe(findings[0].row), "what is wrong")
     for finding in findings:
         table.add_row(*describe(finding.row).values(), finding.problem)
     return table

@@ -65,7 +65,7 @@ class SuiteProgress:
             TextColumn("{task.fields[observed]}"),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not console.is_interactive,
         )
         self._suite = _Clock(sum(self._weights.values()))
         self._whole = self._bar.add_task(
@@ -120,7 +120,7 @@ class SuiteProgress:
         self._bar.update(
             run.task, completed=row.epoch, counted=counted, observed=f"{left}, {observed}"
         )
-        if not self._console.is_terminal and run.is_time_for_a_line():
+        if not self._console.is_interactive and run.is_time_for_a_line():
             self._say(f"      {experiment.name}: {counted}, {observed}, {left}")
 
     def run_finished(self, run: Run) -> None:

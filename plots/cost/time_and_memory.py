@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from plots import style
@@ -32,18 +31,15 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
 def _draw(
     rows: pd.DataFrame, method: str, n_steps: int, execution: str, folder: Path
 ) -> list[Path]:
-    style.begin()
     first, left_out = rows.iloc[0], _left_out(rows)
     rows = rows[rows["peak_bytes"].notna()]
     networks, gradients = list(rows["network"].unique()), list(rows["gradient"].unique())
     columns = min(2, len(networks))
     lines = -(-len(networks) // columns)
-    figure, axes = plt.subplots(
+    figure, axes = style.subplots(
         lines,
         columns,
         figsize=(style.width(columns), 0.6 + 2.3 * lines),
-        squeeze=False,
-        layout="constrained",
     )
     for axis in axes.flat[len(networks) :]:
         axis.remove()

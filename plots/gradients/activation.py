@@ -31,7 +31,6 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     ]
     if not methods:
         return []
-    style.begin()
     figure, panels = grid(
         rows[rows["method"].isin(methods)],
         x="steps per block, Nt",

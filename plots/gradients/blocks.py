@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from plots import style
@@ -33,20 +32,17 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def _draw(rows: pd.DataFrame, method: str, n_steps: int, folder: Path) -> list[Path]:
-    style.begin()
     networks = list(rows["network"].unique())
     inexact = rows.groupby("gradient")["error"].max() > EXACT["float64"]
     gradients = [g for g in rows["gradient"].unique() if inexact[g]]
     if not gradients:
         return []
-    figure, axes = plt.subplots(
+    figure, axes = style.subplots(
         2,
         len(networks),
         figsize=(style.width(len(networks)), 4.0),
         sharey=True,
         sharex="col",
-        squeeze=False,
-        layout="constrained",
     )
     for i, (kind, words) in enumerate(PARTS.items()):
         for j, network in enumerate(networks):

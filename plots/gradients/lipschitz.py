@@ -20,7 +20,6 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     rows = rows[rows["n_steps"] == rows["n_steps"].min()]
     scaled = rows.groupby("gradient")["scale"].nunique() > 1
     gradients = [g for g in rows["gradient"].unique() if scaled[g] and g != "backprop"]
-    style.begin()
     figure, panels = grid(rows, x="‖∂f/∂z‖₂", y="gradient error", sharey=True)
     for axis, chosen in panels:
         for gradient in gradients:

@@ -53,7 +53,6 @@ def draw_quantity(rows: pd.DataFrame, quantity: Quantity, folder: Path) -> list[
 def _draw(
     rows: pd.DataFrame, quantity: Quantity, precision: str, weights: str, folder: Path
 ) -> list[Path]:
-    style.begin()
     gradients = [g for g in rows["gradient"].unique() if g != "backprop"]
     figure, panels = grid(rows, x="steps per block, Nt", y=quantity.label, sharex=True, sharey=True)
     exact_below = EXACT[precision]

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -57,16 +56,13 @@ def drift(rows: pd.DataFrame) -> float:
 
 
 def _draw(rows: pd.DataFrame, network: str, method: str, folder: Path) -> list[Path]:
-    style.begin()
     sweeps = [sweep for sweep in SWEEPS if sweep in set(rows["sweep"])]
     gradients = list(rows["gradient"].unique())
-    figure, axes = plt.subplots(
+    figure, axes = style.subplots(
         len(QUANTITIES),
         len(sweeps),
         figsize=(style.width(len(sweeps)), 4.2),
-        squeeze=False,
         sharex="col",
-        layout="constrained",
     )
     for j, sweep in enumerate(sweeps):
         own = rows[rows["sweep"] == sweep]

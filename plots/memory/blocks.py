@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from plots import style
@@ -16,19 +15,16 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     rows = chains(rows)
     if rows.empty or rows["n_blocks"].nunique() < 2:
         return []
-    style.begin()
     method = str(rows["method"].iloc[-1])
     rows = rows[rows["method"] == method]
     several = rows.groupby("n_steps")["n_blocks"].nunique() > 1
     every = sorted(several[several].index)
     panels = sorted({every[0], every[len(every) // 2], every[-1]})
     gradients = list(rows["gradient"].unique())
-    figure, axes = plt.subplots(
+    figure, axes = style.subplots(
         1,
         len(panels),
         figsize=(style.width(len(panels)), 2.4),
-        squeeze=False,
-        layout="constrained",
     )
     for axis, n_steps in zip(axes[0], panels, strict=True):
         chosen = rows[rows["n_steps"] == n_steps]

@@ -12,7 +12,6 @@ MIB = 2**20
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     """A row for each scheme, a column for each of the networks that are no chain."""
-    style.begin()
     rows = rows[~rows["gradient"].str.contains("anode-revolve:")]
     rows = rows[~rows["network"].str.startswith(style.CHAIN)]
     if rows.empty:

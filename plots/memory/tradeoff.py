@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from plots import style
@@ -17,7 +16,6 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     revolved = rows[rows["gradient"].str.contains("anode-revolve:")]
     if revolved.empty:
         return []
-    style.begin()
     first = revolved.iloc[-1]
     network, method, n_steps = first["network"], first["method"], int(first["n_steps"])
     same = rows[(rows["network"] == network) & (rows["method"] == method)]
@@ -26,7 +24,7 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     line = same[same["m"].notna()].sort_values("m")
     # An adaptive solver takes as many steps as it likes, not Nt.
     others = same[~same["gradient"].str.match("anode-revolve|node-rk45")]
-    figure, axis = plt.subplots(figsize=(style.TWO_COLUMNS * 0.75, 3.0), layout="constrained")
+    figure, ((axis,),) = style.subplots(1, 1, figsize=(style.TWO_COLUMNS * 0.75, 3.0))
     axis.plot(
         line["again"],
         line["peak_bytes"] / MIB,

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -38,12 +37,10 @@ def _solver(picture: Picture) -> str:
 
 
 def _draw(solver: str, pictures: Sequence[Picture], folder: Path) -> list[Path]:
-    style.begin()
-    figure, axes = plt.subplots(
+    figure, axes = style.subplots(
         len(pictures),
         len(COLUMNS),
         figsize=(style.ONE_COLUMN * 1.35, 0.35 + 0.92 * len(pictures)),
-        squeeze=False,
         layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0),
     )
     for line, picture in zip(axes, pictures, strict=True):

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,20 +21,17 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     Errors above 1000, infinite ones among them, stand at the top, and those below 1e-16 at the
     bottom. A star is what the paper claims.
     """
-    style.begin()
     rows = rows[rows["precision"] == "float64"]
     rows = rows[(rows["problem"] != "convolution") | (rows["activation"] == "relu")]
     problems = [name for name in PROBLEM_NAMES if (rows["problem"] == name).any()]
     schemes = list(rows[rows["problem"].isin(problems)]["scheme"].unique())
     columns = min(3, len(problems))
     lines = -(-len(problems) // columns)
-    figure, axes = plt.subplots(
+    figure, axes = style.subplots(
         lines,
         columns,
         figsize=(style.width(columns), 0.4 + 1.9 * lines),
         sharey=True,
-        squeeze=False,
-        layout="constrained",
     )
     for axis in axes.flat[len(problems) :]:
         axis.set_visible(False)

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -23,15 +22,12 @@ def draw(recorded: Recorded, folder: Path) -> list[Path]:
 
 
 def _draw(recorded: Recorded, title: str, folder: Path, name: str) -> list[Path]:
-    style.begin()
     networks = recorded.networks()
-    figure, axes = plt.subplots(
+    figure, axes = style.subplots(
         len(_ROWS),
         len(networks),
         figsize=(style.width(len(networks)), 3.6),
         sharex="col",
-        squeeze=False,
-        layout="constrained",
     )
     gradients = recorded.gradients()
     for column, network in enumerate(networks):

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
@@ -29,16 +28,13 @@ def _draw(recorded: Recorded, title: str, folder: Path, name: str) -> list[Path]
     ]
     if epochs.empty:
         return []
-    style.begin()
     networks = [n for n in recorded.networks() if n in set(epochs["network"])]
     gradients = [g for g in recorded.gradients() if g in set(epochs["gradient"])]
-    figure, axes = plt.subplots(
+    figure, axes = style.subplots(
         1,
         len(networks),
         figsize=(style.width(len(networks)), 2.2),
         sharey=True,
-        squeeze=False,
-        layout="constrained",
     )
     positive = epochs["gradient_error"][epochs["gradient_error"] > 0]
     smallest = float(positive.min()) if len(positive) else 1e-1

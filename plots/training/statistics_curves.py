@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from plots import style
@@ -29,9 +28,8 @@ def draw(recorded: Recorded, folder: Path) -> list[Path]:
 
 
 def _draw(recorded: Recorded, network: str, folder: Path) -> list[Path]:
-    style.begin()
     panels = recorded.panels()
-    figure, axes = plt.subplots(
+    figure, axes = style.subplots(
         len(_ROWS),
         len(panels),
         figsize=(style.width(len(panels)), 3.6),

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from plots import style
@@ -30,16 +29,13 @@ def _draw(recorded: Recorded, title: str, folder: Path, name: str) -> list[Path]
     measured = recorded.measurements
     if measured.empty:
         return []
-    style.begin()
     order = recorded.gradients()
     networks = [n for n in recorded.networks() if n in set(measured["network"])]
     are_labelled = len(order) <= _MOST_LABELS
-    figure, axes = plt.subplots(
+    figure, axes = style.subplots(
         len(_ROWS),
         len(networks),
         figsize=(style.width(len(networks)), 3.6),
-        squeeze=False,
-        layout="constrained",
     )
     for row, (quantity, label, scale) in enumerate(_ROWS):
         for column, network in enumerate(networks):

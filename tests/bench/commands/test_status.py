@@ -117,15 +117,15 @@ def test_cases_that_are_measured_are_counted(tmp_path, capsys):
     assert "memory in" in capsys.readouterr().out
 
 
-def test_command_prints_a_row_for_each_run_and_how_many_there_are(tmp_path, capsys):
+def test_command_prints_a_line_for_each_run_and_how_many_there_are(tmp_path, capsys):
     line = ["--network", "resnet4", "--num_epochs", "2"]
     line += ["--train-images", "20", "--test-images", "10", "--out", str(tmp_path)]
     assert run_bench.main([*line, "--gradient", "anode"]) == 0
     capsys.readouterr()
     assert run_bench.main([*line, "--gradient", "anode,node", "--status"]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"anode-seed0\S+ +│ done +│ 2/2 +│ test accuracy", said)
-    assert re.search(r"node-seed0\S+ +│ left +│ 0/2", said)
+    assert re.search(r"anode-seed0\S+ +done +2/2  test accuracy", said)
+    assert re.search(r"node-seed0\S+ +left +0/2\n", said)
     assert said.strip().endswith("1 done, 1 left")
     assert run_bench.main(["--status", "--out", str(tmp_path)]) == 0
     assert "12 left; 1 run with other options besides" in capsys.readouterr().out

@@ -78,7 +78,9 @@ def test_log_gets_a_line_of_a_long_run_now_and_then_and_what_is_left(monkeypatch
 
 
 def test_terminal_shows_all_that_run_and_the_suite_at_once():
-    first, second, shown, output = suite(force_terminal=True, color_system=None)
+    first, second, shown, output = suite(
+        force_terminal=True, force_interactive=True, color_system=None
+    )
     with shown:
         shown.run_started(first)
         shown.run_started(second)
