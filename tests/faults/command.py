@@ -12,7 +12,7 @@ from bench.records import WALL_CLOCK_COLUMNS
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINT_AT_EVERY_STEP = (
-    "import sys; from bench import keeper; keeper.SECONDS_BETWEEN_CHECKPOINTS = 0.0; "
+    "import sys; from bench.execution import checkpointing; checkpointing.SECONDS_BETWEEN_CHECKPOINTS = 0.0; "
     "import run_bench; sys.exit(run_bench.main(sys.argv[1:]))"
 )
 
