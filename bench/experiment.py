@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 
 import models
 import solvers
-from bench.files import distinct_name
 from bench.precision import PRECISIONS
+from bench.records.files import distinct_name
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4

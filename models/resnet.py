@@ -28,9 +28,18 @@ class ResidualBlock(nn.Module):
         return self.relu(self.residual(x) + self.shortcut(x))
 
 
-def right_hand_side(width: int) -> nn.Module:
-    """f(z) = ReLU(BN(conv(ReLU(BN(conv z))))) with two 3×3 convolutions."""
-    return Autonomous(*conv_bn_relu(width, width, 3), *conv_bn_relu(width, width, 3))
+def right_hand_side(width: int, groups: int = 0) -> nn.Module:
+    """f(z) = ReLU(BN(conv(ReLU(BN(conv z))))) with two 3×3 convolutions.
+
+    groups: where it is positive, GroupNorm with that many groups takes BatchNorm's place.
+    """
+    layers = [*conv_bn_relu(width, width, 3), *conv_bn_relu(width, width, 3)]
+    if groups:
+        layers = [
+            nn.GroupNorm(groups, width) if isinstance(layer, nn.BatchNorm2d) else layer
+            for layer in layers
+        ]
+    return Autonomous(*layers)
 
 
 def resnet4(ode_block: MakeODEBlock, num_classes: int) -> nn.Module:
@@ -46,22 +55,30 @@ class ResNetChain:
     where it has 16.
 
     (batch, 3, 32, 32) → (batch, num_classes). Not a published network: it shows how cost and
-    memory depend on the number of blocks alone, or on the width alone. Named
-    `models.resnet:CHAIN:blocks=4` or `models.resnet:CHAIN:width=32`.
+    memory depend on the number of blocks alone, or on the width alone. groups: where it is
+    positive, f has GroupNorm with that many groups in BatchNorm's place, so that no running
+    statistics are shared by its evaluations. Named `models.resnet:CHAIN:blocks=4`, …:width=32 or
+    …:groups=4.
     """
 
     blocks: int = 1
     width: int = 16
+    groups: int = 0
 
     def __post_init__(self) -> None:
         if self.blocks < 1:
             raise ValueError(f"a chain needs at least one block, not {self.blocks}: choose more")
         if self.width < 1:
             raise ValueError(f"a chain needs at least one channel, not {self.width}: choose more")
+        if self.groups < 0 or (self.groups and self.width % self.groups):
+            raise ValueError(
+                f"GroupNorm cannot split {self.width} channels into {self.groups} groups: choose "
+                "a divisor"
+            )
 
     def __call__(self, ode_block: MakeODEBlock, num_classes: int) -> nn.Module:
         width = self.width
-        chain = (ode_block(right_hand_side(width)) for _ in range(self.blocks))
+        chain = (ode_block(right_hand_side(width, self.groups)) for _ in range(self.blocks))
         return nn.Sequential(*conv_bn_relu(3, width, 3), *chain, *_head(8, 16 * width, num_classes))
 
 

@@ -1,8 +1,5 @@
 """A grid of panels: a row for each scheme, a column for each network."""
 
-from typing import Any
-
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,15 +12,14 @@ def grid(
 ) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
     """The figure, and each panel with the rows that belong into it.
 
-    x and y are the axes' labels; row_height is in inches; shared goes to `plt.subplots`.
+    x and y are the axes' labels; row_height is in inches; shared goes to `style.subplots`.
     """
     networks, methods = list(rows["network"].unique()), list(rows["method"].unique())
-    settings: dict[str, Any] = {"squeeze": False, "layout": "constrained", **shared}
-    figure, axes = plt.subplots(
+    figure, axes = style.subplots(
         len(methods),
         len(networks),
         figsize=(style.width(len(networks)), 1.0 + row_height * len(methods)),
-        **settings,
+        **shared,
     )
     for j, network in enumerate(networks):
         axes[0, j].set_title(style.network_name(network))

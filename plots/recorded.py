@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from bench import records
-from bench.files import distinct_name
-from bench.records import sealed
+from bench.records import checksums
+from bench.records.files import distinct_name
 from plots import style
 from plots.conditions import not_the_same
 
@@ -125,7 +125,7 @@ def read(suite_folder: Path, names: Sequence[str]) -> Recorded:
         runs,
         _of_runs(records.load_measurements(suite_folder), runs),
         {name: records.load_correct(suite_folder / name) for name in runs["run"]},
-        sealed.environments(suite_folder / records.MEASUREMENTS),
+        checksums.environments(suite_folder / records.MEASUREMENTS),
     )
 
 

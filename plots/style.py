@@ -3,15 +3,12 @@
 import io
 import math
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-
-mpl.use("Agg")
-
-import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axis import Axis
@@ -20,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from bench.files import write_whole
+from bench.records.files import write_whole
 from plots.conditions import caveat
 
 ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0
@@ -111,28 +108,49 @@ WIDE = "models.resnet:CHAIN:width="
 """How the suite `growth` names ResNet-4 with so many channels."""
 
 
-def begin() -> None:
-    """Set the style for the figures that follow."""
-    sns.set_theme(context="paper", style="ticks", font="DejaVu Sans")
-    plt.rcParams.update(
-        {
-            "font.size": 8,
-            "axes.titlesize": 8,
-            "axes.labelsize": 8,
-            "xtick.labelsize": 7,
-            "ytick.labelsize": 7,
-            "legend.fontsize": 8,
-            "axes.grid": True,
-            "grid.color": "0.92",
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "legend.frameon": False,
-            "figure.dpi": 100,
-            "savefig.dpi": 200,
-            "svg.hashsalt": "anode-bench",  # the same picture gives the same file
-            "svg.fonttype": "none",
-        }
-    )
+@contextmanager
+def drawing() -> Iterator[None]:
+    """A context in which figures are drawn and saved: matplotlib's defaults and this style,
+    whatever the user's matplotlibrc sets."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        sns.set_theme(context="paper", style="ticks", font="DejaVu Sans", rc=_SETTINGS)
+        yield
+
+
+_SETTINGS = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 8,
+    "axes.grid": True,
+    "grid.color": "0.92",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "anode-bench",  # the same picture gives the same file
+    "svg.fonttype": "none",
+}
+
+
+def subplots(
+    rows: int,
+    columns: int,
+    *,
+    figsize: tuple[float, float],
+    layout: Any = "constrained",
+    **shared: Any,
+) -> tuple[Figure, Any]:
+    """A figure, figsize in inches, and its axes (rows, columns), without pyplot and its backends.
+
+    shared: sharex and sharey, as `Figure.subplots` takes them.
+    """
+    figure = Figure(figsize=figsize, layout=layout)
+    return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
 def colour(gradient: str, others: list[str] | None = None) -> str:
@@ -312,14 +330,11 @@ def _legend_columns(figure: Figure) -> int:
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write NAME.png and NAME.svg, each complete or not at all, and close the figure."""
+    """Write NAME.png and NAME.svg, each complete or not at all."""
     files = [folder / f"{name}.{suffix}" for suffix in ("png", "svg")]
-    try:
-        for file in files:
-            metadata = {"Date": None} if file.suffix == ".svg" else None
-            drawn = io.BytesIO()
-            figure.savefig(drawn, format=file.suffix[1:], bbox_inches="tight", metadata=metadata)
-            write_whole(file, drawn.getvalue())
-    finally:
-        plt.close(figure)
+    for file in files:
+        metadata = {"Date": None} if file.suffix == ".svg" else None
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=file.suffix[1:], bbox_inches="tight", metadata=metadata)
+        write_whole(file, drawn.getvalue())
     return files

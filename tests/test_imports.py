@@ -1,4 +1,4 @@
-"""Imports run one way."""
+"""Imports run downwards: the rule of the house."""
 
 import ast
 import subprocess
@@ -9,25 +9,22 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = {"bench", "models", "plots", "solvers", "run_bench"}
-INSTRUMENTS = {"training", "gradient_error", "memory", "cost", "lipschitz", "reversibility"}
-FOUNDATIONS = {
-    "bench",
-    *(
-        f"bench.{name}"
-        for name in (
-            "errors",
-            "files",
-            "forward_statistics",
-            "layout",
-            "records",
-            "experiment",
-            "nfe",
-            "clock",
-            "captured",
-            "precision",
-        )
-    ),
-}
+FLOORS = (
+    {"commands"},
+    {"cli"},
+    {"suites"},
+    {"studies", "execution"},
+    {"instruments", "reporting", "peers"},
+    {"training"},
+    {"context"},
+    {"data", "experiment"},
+    {"records", "environment", "sources"},
+    {"errors"},
+)
+"""Rooms of bench, the highest floor first. A room imports from lower floors and from itself."""
+
+MOST_MODULES = 12
+"""A folder holds at most a dozen modules, `__init__.py` aside."""
 
 
 def imports(file):
@@ -38,14 +35,20 @@ def imports(file):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            found.add(node.module)
-            if node.module in PROJECT:
-                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            is_package = node.module.split(".")[0] in PROJECT and (
+                ROOT.joinpath(*node.module.split(".")).is_dir()
+            )
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names if is_package else {node.module}
     return {name for name in found if name.split(".")[0] in PROJECT}
 
 
 def files(folder):
     return sorted((ROOT / folder).rglob("*.py"))
+
+
+def floor(room):
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
 
 
 @pytest.mark.parametrize(
@@ -62,58 +65,43 @@ def test_packages_import_downwards(folder, allowed):
         assert {name.split(".")[0] for name in imports(file)} <= allowed, file
 
 
-def test_plots_know_of_records_and_files_alone():
-    for file in files("plots"):
-        of_bench = {name for name in imports(file) if name.split(".")[0] == "bench"}
-        assert of_bench <= {"bench", "bench.records", "bench.errors", "bench.files"}, file
+@pytest.mark.xfail(reason="the redesign is on its way")
+def test_rooms_of_bench_import_downwards():
+    upwards = []
+    for file in files("bench"):
+        room = file.relative_to(ROOT / "bench").parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        for name in imports(file):
+            other = [*name.split("."), ""][1]
+            is_below = other == room or other == "" or floor(other) > floor(room)
+            if name.startswith("bench.") and not is_below:
+                upwards.append(f"{file.relative_to(ROOT)} imports {name}")
+    assert not upwards, "\n".join(upwards)
 
 
 def test_no_instrument_imports_another():
-    for instrument in INSTRUMENTS:
-        others = {f"bench.{other}" for other in INSTRUMENTS - {instrument}}
-        assert not imports(ROOT / "bench" / f"{instrument}.py") & others
+    for file in files("bench/instruments"):
+        assert not {n for n in imports(file) if n.startswith("bench.instruments.")}, file
 
 
-def test_instruments_stand_on_data_and_records():
-    for instrument in INSTRUMENTS:
-        of_bench = {n for n in imports(ROOT / "bench" / f"{instrument}.py") if "bench" in n}
-        assert all(n in FOUNDATIONS or n.startswith("bench.data") for n in of_bench), instrument
+@pytest.mark.xfail(reason="the redesign is on its way")
+def test_plots_know_the_records_alone():
+    for file in files("plots"):
+        of_bench = {name for name in imports(file) if name.split(".")[0] == "bench"}
+        assert all(n == "bench.records" or n.startswith("bench.records.") for n in of_bench), file
+
+
+def test_folders_hold_at_most_a_dozen_modules():
+    for package in ("bench", "solvers", "plots", "models"):
+        for folder in {file.parent for file in files(package)}:
+            modules = [file for file in folder.glob("*.py") if file.name != "__init__.py"]
+            assert len(modules) <= MOST_MODULES, folder
 
 
 @pytest.mark.parametrize(
-    "package",
-    ["data", "records", "errors", "experiment", "nfe", "faults", "files", "locks", "checkpoint"],
+    ("module", "absent"), [("plots", "torch"), ("bench.records", "torch"), ("run_bench", "ray")]
 )
-def test_foundations_do_not_reach_up(package):
-    place = ROOT / "bench" / package
-    above = INSTRUMENTS | {
-        *(
-            "cli",
-            "options",
-            "listing",
-            "suites",
-            "executors",
-            "processes",
-            "worker",
-            "run",
-            "workload",
-            "elsewhere",
-        ),
-        *("step_costs", "gate", "studies", "trainer", "keeper", "course", "sharing", "aside"),
-    }
-    for file in files(place) if place.is_dir() else [place.with_suffix(".py")]:
-        assert not imports(file) & {f"bench.{name}" for name in above}, file
-
-
-def test_ray_is_imported_only_when_it_is_asked_for():
-    knows = [file for file in files("bench") if "import ray" in file.read_text(encoding="utf-8")]
-    assert knows
-    assert all(file.parent.name == "cluster" for file in knows)
-    asks = [
-        f"{file.parent.name}/{file.name}"
-        for file in [*files("bench"), ROOT / "run_bench.py"]
-        if file.parent.name != "cluster" and any("cluster" in name for name in imports(file))
-    ]
-    assert asks == ["bench/executors.py"]
-    line = "import sys, run_bench; sys.exit('ray' in sys.modules)"
+def test_heavy_packages_are_imported_where_they_are_needed(module, absent):
+    line = f"import sys, {module}; sys.exit({absent!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", line], cwd=ROOT, check=False).returncode == 0

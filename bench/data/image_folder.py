@@ -1,32 +1,37 @@
-"""A folder of images: train/<class>/* and test/<class>/*, PNG or JPEG, 32×32."""
+"""A folder of images: train/<class>/* and test/<class>/*, 32×32."""
 
 import difflib
 import hashlib
 import io
 import os
 import stat
+import sys
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
-from rich.console import Console
 from rich.progress import track
 
+from bench.data import image_file
 from bench.data.classes import CLASSES
 from bench.data.dataset import Dataset, fingerprint
 from bench.errors import UsageError, readable
-from bench.files import remove_parts, whole
+from bench.records.files import remove_parts, whole
+from bench.reporting import terminal
 
-SUFFIXES = {".png", ".jpg", ".jpeg"}
 LARGEST_FILE = 2**20
 """Bytes; an image of 32×32 pixels needs some thousands of them."""
+
+_LITTER = {"Thumbs.db", "desktop.ini"}
+"""What Windows puts into folders. It is passed over, as are names that begin with a dot."""
+
+_DECODING = b"2\n"
+"""Changes with how pixels come from files, so that older caches are not used."""
 
 _PARTS = ("train", "test")
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -37,9 +42,9 @@ def load(folder: Path, num_classes: int) -> Dataset:
 
     Decoded once: the pixels are kept in `<folder>-decoded.npz` beside the folder and taken from
     there as long as the folder's file names, sizes and times are unchanged and the pixels still
-    have the fingerprint that was written with them. Raises UsageError, naming the file or the
-    class, for anything that is not CIFAR in this form: links that lead out of the folder, what is
-    no file, files that are too large for such an image, images of another size.
+    have the fingerprint that was written with them. Every file in train/ and test/ is used, or
+    UsageError is raised with its name: for one in no class's folder or in a folder within it, for
+    links that lead out of the data folder, and for what `image_file.decode` refuses.
     """
     files = {part: _labelled_files(folder, part, num_classes) for part in _PARTS}
     signature = _signature(folder, [file for part in _PARTS for file, _ in files[part]])
@@ -66,8 +71,11 @@ def _labelled_files(root: Path, part: str, num_classes: int) -> list[tuple[Path,
         raise UsageError(f"the data folder has no {folder}: it must hold train/ and test/")
     inside = Path(os.path.realpath(root))
     _check_link(folder, inside)
-    with _listed(folder) as entries:
-        found = {entry.name for entry in entries if entry.is_dir()}
+    found = set()
+    for entry in _entries(folder):
+        if not entry.is_dir():
+            raise UsageError(f"{folder / entry.name} lies outside the classes: move it into one")
+        found.add(entry.name)
     expected = CLASSES[num_classes]
     if found != set(expected):
         raise UsageError(f"{folder} has the wrong classes: {_difference(found, expected)}")
@@ -75,27 +83,25 @@ def _labelled_files(root: Path, part: str, num_classes: int) -> list[tuple[Path,
     for label, name in enumerate(expected):
         files = sorted(_images(folder / name, inside))
         if not files:
-            raise UsageError(f"{folder / name} holds no PNG or JPEG image: put its images there")
+            raise UsageError(f"{folder / name} holds no image: put its images there")
         labelled += [(file, label) for file in files]
     return labelled
 
 
 def _images(folder: Path, inside: Path) -> Iterator[Path]:
-    """The files that are to be images, of which nothing is opened yet: another thing of that name,
-    a pipe say, might never come to an end."""
+    """The files of a class. None is opened yet: reading from a pipe, say, might never end."""
     _check_link(folder, inside)
-    with _listed(folder) as entries:
-        for entry in entries:
-            file = folder / entry.name
-            if file.suffix.lower() not in SUFFIXES:
-                continue
-            # What kind of thing it is stands in the folder: that takes no time.
-            if entry.is_symlink():
-                _check_link(file, inside)
-                _status(file)
-            if not entry.is_file():
-                raise UsageError(f"{file} is no file: remove it")
-            yield file
+    for entry in _entries(folder):
+        file = folder / entry.name
+        # What kind of thing it is stands in the folder: that takes no time.
+        if entry.is_symlink():
+            _check_link(file, inside)
+            _status(file)
+        if entry.is_dir():
+            raise UsageError(f"{file} is a folder within a class: move its images up into {folder}")
+        if not entry.is_file():
+            raise UsageError(f"{file} is no file: remove it")
+        yield file
 
 
 def _check_link(path: Path, inside: Path) -> None:
@@ -106,13 +112,13 @@ def _check_link(path: Path, inside: Path) -> None:
         )
 
 
-@contextmanager
-def _listed(folder: Path) -> Iterator[Iterator["os.DirEntry[str]"]]:
+def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+    """What a folder shows, litter aside."""
     try:
         with os.scandir(folder) as entries:
-            yield entries
+            return [e for e in entries if not e.name.startswith(".") and e.name not in _LITTER]
     except OSError as error:
-        raise UsageError(f"{folder} cannot be read ({error.strerror}): mend that") from error
+        raise UsageError(f"{folder} cannot be read ({error.strerror}): make it readable") from error
 
 
 def _difference(found: set[str], expected: tuple[str, ...]) -> str:
@@ -133,40 +139,26 @@ def _some(names: list[str]) -> str:
 
 def _decode(files: list[tuple[Path, int]], description: str) -> np.ndarray:
     images = np.empty((len(files), 3, 32, 32), np.uint8)
-    console = Console(stderr=True)
-    # Not what PIL remarks about an image: of those that cannot be used the error tells.
+    console = terminal.console(sys.stderr)
+    # Pillow's warnings about an image are left out: what cannot be used is an error.
     with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        decoded: Iterable[np.ndarray] = pool.map(_decode_image, (file for file, _ in files))
+        decoded: Iterable[np.ndarray] = pool.map(image_file.decode, (file for file, _ in files))
         decoded = track(
             decoded,
             description,
             total=len(files),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not console.is_interactive,
         )
         for index, image in enumerate(decoded):
             images[index] = image
     return images
 
 
-def _decode_image(file: Path) -> np.ndarray:
-    try:
-        with Image.open(file, formats=("PNG", "JPEG")) as image:
-            # The header tells the size before anything is decoded.
-            if image.size != (32, 32):
-                width, height = image.size
-                raise UsageError(f"{file} is {width}×{height} pixels, not 32×32: replace it")
-            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except UsageError:
-        raise
-    except Exception as error:  # a file that is made up makes PIL raise whatever there is
-        raise UsageError(f"{file} is no readable PNG or JPEG image: replace it") from error
-
-
 def _signature(folder: Path, files: list[Path]) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(_DECODING)
     for file in files:
         status = _status(file)
         if status.st_size > LARGEST_FILE:
@@ -267,9 +259,8 @@ def _write_cache(cache: Path, signature: str, arrays: dict[str, np.ndarray]) -> 
                 **arrays,
             )
     except OSError as error:
-        Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(
-            readable(f"The decoded images could not be kept in {cache} ({error.strerror}).")
-        )
+        said = f"The decoded images could not be kept in {cache} ({error.strerror})."
+        print(readable(said), file=sys.stderr)
 
 
 def _fingerprint(arrays: dict[str, np.ndarray]) -> str:

@@ -8,9 +8,10 @@
 
 Beside them there is what `checkpoint` and `locks` write. A file is written beside its place and
 renamed, so it is complete or absent; run.json comes last and says that the run is recorded. All
-have checksums: `sealed`.
+have checksums: `checksums`.
 """
 
+from bench.records.checksums import DamagedRecordError
 from bench.records.conditions import CONDITION, conditions_of
 from bench.records.measurements import (
     MEASUREMENTS,
@@ -39,7 +40,6 @@ from bench.records.runs import (
     read_whole_run,
     write_run,
 )
-from bench.records.sealed import DamagedRecordError
 from bench.records.tables import read_reference, read_rows, write_reference, write_rows
 
 __all__ = [

@@ -8,7 +8,7 @@ import pytest
 
 import run_bench
 from bench import records, sources
-from bench.keeper import Keeper
+from bench.execution.checkpointing import Keeper
 from tests.bench.builders import run
 
 USUAL = """
@@ -81,7 +81,7 @@ def test_record_says_the_source_and_the_version(edit, command, tmp_path):
     command("--gradient", "mine:MINE")
     (file,) = tmp_path.glob("results/smoke/*/run.json")
     environment = records.read_run(file.parent)["environment"]
-    assert environment["sources"] == {"mine:MINE": records.sealed.sha256(USUAL.encode())}
+    assert environment["sources"] == {"mine:MINE": records.checksums.sha256(USUAL.encode())}
     assert re.fullmatch(r"\d+\.\d+\.\d+", environment["version"])
 
 

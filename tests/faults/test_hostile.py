@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import run_bench
-from bench import checkpoint, cli, data
-from bench.data import image_folder, official
+from bench import cli, data
+from bench.data import image_file, image_folder, official
 from bench.errors import UsageError
+from bench.training import checkpoint
 from tests.bench.builders import write_images
 
 pytestmark = pytest.mark.fault("hostile")
@@ -156,7 +157,7 @@ def a_link_to_a_pipe_inside(place):
 
 def a_folder(place):
     place.mkdir()
-    return "is no file: remove it"
+    return "is a folder within a class: move its images up"
 
 
 def a_class_outside(place):
@@ -180,12 +181,12 @@ def a_class_with_escape_sequences(place):
 
 def a_name_with_escape_sequences(place):
     place.with_name("a\nname\x1b]0;title\x07.png").write_bytes(b"no image")
-    return r"a\nname\x1b]0;title\x07.png is no readable PNG or JPEG image"
+    return r"a\nname\x1b]0;title\x07.png cannot be read as an image"
 
 
 def something_else(place):
     place.write_bytes(b"GIF89a" + bytes(100))
-    return "is no readable PNG or JPEG image"
+    return "cannot be read as an image"
 
 
 def a_large_file(place):
@@ -214,7 +215,7 @@ PIXELS = (b"IDAT", zlib.compress(bytes(32 * 97)))
 
 def a_png_of_60000_by_60000(place):
     place.write_bytes(png((b"IDAT", bomb()), size=(60000, 60000)))
-    return "is no readable PNG or JPEG image"
+    return "cannot be read as an image"
 
 
 def a_png_of_10000_by_10000(place):  # of which PIL only warns
@@ -224,23 +225,32 @@ def a_png_of_10000_by_10000(place):  # of which PIL only warns
 
 def a_png_with_a_huge_text(place):
     place.write_bytes(png((b"zTXt", b"Comment\0\0" + bomb()), PIXELS))
-    return "is no readable PNG or JPEG image"
+    return "cannot be read as an image"
 
 
 def a_png_with_a_huge_international_text(place):
     place.write_bytes(png(PIXELS, (b"iTXt", b"Comment\0\1\0\0\0" + bomb())))
-    return "is no readable PNG or JPEG image"
+    return "cannot be read as an image"
 
 
 def a_png_with_a_huge_profile(place):
     place.write_bytes(png((b"iCCP", b"profile\0\0" + bomb()), PIXELS))
-    return "is no readable PNG or JPEG image"
+    return "cannot be read as an image"
 
 
 def a_png_with_a_chunk_that_says_it_is_huge(place):
     content = png(PIXELS)
     place.write_bytes(content[:33] + struct.pack(">I", 2**31 - 1) + b"tEXt" + content[33:])
-    return "is no readable PNG or JPEG image"
+    return "cannot be read as an image"
+
+
+def a_tiff_in_tiles_of_20000_by_20000(place):
+    content = bomb()
+    entries = {256: 32, 257: 32, 258: 8, 259: 8, 262: 1, 322: 20000, 323: 20000}
+    entries |= {324: 8 + 2 + 12 * 9 + 4, 325: len(content)}
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, entries[tag]) for tag in entries)
+    place.write_bytes(struct.pack("<2sHIH", b"II", 42, 8, 9) + directory + bytes(4) + content)
+    return "is a TIFF in tiles: save it as a PNG"
 
 
 def a_jpeg_of_65500_by_65500(place):
@@ -249,7 +259,7 @@ def a_jpeg_of_65500_by_65500(place):
     content = stream.getvalue()
     at = content.index(b"\xff\xc0") + 5
     place.write_bytes(content[:at] + struct.pack(">HH", 65500, 65500) + content[at + 4 :])
-    return "is no readable PNG or JPEG image"
+    return "cannot be read as an image"
 
 
 TRICKS = [
@@ -259,6 +269,7 @@ TRICKS = [
     *(a_png_of_60000_by_60000, a_png_of_10000_by_10000, a_png_with_a_huge_text),
     *(a_png_with_a_huge_international_text, a_png_with_a_huge_profile),
     *(a_png_with_a_chunk_that_says_it_is_huge, a_jpeg_of_65500_by_65500),
+    a_tiff_in_tiles_of_20000_by_20000,
 ]
 
 
@@ -267,13 +278,13 @@ def test_folder_of_images_with_a_trick_in_it_is_refused(
     trick, images, tmp_path, capsys, monkeypatch, injected
 ):
     said = trick(images / "train" / "cat" / "x.png")
-    original = image_folder._decode_image
+    original = image_file.decode
 
     def decode(file):
         assert file.is_file(), "it would be waited for"
         return original(file)
 
-    monkeypatch.setattr(image_folder, "_decode_image", decode)
+    monkeypatch.setattr(image_file, "decode", decode)
     with bounded_memory():
         refused(images, said, tmp_path, capsys)
     injected(1, REFUSED)
@@ -319,7 +330,7 @@ def test_data_folder_may_itself_be_a_link(images, tmp_path):
 def whole_images():
     pixels = Image.fromarray(np.random.RandomState(0).randint(0, 256, (32, 32, 3)).astype(np.uint8))
     found = []
-    for kind in ("PNG", "JPEG"):
+    for kind in image_file.FORMATS:
         stream = io.BytesIO()
         pixels.save(stream, kind)
         found.append(stream.getvalue())
@@ -337,7 +348,7 @@ def test_image_that_is_changed_at_random_is_pixels_or_one_line(
     file = tmp_path_factory.getbasetemp() / "changed.png"
     file.write_bytes(content[: choice.draw(st.integers(1, len(content)))])
     with contextlib.suppress(UsageError):
-        assert image_folder._decode_image(file).shape == (3, 32, 32)
+        assert image_file.decode(file).shape == (3, 32, 32)
     injected(1, "pixels, or refused in one line")
 
 
@@ -449,9 +460,9 @@ def test_decoded_images_that_somebody_put_there_are_not_used(
     cache = tmp_path / "images-decoded.npz"
     trick(cache, trace)
     decoded = []
-    original = image_folder._decode_image
+    original = image_file.decode
     monkeypatch.setattr(
-        image_folder, "_decode_image", lambda file: (decoded.append(file), original(file))[1]
+        image_file, "decode", lambda file: (decoded.append(file), original(file))[1]
     )
     with bounded_memory():
         found = data.load(images, 10, generate=False)

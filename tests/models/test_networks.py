@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import models
-from models import NETWORKS, ODEBlock, build
+from models import NETWORKS, ODEBlock, build, ode_blocks
 from solvers import GRADIENTS, odeint
 
 PARAMETERS = {
@@ -155,3 +155,14 @@ def test_chain_is_as_wide_as_it_is_told():
     assert [z.shape[1] for _, z in inputs] == [24]
     with pytest.raises(ValueError, match="at least one channel"):
         make("models.resnet:CHAIN:width=0")
+
+
+def test_a_chain_with_groupnorm_has_no_running_statistics_in_its_right_hand_side():
+    network, resnet4 = make("models.resnet:CHAIN:groups=4"), make("resnet4")
+    (block,) = ode_blocks(network)
+    assert not list(block.buffers())
+    assert sum(isinstance(m, torch.nn.GroupNorm) for m in block.modules()) == 2
+    count = lambda module: sum(p.numel() for p in module.parameters())  # noqa: E731
+    assert count(network) == count(resnet4)
+    with pytest.raises(ValueError, match="16 channels into 3 groups: choose a divisor"):
+        make("models.resnet:CHAIN:groups=3")

@@ -1,0 +1,281 @@
+"""Test accuracy with each kind of BatchNorm statistics.
+
+In evaluation mode BatchNorm normalises with its running statistics. Inside an ODE block one set of
+them serves all evaluations of f, and a gradient method may update them in its backward pass, so a
+test accuracy depends on which statistics it was taken with:
+
+    running          as trained: the test of every epoch, which is not measured here
+    forward          as the running statistics are when forward passes alone update them
+    batch            each test batch's own: what the weights can do
+    reestimated      means over batches of augmented training images, with the final weights
+    per_evaluation   the same, with one set for each evaluation of f
+    plain            as reestimated, from training images that are not augmented
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bench.data import DeviceData, evaluation_batches, train_batches
+from bench.data.batches import epoch_plan
+from bench.experiment import Experiment
+from bench.training.forward_statistics import batch_norms
+from bench.training.step import Evaluation, build_network, evaluate
+
+EVERY_EPOCH, AT_THE_END = ("forward", "batch"), ("reestimated", "per_evaluation", "plain")
+KINDS = (*EVERY_EPOCH, *AT_THE_END)
+
+TEST_IMAGES_OF_AN_EPOCH = 5_000
+"""Of the shuffled test images, before the last epoch: all of CIFAR-10's would take more than 5% of
+the epoch's time."""
+
+Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+
+
+class StatisticsTest:
+    """Tests an experiment's weights with each kind of BatchNorm statistics.
+
+    Everything is measured on a network of its own, into which weights and buffers are copied: the
+    network that trains, its optimiser and the random state are left as they are.
+    """
+
+    def __init__(self, experiment: Experiment, data: DeviceData, device: torch.device) -> None:
+        self._experiment = experiment
+        self._data = data
+        self._network = build_network(experiment, device)
+        self._order = _shuffled(len(data.test_labels)).to(device)
+
+    def measure(
+        self,
+        network: nn.Module,
+        running: Evaluation,
+        forward: Mapping[str, Tensor] | None,
+        epoch: int,
+        between: Callable[[], None] = lambda: None,
+    ) -> dict[str, Evaluation]:
+        """Loss, accuracy and correct predictions with each kind of statistics that this epoch has.
+
+        running: the test with the running statistics. forward: the statistics that forward passes
+        alone updated; None where those are the running ones. After the last epoch every kind is
+        measured, on all test images; before it, those of EVERY_EPOCH on the first
+        TEST_IMAGES_OF_AN_EPOCH of the shuffled ones. Empty for a network without BatchNorm;
+        `per_evaluation` is left out where the number of evaluations of f is not the same for every
+        batch. between is called after every batch.
+        """
+        if not batch_norms(self._network):
+            return {}
+        is_last = epoch == self._experiment.num_epochs
+        order = self._order if is_last else self._order[:TEST_IMAGES_OF_AN_EPOCH]
+        images, labels = self._data.test_images[order], self._data.test_labels[order]
+
+        def test(batch_size: int | None = None) -> Evaluation:
+            return evaluate(self._network, images, labels, between, batch_size)
+
+        found: dict[str, Evaluation] = {}
+        self._copy(network, forward or {})
+        if forward is not None:
+            found["forward"] = test()
+        with _own_statistics(self._network):
+            found["batch"] = test(_even(len(labels), self._experiment.batch_size))
+        if is_last:
+            augmented = self._estimated(network, lambda: self._augmented(epoch), between)
+            augmented.put_one_set_into(self._network)
+            found["reestimated"] = test()
+            if augmented.is_regular:
+                with augmented.each_evaluation_of(self._network) as without_statistics:
+                    per_evaluation = test()
+                if not without_statistics:
+                    found["per_evaluation"] = per_evaluation
+            plain = self._estimated(network, lambda: self._plain(epoch), between)
+            plain.put_one_set_into(self._network)
+            found["plain"] = test()
+        if is_last:  # in the order of the data set, so that two runs can be compared
+            found = {
+                kind: result._replace(correct=result.correct[torch.argsort(order)])
+                for kind, result in found.items()
+            }
+        return {"forward": running, **found}
+
+    def _copy(self, network: nn.Module, buffers: Mapping[str, Tensor]) -> None:
+        self._network.load_state_dict({**network.state_dict(), **buffers})
+
+    def _estimated(
+        self, network: nn.Module, batches: Batches, between: Callable[[], None]
+    ) -> "BatchStatistics":
+        self._copy(network, {})
+        return estimate(self._network, batches(), between)
+
+    def _augmented(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        experiment = self._experiment
+        return train_batches(
+            self._data, seed=experiment.seed, epoch=epoch, batch_size=experiment.batch_size
+        )
+
+    def _plain(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same images in the same order, as they are."""
+        labels = self._data.train_labels
+        order = epoch_plan(self._experiment.seed, epoch, len(labels)).order.to(labels.device)
+        size = self._experiment.batch_size
+        for part in order.split(size):
+            yield next(evaluation_batches(self._data.train_images[part], labels[part], size))
+
+
+class BatchStatistics(NamedTuple):
+    """Means over batches of the statistics of each BatchNorm's input.
+
+    means and variances (unbiased): by the layer's name, one float64 tensor (channels,) for each of
+    its evaluations in one pass through the network. is_regular: whether every pass had as many.
+    """
+
+    means: dict[str, list[Tensor]]
+    variances: dict[str, list[Tensor]]
+    is_regular: bool
+
+    def put_one_set_into(self, network: nn.Module) -> None:
+        """Set each layer's running statistics to the mean over its evaluations."""
+        for name, layer in batch_norms(network).items():
+            _put(
+                layer,
+                torch.stack(self.means[name]).mean(0),
+                torch.stack(self.variances[name]).mean(0),
+            )
+
+    @contextmanager
+    def each_evaluation_of(self, network: nn.Module) -> Iterator[set[str]]:
+        """Have each evaluation of a layer use its own set of statistics.
+
+        Yields the names of layers that were evaluated more often than there are sets.
+        """
+        evaluations: Counter[str] = Counter()
+        without_statistics: set[str] = set()
+
+        def put(name: str, layer: _BatchNorm) -> None:
+            number = evaluations[name]
+            evaluations[name] += 1
+            if number < len(self.means[name]):
+                _put(layer, self.means[name][number], self.variances[name][number])
+            else:
+                without_statistics.add(name)
+
+        hooks = [network.register_forward_pre_hook(lambda *_: evaluations.clear())]
+        hooks += [
+            layer.register_forward_pre_hook(lambda layer, _, name=name: put(name, layer))
+            for name, layer in batch_norms(network).items()
+        ]
+        try:
+            yield without_statistics
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+@torch.no_grad()
+def estimate(
+    network: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    between: Callable[[], None] = lambda: None,
+) -> BatchStatistics:
+    """Statistics of every BatchNorm over batches (images, labels) in training mode.
+
+    A batch counts by its number of images. Changes the network's running statistics.
+    """
+    layers = batch_norms(network)
+    sums: dict[str, list[list[Tensor]]] = {name: [] for name in layers}
+    evaluations: Counter[str] = Counter()
+    weight = 0
+
+    def add(name: str, layer: _BatchNorm) -> None:
+        number, own = evaluations[name], _statistics(layer)
+        evaluations[name] += 1
+        if number == len(sums[name]):
+            sums[name].append([torch.zeros_like(b, dtype=torch.float64) for b in own])
+        for total, found in zip(sums[name][number], own, strict=True):
+            total += weight * found.double()
+
+    hooks = [
+        layer.register_forward_hook(lambda layer, *_, name=name: add(name, layer))
+        for name, layer in layers.items()
+    ]
+    counts, images_seen = set(), 0
+    network.train()
+    try:
+        # With a momentum of 1 the running statistics after an evaluation are the batch's own.
+        with _momentum(layers.values(), 1.0), _random_state_kept(network):
+            for images, _ in batches:
+                weight = len(images)
+                images_seen += weight
+                evaluations.clear()
+                network(images)
+                counts.add(tuple(sorted(evaluations.items())))
+                between()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return BatchStatistics(
+        {name: [mean / images_seen for mean, _ in own] for name, own in sums.items()},
+        {name: [variance / images_seen for _, variance in own] for name, own in sums.items()},
+        len(counts) == 1,
+    )
+
+
+@contextmanager
+def _own_statistics(network: nn.Module) -> Iterator[None]:
+    """Have BatchNorm normalise with the statistics of its input, all else in evaluation mode."""
+    layers = batch_norms(network).values()
+
+    def train(layer: nn.Module, inputs: object) -> None:
+        layer.train()
+
+    hooks = [layer.register_forward_pre_hook(train) for layer in layers]
+    try:
+        with _momentum(layers, 0.0):
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _momentum(layers: Iterable[_BatchNorm], value: float) -> Iterator[None]:
+    before = [(layer, layer.momentum) for layer in layers]
+    for layer, _ in before:
+        layer.momentum = value
+    try:
+        yield
+    finally:
+        for layer, momentum in before:
+            layer.momentum = momentum
+
+
+@contextmanager
+def _random_state_kept(network: nn.Module) -> Iterator[None]:
+    device = next(network.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)  # for a network that has dropout
+        yield
+
+
+def _statistics(layer: _BatchNorm) -> tuple[Tensor, Tensor]:
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    return layer.running_mean, layer.running_var
+
+
+def _put(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
+    for buffer, value in zip(_statistics(layer), (mean, variance), strict=True):
+        buffer.copy_(value)
+
+
+def _shuffled(count: int) -> Tensor:
+    """A fixed order: images come sorted by class from a folder."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
+
+
+def _even(count: int, batch_size: int) -> int:
+    """The batch size that splits `count` images into even batches of at most `batch_size`."""
+    return -(-count // -(-count // batch_size))

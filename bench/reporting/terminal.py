@@ -1,0 +1,31 @@
+"""The console: a live display on a terminal alone, and nothing cut off anywhere."""
+
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Column, Table
+
+WIDTH_OF_A_LOG = 160
+
+
+def console(stream: TextIO) -> Console:
+    """A console that writes to a stream.
+
+    `is_interactive` says whether it can show a live display. FORCE_COLOR gives a log colours, and
+    makes no terminal of it.
+    """
+    is_terminal = stream.isatty()
+    return Console(
+        file=stream,
+        force_interactive=None if is_terminal else False,
+        width=None if is_terminal else WIDTH_OF_A_LOG,
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """A table in which a word that is too long for its column goes on in the next line."""
+    return Table(*(Column(name, overflow="fold") for name in columns), title=title)

@@ -1,0 +1,173 @@
+"""Test accuracy with each kind of BatchNorm statistics, and what `node` loses with each."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.records.files import write_whole
+from plots import style
+from plots.markdown import table
+from plots.recorded import BASELINE, Panel, Recorded
+from plots.training.accuracy import published
+
+KINDS = {
+    "running": "running",
+    "forward": "forward",
+    "reestimated": "re-estimated",
+    "per_evaluation": "per evaluation",
+    "batch": "test batch's own",
+    "plain": "re-estimated, plain images",
+}
+"""The kinds of statistics, and how they are called here."""
+
+_EXPLAINED = (
+    "*running*: as trained. *forward*: as the running statistics are when forward passes alone "
+    "update them. *re-estimated*: means over all training images, augmented as in training, with "
+    "the final weights; *per evaluation*: the same with one set for each evaluation of f; *plain*: "
+    "from images that are not augmented. *test batch's own*: what the weights can do."
+)
+
+
+def draw(recorded: Recorded, folder: Path) -> list[Path]:
+    """statistics.csv and statistics.md: accuracies; statistics-gaps.csv: the paired differences.
+
+    Nothing where no run has these statistics.
+    """
+    accuracies = final_accuracies(recorded)
+    if accuracies.empty:
+        return []
+    gaps = paired_gaps(recorded)
+    files = [folder / name for name in ("statistics.csv", "statistics-gaps.csv", "statistics.md")]
+    write_whole(files[0], accuracies.to_csv(index=False))
+    write_whole(files[1], gaps.to_csv(index=False))
+    write_whole(files[2], _markdown(accuracies, gaps, recorded))
+    return files
+
+
+def final_accuracies(recorded: Recorded) -> pd.DataFrame:
+    """One row for each complete run: network, scheme, gradient method and seed, and for each kind
+    of statistics the test accuracy after the last epoch, in per cent."""
+    epochs = recorded.having("test_accuracy_batch").epochs
+    final = epochs[(epochs["status"] == "ok") & (epochs["epoch"] == epochs["num_epochs"])]
+    identity = ["run", "network", "method", "n_steps", "gradient", "seed"]
+    identity += ["num_classes", "is_generated"]
+    named = {_column(kind): kind for kind in KINDS}
+    accuracies = final[[*identity, *named]].rename(columns=named)
+    accuracies[[*KINDS]] = 100 * accuracies[[*KINDS]].astype(float)
+    return accuracies.reset_index(drop=True)
+
+
+def paired_gaps(recorded: Recorded) -> pd.DataFrame:
+    """One row for each pair of runs of one seed and kind of statistics: by how many percentage
+    points `node` tests below the exact gradient.
+
+    only_exact and only_node: the numbers of test images that one of the two alone classified
+    correctly; standard_error: of the gap over test images, in points; p_value: McNemar's test.
+    """
+    rows = []
+    accuracies = final_accuracies(recorded)
+    for _, node in accuracies[accuracies["gradient"] == "node"].iterrows():
+        partner = _exact_partner(accuracies, node)
+        if partner is None:
+            continue
+        correct = recorded.correct[node["run"]], recorded.correct[partner["run"]]
+        for kind in KINDS:
+            if all(kind in frame for frame in correct):
+                node_right, exact_right = (frame[kind].to_numpy() for frame in correct)
+                rows.append(
+                    {
+                        **node[["network", "method", "n_steps", "seed"]].to_dict(),
+                        "exact": partner.name,
+                        "statistics": kind,
+                        "gap": partner[kind] - node[kind],
+                        **mcnemar(exact_right, node_right),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    """Compare two classifiers on the same images: bool arrays, true where a prediction is correct.
+
+    The standard error of the difference of accuracies, in percentage points, and the two-sided
+    p-value of McNemar's test (1947) with continuity correction.
+    """
+    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    n, discordant = len(first), only_first + only_second
+    variance = discordant / n - ((only_first - only_second) / n) ** 2
+    z = max(0, abs(only_first - only_second) - 1) / math.sqrt(discordant) if discordant else 0.0
+    return {
+        "only_exact": only_first,
+        "only_node": only_second,
+        "standard_error": 100 * math.sqrt(variance / n),
+        "p_value": math.erfc(z / math.sqrt(2)),
+    }
+
+
+def _exact_partner(accuracies: pd.DataFrame, node: pd.Series) -> pd.Series | None:
+    """The run with the exact gradient of the same seed: `anode`, or the baseline where that is the
+    same computation."""
+    key = ["network", "method", "n_steps", "seed"]
+    same = accuracies[(accuracies[key] == node[key]).all(axis=1)].set_index("gradient")
+    return next((same.loc[g] for g in ("anode", BASELINE) if g in same.index), None)
+
+
+def _column(kind: str) -> str:
+    return "test_accuracy" if kind == "running" else f"test_accuracy_{kind}"
+
+
+def _markdown(accuracies: pd.DataFrame, gaps: pd.DataFrame, recorded: Recorded) -> str:
+    parts = [
+        "Test accuracy after the last epoch, in per cent: mean over the seeds ± their standard "
+        "deviation.",
+        _accuracy_table(accuracies),
+        _EXPLAINED,
+    ]
+    if len(gaps):
+        parts += [
+            "Percentage points of test accuracy that `node` loses to the exact gradient, seed by "
+            "seed ± the standard error over test images; mean over the seeds ± its standard error.",
+            _gap_table(gaps),
+        ]
+    return "\n\n".join([*parts, recorded.protocol()]) + "\n"
+
+
+def _accuracy_table(accuracies: pd.DataFrame) -> str:
+    groups = accuracies.groupby(["network", "method", "n_steps", "gradient"], sort=False)
+    rows = []
+    for (network, method, n_steps, gradient), runs in groups:
+        scheme = "" if gradient == BASELINE else Panel(method, int(n_steps)).title
+        values = published(runs)
+        rows.append(
+            [
+                style.network_name(network),
+                scheme,
+                style.gradient_name(gradient),
+                len(runs),
+                *(_mean_and_spread(runs[kind]) for kind in KINDS),
+                f"{values[2]:.1f}" if values else "–",
+            ]
+        )
+    header = ["network", "scheme", "gradient method", "seeds", *KINDS.values(), "published average"]
+    return table(header, rows)
+
+
+def _gap_table(gaps: pd.DataFrame) -> str:
+    rows = []
+    for (network, method, n_steps, kind), pairs in gaps.groupby(
+        ["network", "method", "n_steps", "statistics"], sort=False
+    ):
+        each = ", ".join(f"{p.gap:+.1f} ± {p.standard_error:.1f}" for p in pairs.itertuples())
+        error = f" ± {pairs['gap'].sem():.1f}" if len(pairs) > 1 else ""
+        scheme = Panel(method, int(n_steps)).title
+        mean = f"{pairs['gap'].mean():+.1f}{error}"
+        rows.append([style.network_name(network), scheme, KINDS[kind], mean, each])
+    return table(["network", "scheme", "statistics", "mean", "each seed"], rows)
+
+
+def _mean_and_spread(values: pd.Series) -> str:
+    if values.isna().all():
+        return "–"
+    return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")

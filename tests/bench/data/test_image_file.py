@@ -1,0 +1,194 @@
+"""What is in a data folder is trained on as it looks, or refused by one line that names it."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+
+from bench import data
+from bench.data.image_file import decode
+from bench.errors import UsageError
+from tests.bench.builders import write_images
+
+RANDOM = np.random.RandomState(0)
+RGB = RANDOM.randint(0, 256, (32, 32, 3)).astype(np.uint8)
+GREY, BITS = RGB[..., 0], RGB[..., 0] > 127
+PALETTE = RANDOM.randint(0, 256, (256, 3)).astype(np.uint8)
+OPAQUE = np.full((32, 32, 1), 255, np.uint8)
+SEE_THROUGH = OPAQUE.copy()
+SEE_THROUGH[3, 5] = 254
+
+
+def three(grey):
+    return np.stack([grey] * 3, axis=2)
+
+
+def with_palette(pixels=GREY):
+    image = Image.frombytes("P", (32, 32), pixels.tobytes())
+    image.putpalette(PALETTE.tobytes())
+    return image
+
+
+def grey_alpha(alpha):
+    return Image.fromarray(np.concatenate([GREY[..., None], alpha], axis=2))
+
+
+def rgb_alpha(alpha):
+    return Image.fromarray(np.concatenate([RGB, alpha], axis=2))
+
+
+def sixteen_bits(high_bytes):
+    return Image.fromarray(high_bytes.astype(np.uint16) * 257)
+
+
+SHOWN = {
+    "1": (lambda: Image.fromarray(BITS), three(BITS * np.uint8(255)), "png bmp gif tiff pbm"),
+    "L": (lambda: Image.fromarray(GREY), three(GREY), "png bmp gif tiff pgm"),
+    "I;16": (lambda: sixteen_bits(GREY), three(GREY), "png pgm"),
+    "LA": (lambda: grey_alpha(OPAQUE), three(GREY), "png tiff"),
+    "P": (with_palette, PALETTE[GREY], "png bmp gif tiff"),
+    "RGB": (lambda: Image.fromarray(RGB), RGB, "png PNG bmp tif tiff ppm webp"),
+    "RGBA": (lambda: rgb_alpha(OPAQUE), RGB, "png tiff webp"),
+}
+"""Mode → an image, what it looks like, and the files that hold it without loss."""
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [(mode, suffix) for mode in SHOWN for suffix in SHOWN[mode][2].split()]
+)
+def test_every_mode_has_the_pixels_that_a_viewer_shows(mode, suffix, tmp_path):
+    make, expected, _ = SHOWN[mode]
+    file = tmp_path / f"image.{suffix}"
+    make().save(file, **({"lossless": True} if suffix == "webp" else {}))
+    assert np.array_equal(decode(file).transpose(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "JPG", "jfif", "jpe"])
+def test_jpeg_has_the_pixels_that_it_decodes_to(suffix, tmp_path):
+    file = tmp_path / f"image.{suffix}"
+    Image.fromarray(RGB).save(file, "JPEG")
+    assert np.array_equal(decode(file).transpose(1, 2, 0), np.asarray(Image.open(file)))
+
+
+@given(arrays.arrays(np.uint16, (32, 32)))
+def test_sixteen_bits_of_grey_are_the_nearest_of_eight(tmp_path_factory, values):
+    file = tmp_path_factory.getbasetemp() / "grey.png"
+    Image.fromarray(values).save(file)
+    assert np.array_equal(decode(file)[1], np.rint(values / 257))
+
+
+UPRIGHT = {
+    1: RGB,
+    2: RGB[:, ::-1],
+    3: RGB[::-1, ::-1],
+    4: RGB[::-1],
+    5: RGB.transpose(1, 0, 2),
+    6: np.rot90(RGB, -1),
+    7: np.rot90(RGB, 2).transpose(1, 0, 2),
+    8: np.rot90(RGB),
+}
+"""EXIF orientation → how the image is shown."""
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_image_is_upright_as_its_exif_data_says(orientation, suffix, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = tmp_path / f"image.{suffix}"
+    Image.fromarray(RGB).save(file, exif=exif)
+    assert np.array_equal(decode(file).transpose(1, 2, 0), UPRIGHT[orientation])
+
+
+def a_png(depth, colour_type, row, *, transparent):
+    """A PNG of equal rows that declares a colour transparent."""
+    content = b"\x89PNG\r\n\x1a\n"
+    header = struct.pack(">IIBBBBB", 32, 32, depth, colour_type, 0, 0, 0)
+    pixels = zlib.compress((b"\0" + row) * 32)
+    for kind, body in (b"IHDR", header), (b"tRNS", transparent), (b"IDAT", pixels), (b"IEND", b""):
+        checksum = struct.pack(">I", zlib.crc32(kind + body))
+        content += struct.pack(">I", len(body)) + kind + body + checksum
+    return content
+
+
+def saved(image, **options):
+    return lambda file: image.save(file, **options)
+
+
+def written(content):
+    return lambda file: file.write_bytes(content)
+
+
+TWO = {"save_all": True, "append_images": [Image.new("RGB", (32, 32))]}
+TRANSPARENT = "has transparency: put it on a background and save it without"
+VIEWERS_DIFFER = "which viewers show differently: save it as a PNG in RGB with 8 bits"
+PICTURES = "holds 2 pictures: save one of them alone"
+REFUSED = {
+    "one pixel not quite opaque.png": (saved(rgb_alpha(SEE_THROUGH)), TRANSPARENT),
+    "opaque.webp": (saved(rgb_alpha(SEE_THROUGH), lossless=True), TRANSPARENT),
+    "grey.png": (saved(grey_alpha(SEE_THROUGH)), TRANSPARENT),
+    "palette.png": (saved(with_palette(), transparency=int(GREY[0, 0])), TRANSPARENT),
+    "palette.gif": (saved(with_palette(), transparency=int(GREY[0, 0])), TRANSPARENT),
+    # Pillow takes none of the pixels of these three for transparent.
+    "2 bits.png": (written(a_png(2, 0, b"\x55" * 8, transparent=b"\0\1")), TRANSPARENT),
+    "16 bits.png": (written(a_png(16, 0, b"\1\2" * 32, transparent=b"\1\2")), TRANSPARENT),
+    "48 bits.png": (written(a_png(16, 2, b"abcdef" * 32, transparent=b"abcdef")), TRANSPARENT),
+    "animated.gif": (saved(Image.fromarray(RGB), **TWO), PICTURES),
+    "animated.png": (saved(Image.fromarray(RGB), **TWO), PICTURES),
+    "animated.webp": (saved(Image.fromarray(RGB), **TWO), PICTURES),
+    "pages.tiff": (saved(Image.fromarray(RGB), **TWO), PICTURES),
+    "print.jpg": (saved(Image.new("CMYK", (32, 32))), VIEWERS_DIFFER),
+    "print.tiff": (saved(Image.new("CMYK", (32, 32))), VIEWERS_DIFFER),
+    "lab.tiff": (saved(Image.new("LAB", (32, 32))), VIEWERS_DIFFER),
+    "16 bits.tiff": (saved(sixteen_bits(GREY)), VIEWERS_DIFFER),
+    "32 bits.tiff": (saved(Image.new("I", (32, 32))), VIEWERS_DIFFER),
+    "real numbers.tiff": (saved(Image.new("F", (32, 32))), VIEWERS_DIFFER),
+    "icon.ico": (saved(Image.fromarray(RGB)), "cannot be read as an image"),
+    "notes.txt": (written(b"no image"), "cannot be read as an image"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_image_without_one_appearance_is_refused_by_name(name, tmp_path):
+    make, why = REFUSED[name]
+    make(tmp_path / name)
+    with pytest.raises(UsageError, match=f"{name} .*{why}") as caught:
+        decode(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tiff", ".jfif", ".pnm", ""])
+def test_images_of_every_suffix_are_in_the_data_set(suffix, tmp_path):
+    folder = write_images(tmp_path / "images", per_class=1)
+    Image.fromarray(RGB).save(folder / "train" / "cat" / f"0001{suffix}", "BMP")
+    found = data.load(folder, 10, generate=False)
+    assert found.train_labels.bincount().tolist() == [1, 1, 1, 2, 1, 1, 1, 1, 1, 1]
+    assert np.array_equal(found.train_images[4].permute(1, 2, 0), RGB)
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("train/cat/more/0.png", "train/cat/more is a folder within a class: move its images up"),
+        ("train/0.png", "train/0.png lies outside the classes: move it into one"),
+        ("test/cat/0001.heic", "test/cat/0001.heic cannot be read as an image"),
+    ],
+)
+def test_nothing_in_a_data_folder_is_passed_over(place, why, tmp_path):
+    file = write_images(tmp_path / "images", per_class=1) / place
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"whatever")
+    with pytest.raises(UsageError, match=why):
+        data.load(tmp_path / "images", 10, generate=False)
+
+
+@pytest.mark.parametrize("litter", [".DS_Store", "._0000.png", "Thumbs.db", "desktop.ini"])
+def test_what_the_system_puts_into_folders_is_no_image(litter, tmp_path):
+    folder = write_images(tmp_path / "images", per_class=1)
+    for place in (folder, folder / "train", folder / "train" / "cat"):
+        (place / litter).write_bytes(b"whatever")
+    assert len(data.load(folder, 10, generate=False).train_labels) == 10

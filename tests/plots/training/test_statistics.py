@@ -1,0 +1,115 @@
+"""Figures and tables of test accuracy with each kind of BatchNorm statistics."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+import plots
+from bench import records
+from plots import style
+from plots.recorded import read
+from plots.training import statistics_table
+from tests.bench.builders import row, run
+
+N_IMAGES = 200
+ACCURACY = {"baseline": 150, "node": 120, "anode": 140}
+"""Correct test images with the running statistics; with the batch's own there are ten more."""
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """Two seeds of Euler with one step, where the baseline stands for anode, and of RK2."""
+    random = np.random.default_rng(0)
+    names = []
+    for method, n_steps, gradients in (("euler", 1, ("baseline", "node")), ("rk2", 2, ACCURACY)):
+        for gradient in gradients:
+            for seed in (0, 1):
+                name = f"{method}-{gradient}-{seed}"
+                if gradient == "baseline":
+                    name = f"baseline-{seed}"
+                if name in names:
+                    continue
+                names.append(name)
+                count = ACCURACY[gradient] + seed
+                correct = {}
+                for kind, more in (("running", 0), ("batch", 10)):
+                    images = np.zeros(N_IMAGES, dtype=bool)
+                    images[random.permutation(N_IMAGES)[: count + more]] = True
+                    correct[kind] = records.packed(images)
+                values = {
+                    "test_accuracy": count / N_IMAGES,
+                    "test_accuracy_batch": (count + 10) / N_IMAGES,
+                }
+                made = run(
+                    name,
+                    epochs=[row(epoch, **values) for epoch in range(1, 5)],
+                    gradient=gradient,
+                    method="euler" if gradient == "baseline" else method,
+                    n_steps=1 if gradient == "baseline" else n_steps,
+                    seed=seed,
+                    test_images=N_IMAGES,
+                    correct=correct,
+                )
+                records.write_run(tmp_path, made)
+    return tmp_path / "suite", names
+
+
+def test_gaps_pair_runs_of_one_seed_and_scheme(recorded):
+    gaps = statistics_table.paired_gaps(read(*recorded))
+    found = gaps.set_index(["method", "statistics", "seed"])["gap"]
+    for kind in ("running", "batch"):
+        for seed in (0, 1):
+            assert found["euler", kind, seed] == pytest.approx(100 * 30 / N_IMAGES)
+            assert found["rk2", kind, seed] == pytest.approx(100 * 20 / N_IMAGES)
+    assert set(gaps[gaps["method"] == "euler"]["exact"]) == {"baseline"}
+    assert set(gaps[gaps["method"] == "rk2"]["exact"]) == {"anode"}
+
+
+def test_the_gap_is_that_of_the_images(recorded):
+    gaps = statistics_table.paired_gaps(read(*recorded))
+    expected = 100 * (gaps["only_exact"] - gaps["only_node"]) / N_IMAGES
+    assert gaps["gap"].tolist() == pytest.approx(expected.tolist())
+
+
+def test_mcnemar_agrees_with_the_binomial_test_and_its_error_with_the_spread_of_differences():
+    random = np.random.default_rng(1)
+    first, second = random.random(10_000) < 0.7, random.random(10_000) < 0.68
+    found = statistics_table.mcnemar(first, second)
+    differences = first.astype(float) - second
+    error = 100 * differences.std() / np.sqrt(10_000)
+    assert found["standard_error"] == pytest.approx(error)
+    exact = binomtest(found["only_exact"], found["only_exact"] + found["only_node"])
+    assert found["p_value"] == pytest.approx(exact.pvalue, rel=0.05)
+    assert statistics_table.mcnemar(first, first)["p_value"] == 1
+
+
+def test_table_has_every_kind_and_the_published_numbers(recorded):
+    plots.draw(["statistics_table"], *recorded)
+    text = (recorded[0] / "figures" / "statistics.md").read_text()
+    assert "| ResNet-4 | RK2, 2 steps | ANODE (checkpointed, exact) | 2 | 70.2 ± 0.4 |" in text
+    assert "| 75.2 ± 0.4 | – | 77.3 |" in text
+    assert "| ResNet-4 | RK2, 2 steps | running | +10.0 ± 0.0 |" in text
+
+
+def test_figure_has_a_column_for_each_scheme_and_a_row_for_each_kind(recorded, monkeypatch):
+    drawn = {}
+
+    def keep(figure, folder, name):
+        drawn[name] = figure
+        return []
+
+    monkeypatch.setattr(style, "save", keep)
+    plots.draw(["statistics_curves"], *recorded)
+    axes = np.array(drawn["statistics-resnet4"].axes).reshape(2, 2)
+    assert [axis.get_title() for axis in axes[0]] == [
+        "Euler, 1 step (ANODE = baseline)",
+        "RK2, 2 steps",
+    ]
+    for row_, more in zip(axes, (0, 10), strict=True):
+        means = {round(line.get_ydata()[-1] * N_IMAGES, 6) for line in row_[1].get_lines()}
+        assert {count + more + 0.5 for count in ACCURACY.values()} <= means
+
+
+def test_records_without_these_statistics_draw_nothing(tmp_path):
+    records.write_run(tmp_path, run("a", epochs=[row(4)]))
+    assert plots.draw(["statistics_curves", "statistics_table"], tmp_path / "suite", ["a"]) == []
