@@ -91,7 +91,7 @@ def draw_measured(
         raise UsageError(f"none of the suite's cases is recorded in {file}: run it first")
     # What was measured on several devices is not one figure.
     frame = pd.DataFrame([asdict(r) for r in rows if r.device == rows[-1].device])
-    where = [e for e in checksums.environments(file) if e["device"] == rows[-1].device]
+    where = [e for e in checksums.environments(file) if e.get("device") == rows[-1].device]
     caveat = conditions.not_the_same_environments(where)
     with _writing(suite_folder / "figures") as folder, conditions.stated(caveat):
         written = [file for name in names for file in MEASURED_FIGURES[name](frame, folder)]

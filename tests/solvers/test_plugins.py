@@ -25,9 +25,9 @@ SETTINGS = {
     "torch.backends.mkldnn.conv.fp32_precision = 'bf16'": lambda: (
         torch.backends.mkldnn.conv.fp32_precision
     ),
-    "torch.backends.cuda.matmul.allow_tf32 = True": lambda: torch.backends.cuda.matmul.allow_tf32,
-    "torch.backends.cudnn.allow_tf32 = False": lambda: torch.backends.cudnn.allow_tf32,
-    "torch.backends.cudnn.benchmark = True": lambda: torch.backends.cudnn.benchmark,
+    "torch.backends.cuda.matmul.allow_tf32 ^= True": lambda: torch.backends.cuda.matmul.allow_tf32,
+    "torch.backends.cudnn.allow_tf32 ^= True": lambda: torch.backends.cudnn.allow_tf32,
+    "torch.backends.cudnn.benchmark ^= True": lambda: torch.backends.cudnn.benchmark,
     "torch.backends.mkldnn.enabled = False": lambda: torch.backends.mkldnn.enabled,
     "torch.set_grad_enabled(False)": torch.is_grad_enabled,
     "torch.set_autocast_enabled('cpu', True)": lambda: torch.is_autocast_enabled("cpu"),
