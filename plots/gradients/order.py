@@ -3,19 +3,24 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from plots import style
-from plots.panels import grid
+from plots import drawing, series, style
+from plots.gradients.errors import (
+    about_other_schemes,
+    observed_order,
+    unmodified_networks,
+    with_floor,
+)
 
-EXACT = {"float64": 1e-12, "float32": 1e-6}
-"""Errors below this are rounding."""
+FLOOR = 1e-7
+"""Where "exact" stands on the axis."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What stands on the vertical axis: a part of GradientRow, in words, and its small print."""
+    """A vertical axis: the part of GradientRow, the axis's label, its explanation in the caption,
+    and the figure's name."""
 
     part: str
     label: str
@@ -34,70 +39,49 @@ ERROR = Quantity(
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """For each precision and kind of weights a figure: a row for each scheme, a column for each
-    network. A method whose error is rounding or nothing stands at the bottom, labelled "exact"."""
-    return draw_quantity(own_networks(rows), ERROR, folder)
+    """A figure for each precision and kind of weights: a row for each scheme, a column for each
+    network. A method whose error is rounding or zero is drawn at the bottom, at "exact"."""
+    return draw_quantity(unmodified_networks(rows), ERROR, folder)
 
 
 def draw_quantity(rows: pd.DataFrame, quantity: Quantity, folder: Path) -> list[Path]:
-    """The same for another quantity."""
-    return [
-        file
-        for (precision, weights), part in rows[rows["part"] == quantity.part].groupby(
-            ["precision", "weights"], sort=False
-        )
-        for file in _draw(part, quantity, str(precision), str(weights), folder)
-    ]
+    """The same figures for another quantity."""
+    rows = rows[(rows["part"] == quantity.part) & (rows["gradient"] != "backprop")]
+    files: list[Path] = []
+    for (precision, weights), own in rows.groupby(["precision", "weights"], sort=False):
+        part = with_floor(own, str(precision), FLOOR)
+        groups = series.coinciding(part, ["shown"], ["method", "network", "n_steps"])
+        for suffix, page in series.pages(groups):
+            name = f"{quantity.name}-{weights}-{precision}{suffix}"
+            files += _draw(part, page, quantity, folder, name)
+    return files
 
 
 def _draw(
-    rows: pd.DataFrame, quantity: Quantity, precision: str, weights: str, folder: Path
+    rows: pd.DataFrame, groups: list[series.Group], quantity: Quantity, folder: Path, name: str
 ) -> list[Path]:
-    gradients = [g for g in rows["gradient"].unique() if g != "backprop"]
-    figure, panels = grid(rows, x="steps per block, Nt", y=quantity.label, sharex=True, sharey=True)
-    exact_below = EXACT[precision]
-    floor = 1e-7
+    figure, panels = drawing.grid(
+        rows, x="steps per block, Nt", y=quantity.label, sharex=True, sharey=True
+    )
     for axis, chosen in panels:
-        for gradient in gradients:
-            of_gradient = chosen[chosen["gradient"] == gradient].sort_values("n_steps")
-            error = of_gradient["error"].where(of_gradient["error"] > exact_below, floor)
-            axis.loglog(
-                of_gradient["n_steps"],
-                error,
-                **style.curve(gradient, gradients),
-            )
-        node = chosen[chosen["gradient"] == "node"]
-        order = observed_order(node)
+        series.plot(axis, chosen, "n_steps", "shown", groups)
+        order = observed_order(chosen[chosen["gradient"] == "node"])
         if quantity.has_order and order is not None:
             axis.text(0.04, 0.16, f"node: order {order:.1f}", transform=axis.transAxes,
                       fontsize=6.5, color=style.colour("node"))  # fmt: skip
-        ticks = sorted(rows["n_steps"].unique())
-        axis.set_xticks(ticks, [str(tick) for tick in ticks])
+        drawing.ticks(axis.xaxis, sorted(rows["n_steps"].unique()))
         axis.set_yticks(
-            [floor, 1e-6, 1e-4, 1e-2, 1],
-            ["exact", "$10^{-6}$", "$10^{-4}$", "$10^{-2}$", "1"],
+            [FLOOR, 1e-6, 1e-4, 1e-2, 1], ["exact", *(f"$10^{{{p}}}$" for p in (-6, -4, -2)), "1"]
         )
         axis.minorticks_off()
-        axis.set_ylim(floor / 3, 10)
-    figure.suptitle(f"{weights} weights, {precision}", fontsize=9)
-    style.legend(figure, gradients)
+        axis.set_ylim(FLOOR / 3, 10)
+    first = rows.iloc[0]
+    figure.suptitle(f"{first['weights']} weights, {first['precision']}", fontsize=9)
+    drawing.legend(figure, series.entries(groups))
     fitted = " Order: fitted to node's four largest Nt." if quantity.has_order else ""
-    style.footnote(
+    drawing.caption(
         figure,
         f"{quantity.meaning}; generated images, training mode.{fitted}"
-        f"{style.other_schemes(gradients)}",
+        f"{about_other_schemes(groups)}",
     )
-    return style.save(figure, folder, f"{quantity.name}-{weights}-{precision}")
-
-
-def own_networks(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the networks as they are: with their own activation, not scaled."""
-    return rows[(rows["activation"] == "relu") & (rows["scale"] == 1)]
-
-
-def observed_order(rows: pd.DataFrame) -> float | None:
-    """-d log(error) / d log(Nt) over the four largest Nt that have errors; None below three."""
-    last = rows[rows["error"] > EXACT["float64"]].sort_values("n_steps").tail(4)
-    if len(last) < 3:
-        return None
-    return float(-np.polyfit(np.log(last["n_steps"]), np.log(last["error"]), 1)[0])
+    return drawing.save(figure, folder, name)

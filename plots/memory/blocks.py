@@ -4,10 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from plots import style
+from plots import drawing, labels, series
 from plots.memory.laws import chains
-
-MIB = 2**20
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
@@ -15,37 +13,36 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     rows = chains(rows)
     if rows.empty or rows["n_blocks"].nunique() < 2:
         return []
-    method = str(rows["method"].iloc[-1])
-    rows = rows[rows["method"] == method]
+    rows = rows[rows["method"] == rows["method"].iloc[-1]]
     several = rows.groupby("n_steps")["n_blocks"].nunique() > 1
     every = sorted(several[several].index)
-    panels = sorted({every[0], every[len(every) // 2], every[-1]})
-    gradients = list(rows["gradient"].unique())
-    figure, axes = style.subplots(
-        1,
-        len(panels),
-        figsize=(style.width(len(panels)), 2.4),
-    )
+    shown = sorted({every[0], every[len(every) // 2], every[-1]})
+    rows = rows[rows["n_steps"].isin(shown)]
+    rows = rows.assign(mebibytes=rows["peak_bytes"] / drawing.MEBIBYTE)
+    groups = series.coinciding(rows, ["mebibytes"], ["n_steps", "n_blocks"])
+    return [
+        file
+        for suffix, page in series.pages(groups)
+        for file in _draw(rows, page, folder, f"memory_blocks{suffix}")
+    ]
+
+
+def _draw(rows: pd.DataFrame, groups: list[series.Group], folder: Path, name: str) -> list[Path]:
+    panels = sorted(rows["n_steps"].unique())
+    figure, axes = drawing.subplots(1, len(panels), height=2.4, sharey=True)
     for axis, n_steps in zip(axes[0], panels, strict=True):
-        chosen = rows[rows["n_steps"] == n_steps]
-        for gradient in gradients:
-            of_gradient = chosen[chosen["gradient"] == gradient].sort_values("n_blocks")
-            axis.loglog(
-                of_gradient["n_blocks"],
-                of_gradient["peak_bytes"] / MIB,
-                **style.curve(gradient, gradients),
-            )
+        series.plot(axis, rows[rows["n_steps"] == n_steps], "n_blocks", "mebibytes", groups)
         axis.set_title(f"Nt = {n_steps}")
         axis.set_xlabel("ODE blocks, L")
-        style.ticks(axis.xaxis, sorted(rows["n_blocks"].unique()))
-        style.ticks(axis.yaxis, style.one_two_five(chosen["peak_bytes"] / MIB))
+        drawing.ticks(axis.xaxis, sorted(rows["n_blocks"].unique()))
+        drawing.ticks(axis.yaxis, drawing.one_two_five(rows["mebibytes"]))
     axes[0, 0].set_ylabel("peak memory (MiB)")
-    style.legend(figure, gradients)
+    drawing.legend(figure, series.entries(groups))
     first = rows.iloc[0]
-    style.footnote(
+    drawing.caption(
         figure,
-        f"ResNet-4 with L ODE blocks of 16 channels, {style.method_name(method)}, one "
+        f"ResNet-4 with L ODE blocks of 16 channels, {labels.method(first['method'])}, one "
         f"training step of {int(first['batch_size'])} images; "
-        f"{style.how_counted(first['device'])}.",
+        f"{labels.how_counted(first['device'])}.",
     )
-    return style.save(figure, folder, "memory_blocks")
+    return drawing.save(figure, folder, name)

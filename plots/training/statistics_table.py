@@ -1,4 +1,4 @@
-"""Test accuracy with each kind of BatchNorm statistics, and what `node` loses with each."""
+"""Test accuracy with each kind of BatchNorm statistics, and the loss of `node` with each."""
 
 import math
 from pathlib import Path
@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.records.files import write_whole
-from plots import style
-from plots.markdown import table
-from plots.recorded import BASELINE, Panel, Recorded
-from plots.training.accuracy import published
+from bench.records import write_whole
+from plots import labels, markdown
+from plots.training.accuracy import published, scheme_title
+from plots.training.recorded import BASELINE, Recorded
 
 KINDS = {
     "running": "running",
@@ -20,20 +19,19 @@ KINDS = {
     "batch": "test batch's own",
     "plain": "re-estimated, plain images",
 }
-"""The kinds of statistics, and how they are called here."""
+"""Kind of statistics → its name in the table."""
 
 _EXPLAINED = (
-    "*running*: as trained. *forward*: as the running statistics are when forward passes alone "
-    "update them. *re-estimated*: means over all training images, augmented as in training, with "
-    "the final weights; *per evaluation*: the same with one set for each evaluation of f; *plain*: "
-    "from images that are not augmented. *test batch's own*: what the weights can do."
+    "*running*: as trained. *forward*: the running statistics had forward passes alone updated "
+    "them. *re-estimated*: means over all training images, augmented as in training, with the "
+    "final weights; *per evaluation*: the same with one set for each evaluation of f; *plain*: "
+    "from images that are not augmented. *test batch's own*: mean and variance of the test batch."
 )
 
 
 def draw(recorded: Recorded, folder: Path) -> list[Path]:
-    """statistics.csv and statistics.md: accuracies; statistics-gaps.csv: the paired differences.
-
-    Nothing where no run has these statistics.
+    """Write statistics.csv and statistics.md, the accuracies, and statistics-gaps.csv, the paired
+    differences. Nothing where no run has these statistics.
     """
     accuracies = final_accuracies(recorded)
     if accuracies.empty:
@@ -60,8 +58,8 @@ def final_accuracies(recorded: Recorded) -> pd.DataFrame:
 
 
 def paired_gaps(recorded: Recorded) -> pd.DataFrame:
-    """One row for each pair of runs of one seed and kind of statistics: by how many percentage
-    points `node` tests below the exact gradient.
+    """One row for each pair of runs of one seed and kind of statistics: the test accuracy of the
+    exact gradient minus that of `node`, in percentage points.
 
     only_exact and only_node: the numbers of test images that one of the two alone classified
     correctly; standard_error: of the gap over test images, in points; p_value: McNemar's test.
@@ -135,36 +133,34 @@ def _markdown(accuracies: pd.DataFrame, gaps: pd.DataFrame, recorded: Recorded) 
 
 
 def _accuracy_table(accuracies: pd.DataFrame) -> str:
-    groups = accuracies.groupby(["network", "method", "n_steps", "gradient"], sort=False)
+    keys = ["network", "method", "n_steps", "gradient"]
     rows = []
-    for (network, method, n_steps, gradient), runs in groups:
-        scheme = "" if gradient == BASELINE else Panel(method, int(n_steps)).title
+    for (network, method, n_steps, gradient), runs in accuracies.groupby(keys, sort=False):
         values = published(runs)
         rows.append(
             [
-                style.network_name(network),
-                scheme,
-                style.gradient_name(gradient),
+                labels.network(network),
+                scheme_title(gradient, method, n_steps),
+                labels.gradient(gradient),
                 len(runs),
                 *(_mean_and_spread(runs[kind]) for kind in KINDS),
-                f"{values[2]:.1f}" if values else "–",
+                markdown.number(values and values[2], ".1f"),
             ]
         )
     header = ["network", "scheme", "gradient method", "seeds", *KINDS.values(), "published average"]
-    return table(header, rows)
+    return markdown.table(header, rows)
 
 
 def _gap_table(gaps: pd.DataFrame) -> str:
+    keys = ["network", "method", "n_steps", "statistics"]
     rows = []
-    for (network, method, n_steps, kind), pairs in gaps.groupby(
-        ["network", "method", "n_steps", "statistics"], sort=False
-    ):
+    for (network, method, n_steps, kind), pairs in gaps.groupby(keys, sort=False):
         each = ", ".join(f"{p.gap:+.1f} ± {p.standard_error:.1f}" for p in pairs.itertuples())
         error = f" ± {pairs['gap'].sem():.1f}" if len(pairs) > 1 else ""
-        scheme = Panel(method, int(n_steps)).title
         mean = f"{pairs['gap'].mean():+.1f}{error}"
-        rows.append([style.network_name(network), scheme, KINDS[kind], mean, each])
-    return table(["network", "scheme", "statistics", "mean", "each seed"], rows)
+        scheme = scheme_title("node", method, n_steps)
+        rows.append([labels.network(network), scheme, KINDS[kind], mean, each])
+    return markdown.table(["network", "scheme", "statistics", "mean", "each seed"], rows)
 
 
 def _mean_and_spread(values: pd.Series) -> str:

@@ -9,9 +9,9 @@ import plots
 from bench import records
 from bench.errors import UsageError
 from bench.records import Measurement
-from plots import style
-from plots.recorded import read
+from plots import drawing, style
 from plots.training import accuracy as accuracy_table
+from plots.training.recorded import read
 from tests.bench.builders import row, run
 
 NETWORKS = ("alexnet", "resnet4")
@@ -76,7 +76,7 @@ def figures(monkeypatch):
         drawn[name] = figure
         return []
 
-    monkeypatch.setattr(style, "save", keep)
+    monkeypatch.setattr(drawing, "save", keep)
     return drawn
 
 
@@ -111,7 +111,7 @@ def test_training_figure_shows_loss_and_accuracy_of_every_network(recorded, figu
     loss, accuracy = figure.axes[1], figure.axes[3]
     assert loss.get_title() == "ResNet-4"
     assert loss.get_yscale() == "log"
-    curves = {tuple(np.round(line.get_ydata(), 6)) for line in accuracy.get_lines()}
+    curves = {tuple(np.round(line.get_ydata().astype(float), 6)) for line in accuracy.get_lines()}
     # Raw curves of both seeds, and their mean.
     for seed_part in (0, 0.01, 0.005):
         assert tuple(np.round(0.5 + seed_part - 0.1 * np.array([3, 2, 1, 0]), 6)) in curves

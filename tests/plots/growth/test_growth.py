@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench.records import GrowthRow
 from plots import style
-from plots.growth import curves as figure
+from plots.growth import curves, laws, sweeps
 from plots.growth import table as growth_table
 from plots.growth.fits import exact_law, parabola, relative_error, slope
 
@@ -133,7 +133,7 @@ def table(rows):
 
 
 def fitted(rows):
-    return growth_table.fit(figure.by_network(table(rows))).set_index("gradient")
+    return laws.fit(sweeps.by_network(table(rows))).set_index("gradient")
 
 
 def test_hidden_quadratic_term_shows_in_the_table():
@@ -152,11 +152,11 @@ def test_machine_that_slows_down_between_points_is_not_growth():
 
 
 def test_drawn_times_are_put_right_by_the_yardstick():
-    drawn = figure.by_network(table(made_up(drift=1.5)))
+    drawn = sweeps.by_network(table(made_up(drift=1.5)))
     assert drawn["milliseconds"].tolist() == pytest.approx(
         [1000 * 1.5**2 * (0.1 + 0.2 * n) for n in (1, 2, 4, 8, 16)]
     )
-    assert figure.drift(drawn) == pytest.approx(1.5**4)
+    assert sweeps.drift(drawn) == pytest.approx(1.5**4)
 
 
 @pytest.mark.parametrize(
@@ -164,16 +164,15 @@ def test_drawn_times_are_put_right_by_the_yardstick():
     [((0, 4, 0), "4·Nt"), ((0, 3, 1), "Nt² + 3·Nt"), ((-2, 1, 0), "Nt − 2"), ((0, 0, 0), "0")],
 )
 def test_law_in_words(law, said):
-    assert growth_table._polynomial(law) == said
+    assert laws._polynomial(law) == said
 
 
 @pytest.mark.parametrize(("points", "said"), [(2, "too few Nt for a law"), (4, "no polynomial")])
 def test_what_follows_no_law_is_told_from_what_shows_too_little(points, said):
     row = dict.fromkeys(("seconds_slope", "seconds_slope_error", "bytes_slope"), 1.0)
     row |= {"points": points, "gradient": "anode", "evaluations_law": "", "evaluations_slope": 1.0}
-    laws = pd.DataFrame([row | {"evaluations_quadratic": None}])
-    measured = pd.DataFrame({"n_steps": range(1, points + 1), "batch_size": 8, "width": 64})
-    assert f"| {said}: slope 1.00 |" in "\n".join(growth_table._against_steps("", laws, measured))
+    fitted = pd.DataFrame([row | {"evaluations_quadratic": None}])
+    assert f"| {said}: slope 1.00 |" in "\n".join(growth_table._against_steps("", fitted))
 
 
 def test_bar_of_the_data_path_is_judged_where_it_was_set(tmp_path):
@@ -190,7 +189,7 @@ def test_bar_of_the_data_path_is_judged_where_it_was_set(tmp_path):
 def test_each_method_has_a_look_of_its_own():
     gradients = ["backprop", "anode", "anode-auto", "anode-steps", "anode-revolve"]
     gradients += ["anode-revolve:m=1", "reversible", "node"]
-    looks = [style.marked_curve(gradient, gradients) for gradient in gradients]
+    looks = [style.curve(gradient, gradients) for gradient in gradients]
     told_apart = {(look["color"], look["marker"], look["markerfacecolor"]) for look in looks}
     assert len(told_apart) == len(gradients)
     # And without colour.
@@ -199,4 +198,4 @@ def test_each_method_has_a_look_of_its_own():
 
 def test_nothing_that_fitted_is_no_figure(tmp_path):
     lost = [dataclasses.replace(row, status="oom") for row in made_up()]
-    assert figure.draw(table(lost), tmp_path) == growth_table.draw(table(lost), tmp_path) == []
+    assert curves.draw(table(lost), tmp_path) == growth_table.draw(table(lost), tmp_path) == []
