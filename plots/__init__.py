@@ -147,7 +147,7 @@ def _place(
     if whole is None or {*chosen} == {*whole}:
         return place
     values = [str(value) for name in _DESCRIBED if name in rows for value in rows[name].unique()]
-    described = re.sub(r"[^A-Za-z0-9.]+", "_", "-".join(values))[:60].strip("-_")
+    described = re.sub(r"[^A-Za-z0-9.-]+", "_", "-".join(values))[:60].strip("-_")
     digest = hashlib.sha256(repr(sorted(map(str, chosen))).encode()).hexdigest()[:6]
     return place / f"{described}-{digest}"
 

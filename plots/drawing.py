@@ -3,7 +3,7 @@
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from plots import conditions, labels, style
 
 Entry = tuple[Artist, str]
 """A legend's handle and its label."""
+Facet = tuple[str, Callable[[Any], str]]
+"""A column of rows by which a figure is divided into panels, and the label of its values."""
 MEBIBYTE = 2**20
 
 
@@ -41,24 +43,32 @@ def subplots(
 
 
 def grid(
-    rows: pd.DataFrame, *, x: str, y: str, row_height: float = 1.7, **shared: Any
+    rows: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    across: Facet = ("network", labels.network),
+    down: Facet = ("method", labels.method),
+    row_height: float = 1.7,
+    **shared: Any,
 ) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
-    """Make a figure with a row for each scheme and a column for each network.
+    """Make a figure with a column of panels for each value of `across`, a row for each of `down`.
 
     Returns it and each panel with its rows. x and y are the axes' labels, row_height is in inches.
     """
-    networks, methods = list(rows["network"].unique()), list(rows["method"].unique())
-    height = 1.0 + row_height * len(methods)
-    figure, axes = subplots(len(methods), len(networks), height=height, **shared)
-    for j, network in enumerate(networks):
-        axes[0, j].set_title(labels.network(network))
+    (column, title), (row, name) = across, down
+    columns, lines = list(rows[column].unique()), list(rows[row].unique())
+    height = 1.0 + row_height * len(lines)
+    figure, axes = subplots(len(lines), len(columns), height=height, **shared)
+    for j, value in enumerate(columns):
+        axes[0, j].set_title(title(value))
         axes[-1, j].set_xlabel(x)
-    for i, method in enumerate(methods):
-        axes[i, 0].set_ylabel(f"{labels.method(method)}\n{y}")
+    for i, value in enumerate(lines):
+        axes[i, 0].set_ylabel(f"{name(value)}\n{y}".strip())
     return figure, [
-        (axes[i, j], rows[(rows["network"] == network) & (rows["method"] == method)])
-        for i, method in enumerate(methods)
-        for j, network in enumerate(networks)
+        (axes[i, j], rows[(rows[column] == columns[j]) & (rows[row] == lines[i])])
+        for i in range(len(lines))
+        for j in range(len(columns))
     ]
 
 

@@ -118,7 +118,7 @@ def curve(gradient: str, others: Sequence[str] = ()) -> dict[str, Any]:
         "markerfacecolor": "white" if varied else own,
         "markeredgecolor": own if varied else "white",
         "markeredgewidth": 0.8 if varied else 0.3,
-        "zorder": 1.8 if wide else 2.0,
+        "zorder": 1.7 if line(gradient) == "solid" else 1.8 if wide else 2.0,  # dashes on top
     }
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -13,7 +12,43 @@ from plots.cost.bars import judge
 from plots.cost.recomputation import cost_of_recomputation
 
 NOT_MEASURED = "not measured"
-_HEAD = ["network", "scheme", "gradient method"]
+_CASE: markdown.Columns = {
+    "network": lambda row: labels.network(row.network),
+    "scheme": lambda row: labels.scheme(row.method, row.n_steps),
+}
+_METHOD: markdown.Columns = {"gradient method": lambda row: labels.gradient(row.gradient)}
+_FORMAT: markdown.Columns = {"memory format": lambda row: labels.memory_format(row.layout)}
+_STEPS: markdown.Columns = {
+    **{**_CASE, **_METHOD, **_FORMAT},
+    "run": lambda row: row.execution,
+    "ms": lambda row: _milliseconds(row.seconds),
+    "ratio": lambda row: f"{row.ratio:.2f} ({row.ratio_low:.2f}–{row.ratio_high:.2f})",
+    "forward": lambda row: _milliseconds(row.forward),
+    "backward": lambda row: _milliseconds(row.backward),
+    "optimiser": lambda row: _milliseconds(row.optimizer),
+    "images/s": lambda row: f"{row.batch_size / row.seconds:.0f}",
+    "MiB": lambda row: NOT_MEASURED if pd.isna(row.peak_bytes) else f"{row.peak_bytes / 2**20:.1f}",
+    "evaluations": lambda row: (
+        NOT_MEASURED
+        if pd.isna(row.nfe_forward)
+        else f"{int(row.nfe_forward)} + {int(row.nfe_backward)}"
+    ),
+    "gradient error": lambda row: f"{row.gradient_error:.1g}",
+}
+_AGAIN: markdown.Columns = {
+    **{**_CASE, **_FORMAT},
+    "run": lambda row: row.execution,
+    "backward ÷ forward": lambda row: f"{1 / (row.again - 1) - 1:.2f}",
+    "(2F + B) ÷ (F + B)": lambda row: f"{row.again:.2f}",
+}
+_BARS: markdown.Columns = {
+    "network": lambda bar: labels.network(bar.network),
+    "scheme": lambda bar: bar.scheme,
+    "what": lambda bar: bar.what,
+    "measured": lambda bar: f"{bar.measured:.3f}",
+    "bar": lambda bar: bar.bar,
+    "holds": lambda bar: "yes" if bar.holds else "**no**",
+}
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
@@ -21,127 +56,46 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     measured = rows[rows["reason"] == ""]
     bars = pd.DataFrame(judge(measured))
     text, csv = folder / "cost.md", folder / "bars.csv"
-    parts = [*_steps(measured), *_again(measured), *_compiled(measured), *_failed(rows)]
-    write_whole(text, "\n\n".join([*parts, *_bars(bars)]) + "\n")
+    write_whole(text, "\n\n".join(_markdown(rows, measured, bars)) + "\n")
     write_whole(csv, bars.to_csv(index=False))
     return [csv, text]
 
 
-def _steps(rows: pd.DataFrame) -> Iterator[str]:
-    steps = rows[rows["phase"] == "step"]
-    first = steps.iloc[0]
+def _markdown(rows: pd.DataFrame, measured: pd.DataFrame, bars: pd.DataFrame) -> Iterator[str]:
+    first = measured.iloc[0]
     yield (
         f"One training step of {int(first['batch_size'])} images in {first['precision']} on "
         f"{first['device']}, {int(first['repeats'])} interleaved rounds. Ratio: median and "
         "quartiles of the quotients with backprop's step in the same memory format and execution, "
         f"round by round. Memory: {labels.how_counted(first['device'])}."
     )
-    keys = ["network", "method", "n_steps", "gradient", "layout", "execution"]
-    seconds = rows.set_index([*keys, "phase"])["seconds"].to_dict()
-    parts = ("forward", "backward", "optimizer")
-    yield markdown.table(
-        [
-            *(*_HEAD, "memory format", "run", "ms", "ratio", "forward", "backward", "optimiser"),
-            *("images/s", "MiB", "evaluations", "gradient error"),
-        ],
-        (
-            [
-                *_head(row),
-                labels.memory_format(row.layout),
-                row.execution,
-                _milliseconds(row.seconds),
-                f"{row.ratio:.2f} ({row.ratio_low:.2f}–{row.ratio_high:.2f})",
-                *(
-                    _milliseconds(seconds.get((*(getattr(row, key) for key in keys), part)))
-                    for part in parts
-                ),
-                f"{row.batch_size / row.seconds:.0f}",
-                NOT_MEASURED if pd.isna(row.peak_bytes) else f"{row.peak_bytes / 2**20:.1f}",
-                NOT_MEASURED
-                if pd.isna(row.nfe_forward)
-                else f"{int(row.nfe_forward)} + {int(row.nfe_backward)}",
-                f"{row.gradient_error:.1g}",
-            ]
-            for row in steps.itertuples()
-        ),
-    )
-
-
-def _again(rows: pd.DataFrame) -> Iterator[str]:
-    keys = ["network", "method", "n_steps", "layout", "execution"]
-    found = [(own.iloc[0], cost_of_recomputation(own)) for _, own in rows.groupby(keys, sort=False)]
+    case = ["network", "method", "n_steps", "layout", "execution"]
+    parts = measured.pivot(index=[*case, "gradient"], columns="phase", values="seconds")
+    parts = parts.reindex(columns=["forward", "backward", "optimizer"])
+    steps = measured[measured["phase"] == "step"]
+    yield markdown.table(_STEPS, steps.merge(parts, on=[*case, "gradient"], how="left"))
     yield (
         "The cost of running the forward pass again, from backprop's seconds forward (F) and "
         "backward (B):"
     )
-    yield markdown.table(
-        [*_HEAD[:2], "memory format", "run", "backward ÷ forward", "(2F + B) ÷ (F + B)"],
-        (
-            [
-                *_head(row)[:2],
-                labels.memory_format(row["layout"]),
-                row["execution"],
-                f"{1 / (again - 1) - 1:.2f}",
-                f"{again:.2f}",
-            ]
-            for row, again in found
-            if again is not None
-        ),
-    )
+    costs = [(*key, cost_of_recomputation(own)) for key, own in measured.groupby(case, sort=False)]
+    yield markdown.table(_AGAIN, pd.DataFrame(costs, columns=[*case, "again"]).dropna())
+    compiled = measured[measured["phase"] == "compile"]
+    if len(compiled):
+        yield "Compiled once for each shape before the first step, and not in the times above:"
+        seconds: markdown.Columns = {"seconds of compilation": lambda row: f"{row.seconds:.1f}"}
+        yield markdown.table({**_CASE, **_METHOD, **seconds}, compiled)
+    failed = rows[rows["reason"] != ""]
+    if len(failed):
+        yield "Not measured:"
+        why: markdown.Columns = {"why": lambda row: row.reason.replace("|", "\\|")}
+        yield markdown.table({**_CASE, **_METHOD, **_FORMAT, **why}, failed)
+    if len(bars):
+        yield markdown.table(_BARS, bars)
 
 
-def _compiled(rows: pd.DataFrame) -> Iterator[str]:
-    own = rows[rows["phase"] == "compile"]
-    if own.empty:
-        return
-    yield "Compiled once for each shape before the first step, and not in the times above:"
-    lines = ([*_head(row), f"{row.seconds:.1f}"] for row in own.itertuples())
-    yield markdown.table([*_HEAD, "seconds of compilation"], lines)
-
-
-def _failed(rows: pd.DataFrame) -> Iterator[str]:
-    own = rows[rows["reason"] != ""]
-    if own.empty:
-        return
-    yield "Not measured:"
-    yield markdown.table(
-        [*_HEAD, "memory format", "why"],
-        (
-            [*_head(row), labels.memory_format(row.layout), row.reason.replace("|", "\\|")]
-            for row in own.itertuples()
-        ),
-    )
-
-
-def _bars(bars: pd.DataFrame) -> Iterator[str]:
-    if bars.empty:
-        return
-    yield markdown.table(
-        ["network", "scheme", "what", "measured", "bar", "holds"],
-        (
-            [
-                labels.network(bar.network),
-                bar.scheme,
-                bar.what,
-                f"{bar.measured:.3f}",
-                bar.bar,
-                "yes" if bar.holds else "**no**",
-            ]
-            for bar in bars.itertuples()
-        ),
-    )
-
-
-def _head(row: Any) -> list[str]:
-    return [
-        labels.network(row.network),
-        labels.scheme(row.method, row.n_steps),
-        labels.gradient(row.gradient),
-    ]
-
-
-def _milliseconds(seconds: float | None) -> str:
+def _milliseconds(seconds: float) -> str:
     """Three digits, since a step takes a hundred on a CPU and one on a GPU."""
-    if seconds is None:
+    if pd.isna(seconds):
         return "–"
     return f"{1000 * seconds:.{max(0, 2 - math.floor(math.log10(1000 * seconds)))}f}"

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from plots import labels, series
+from plots import labels
 
 ROUNDING = {"float64": 1e-12, "float32": 1e-6}
 """Precision → errors below this are rounding."""
@@ -29,10 +29,10 @@ def with_floor(rows: pd.DataFrame, precision: str, floor: float) -> pd.DataFrame
     return rows.assign(shown=rows["error"].where(rows["error"] > ROUNDING[precision], floor))
 
 
-def about_other_schemes(groups: list[series.Group]) -> str:
-    """A sentence for the caption on the methods drawn of OTHER_SCHEMES, or ""."""
-    drawn = [gradient for group in groups for gradient in group]
-    names = [labels.gradient(g) for g in drawn if g.partition(":")[0] in OTHER_SCHEMES]
+def about_other_schemes(rows: pd.DataFrame) -> str:
+    """A sentence for the caption on the methods of OTHER_SCHEMES in these rows, or ""."""
+    gradients = rows["gradient"].unique()
+    names = [labels.gradient(g) for g in gradients if g.partition(":")[0] in OTHER_SCHEMES]
     if not names:
         return ""
     return (

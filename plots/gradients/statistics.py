@@ -5,16 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from plots.gradients.errors import unmodified_networks
-from plots.gradients.order import Quantity, draw_quantity
-
-STATISTICS = Quantity(
-    "statistics",
-    "statistics moved by",
-    "Relative distance of BatchNorm's running statistics, after both passes, from those after "
-    "backprop",
-    "gradient_statistics",
-    has_order=False,
-)
+from plots.gradients.order import draw_against_steps
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
@@ -22,4 +13,12 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     untrained network move in every pass, forward passes included."""
     rows = unmodified_networks(rows)
     settled = (rows["precision"] == "float64") & (rows["weights"] == "trained")
-    return draw_quantity(rows[settled], STATISTICS, folder)
+    return draw_against_steps(
+        rows[settled & (rows["part"] == "statistics")],
+        folder,
+        "gradient_statistics",
+        label="statistics moved by",
+        meaning="Relative distance of BatchNorm's running statistics, after both passes, from "
+        "those after backprop; generated images, training mode.",
+        has_order=False,
+    )

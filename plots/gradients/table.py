@@ -45,34 +45,28 @@ def _markdown(rows: pd.DataFrame, table: pd.DataFrame) -> Iterator[str]:
         "generated images, training mode."
     )
     yield markdown.table(
-        ["gradient method", "precision", "measurements", "bit for bit", "largest error"],
-        (
-            [
-                labels.gradient(str(gradient)),
-                precision,
-                len(part),
-                int((part["error"] == 0).sum()),
-                f"{part['error'].max():.2g}",
-            ]
-            for (gradient, precision), part in rows.groupby(["gradient", "precision"], sort=False)
-        ),
+        {
+            "gradient method": lambda row: labels.gradient(row.gradient),
+            "precision": lambda row: row.precision,
+            "measurements": lambda row: row.measurements,
+            "bit for bit": lambda row: row.equal,
+            "largest error": lambda row: f"{row.largest:.2g}",
+        },
+        rows.assign(zero=rows["error"] == 0)
+        .groupby(["gradient", "precision"], sort=False, as_index=False)
+        .agg(measurements=("error", "size"), equal=("zero", "sum"), largest=("error", "max")),
     )
     steps = sorted(rows["n_steps"].unique())
+    columns: markdown.Columns = {
+        "network": lambda row: labels.network(row["network"]),
+        "scheme": lambda row: labels.method(row["method"]),
+        "gradient method": lambda row: labels.gradient(row["gradient"]),
+        **{f"Nt = {n}": markdown.value(n, ".2g") for n in steps},
+        "order": markdown.value("order", ".1f"),
+    }
     for weights in rows["weights"].unique():
         chosen = table[(table["precision"] == "float64") & (table["weights"] == weights)]
         largest = chosen.groupby("gradient")[steps].max().max(axis=1)
         inexact = chosen[chosen["gradient"].map(largest) > ROUNDING["float64"]]
         yield f"In double precision, {weights} weights, those that are not exact:"
-        yield markdown.table(
-            ["network", "scheme", "gradient method", *(f"Nt = {n}" for n in steps), "order"],
-            (
-                [
-                    labels.network(row["network"]),
-                    labels.method(row["method"]),
-                    labels.gradient(row["gradient"]),
-                    *(f"{row[n]:.2g}" for n in steps),
-                    markdown.number(row["order"], ".1f"),
-                ]
-                for row in inexact.to_dict("records")
-            ),
-        )
+        yield markdown.table(columns, inexact.to_dict("records"))

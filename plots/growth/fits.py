@@ -21,17 +21,6 @@ class Estimate:
     error: float
 
 
-@dataclass(frozen=True)
-class Parabola:
-    """y = a + b·x + c·x². share: c·x² ÷ y at the largest x; misfit: the largest relative error."""
-
-    a: float
-    b: float
-    c: float
-    share: Estimate
-    misfit: float
-
-
 def relative_error(low: Values, median: Values, high: Values, repeats: Values) -> Values:
     """The relative standard error of medians with these quartiles."""
     return MEDIANS * (high - low) / np.sqrt(repeats) / median
@@ -54,17 +43,24 @@ def slope(x: Values, y: Values, error: Values) -> Estimate:
     return Estimate(float(found), float(open_))
 
 
-def parabola(x: Values, y: Values, error: Values) -> Parabola | None:
-    """Least squares in the relative error, as noise is relative; None below four points. error as
-    in `slope`."""
+def parabola(x: Values, y: Values, error: Values) -> dict[str, float]:
+    """y = a + b·x + c·x² by least squares in the relative error, as noise is relative.
+
+    Returns a, b, c; quadratic: c·x² ÷ y at the largest x, and its standard error; misfit: the
+    largest relative error. Empty below four points. error as in `slope`.
+    """
     if len(x) < 4:
-        return None
-    found, open_ = _polynomial(x, y, 2, 1 / y, y * error)
+        return {}
+    found, errors = _polynomial(x, y, 2, 1 / y, y * error)
     c, b, a = map(float, found)
     last = int(np.argmax(x))
-    in_shares = x[last] ** 2 / y[last]
-    share = Estimate(c * in_shares, float(open_[0] * in_shares))
-    return Parabola(a, b, c, share, float(np.abs(np.polyval(found, x) / y - 1).max()))
+    in_shares = float(x[last] ** 2 / y[last])
+    return {
+        **{"a": a, "b": b, "c": c},
+        "quadratic": c * in_shares,
+        "quadratic_error": float(errors[0]) * in_shares,
+        "misfit": float(np.abs(np.polyval(found, x) / y - 1).max()),
+    }
 
 
 def _polynomial(
@@ -86,29 +82,19 @@ def _polynomial(
     return found, np.sqrt(variance)
 
 
-def exact_law(x: list[int], y: list[int]) -> tuple[Fraction, Fraction, Fraction] | None:
-    """(a, b, c) of y = a + b·x + c·x² through every point exactly, in whole-number arithmetic.
+def exact_law(x: list[int], y: list[int]) -> tuple[Fraction, ...] | None:
+    """(a, b, c) of y = a + b·x + c·x² through every point exactly.
 
     None where no such law exists, or there are too few points: degree d needs d + 2 of them.
     """
-    points = sorted(zip(map(Fraction, x), map(Fraction, y), strict=True))
     for degree in range(3):
-        if len(points) < degree + 2:
+        if len(x) < degree + 2:
             return None
-        law = _through(points[: degree + 1])
-        if all(law[0] + law[1] * at + law[2] * at**2 == value for at, value in points):
-            return law
+        fitted = np.polyfit(x, y, degree)[::-1]
+        law = [Fraction(float(part)).limit_denominator(1000) for part in fitted]
+        law += [Fraction(0)] * (2 - degree)
+        if all(
+            law[0] + law[1] * at + law[2] * at**2 == value for at, value in zip(x, y, strict=True)
+        ):
+            return tuple(law)
     return None
-
-
-def _through(points: list[tuple[Fraction, Fraction]]) -> tuple[Fraction, Fraction, Fraction]:
-    """The constant, line or parabola through one, two or three points: Newton's form."""
-    (x0, y0), *others = points
-    first = second = x1 = Fraction(0)
-    if others:
-        x1, y1 = others[0]
-        first = (y1 - y0) / (x1 - x0)
-    if len(others) > 1:
-        x2, y2 = others[1]
-        second = ((y2 - y1) / (x2 - x1) - first) / (x2 - x0)
-    return y0 - first * x0 + second * x0 * x1, first - second * (x0 + x1), second

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from plots.growth.fits import Parabola, exact_law, parabola, relative_error, slope
+from plots.growth.fits import exact_law, parabola, relative_error, slope
 from plots.growth.sweeps import SWEEPS
 
 AT_MOST = {"cpu": 0.05, "cuda": 0.02}
@@ -47,22 +47,12 @@ def fit(rows: pd.DataFrame) -> pd.DataFrame:
             if sweep == "Nt":
                 # A single step has nothing to checkpoint: its memory follows no law of the others.
                 of_law = x > 1 if quantity == "bytes" else x > 0
-                line |= _named(quantity, parabola(x[of_law], y[of_law], spread[of_law]))
+                law = parabola(x[of_law], y[of_law], spread[of_law])
+                line |= {f"{quantity}_{name}": value for name, value in law.items()}
         if sweep == "Nt":
             line |= _evaluations(own)
         found.append(line)
     return pd.DataFrame(found)
-
-
-def _named(quantity: str, found: Parabola | None) -> dict[str, object]:
-    if found is None:
-        return {}
-    return {
-        **{f"{quantity}_a": found.a, f"{quantity}_b": found.b, f"{quantity}_c": found.c},
-        f"{quantity}_quadratic": found.share.value,
-        f"{quantity}_quadratic_error": found.share.error,
-        f"{quantity}_misfit": found.misfit,
-    }
 
 
 def _evaluations(own: pd.DataFrame) -> dict[str, object]:

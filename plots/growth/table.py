@@ -1,6 +1,6 @@
 """How a training step grows, as tables."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,40 @@ from plots.growth.sweeps import SWEEPS, by_network, drift, held_fixed
 
 ENOUGH_FOR_A_LAW = 4
 """The number of points that can show that no parabola goes through all of them."""
+
+
+_FIT = (
+    "Of a fit a + b·Nt + c·Nt² (memory: Nt > 1), the share of c·Nt² at the largest Nt; below zero: "
+    "growth is slower than linear. Evaluations of the right-hand side are counted, forward and "
+    "backward together: their law is exact."
+)
+_METHOD: markdown.Columns = {"gradient method": lambda row: labels.gradient(row.gradient)}
+_SLOPES: markdown.Columns = {
+    "time: slope": lambda row: f"{row.seconds_slope:z.2f} ± {row.seconds_slope_error:z.2f}",
+    "memory: slope": lambda row: f"{row.bytes_slope:z.2f}",
+}
+_AGAINST_STEPS: markdown.Columns = {
+    **_METHOD,
+    "time: slope": _SLOPES["time: slope"],
+    "time: c·Nt²": lambda row: _percent(row.seconds_quadratic, row.seconds_quadratic_error),
+    "memory: slope": _SLOPES["memory: slope"],
+    "memory: c·Nt²": lambda row: _percent(row.bytes_quadratic),
+    "evaluations": lambda row: _evaluations(row),
+    "c·Nt²": lambda row: _percent(row.evaluations_quadratic),
+}
+_DATA_PATH: markdown.Columns = {
+    "network": lambda row: labels.network(row.network),
+    "images": lambda row: row.batch_size,
+    "ms": lambda row: f"{1000 * row.data_seconds:.2f}",
+    "of the step of": lambda row: labels.gradient(row.gradient),
+    "share": lambda row: (
+        f"{row.data_share:.1%} ({row.data_share_low:.1%}–{row.data_share_high:.1%})"
+    ),
+    "bar": lambda row: "" if pd.isna(row.bar) else f"≤ {row.bar:.0%}",
+    "holds": lambda row: (
+        "" if pd.isna(row.bar) else "yes" if row.data_share <= row.bar else "**no**"
+    ),
+}
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
@@ -48,74 +82,24 @@ def _growth(rows: pd.DataFrame, laws: pd.DataFrame) -> Iterator[str]:
                 f"{labels.network(str(network))}, {labels.method(str(method))}, "
                 f"{held_fixed(part)}, against {sweep} = {markdown.listed(part[column])}."
             )
-            yield from (_against_steps if sweep == "Nt" else _against)(title, fitted)
-
-
-def _against_steps(title: str, laws: pd.DataFrame) -> Iterator[str]:
-    yield (
-        f"{title} Of a fit a + b·Nt + c·Nt² (memory: Nt > 1), the share of c·Nt² at the largest "
-        "Nt; below zero: growth is slower than linear. Evaluations of the right-hand side are "
-        "counted, forward and backward together: their law is exact."
-    )
-    yield markdown.table(
-        [
-            *("gradient method", "time: slope", "time: c·Nt²", "memory: slope", "memory: c·Nt²"),
-            *("evaluations", "c·Nt²"),
-        ],
-        (
-            [
-                labels.gradient(row["gradient"]),
-                _slope(row, "seconds"),
-                _share(row, "seconds"),
-                f"{row['bytes_slope']:z.2f}",
-                _share(row, "bytes"),
-                _evaluations(row),
-                _percent(row["evaluations_quadratic"]),
-            ]
-            for row in laws.to_dict("records")
-        ),
-    )
-
-
-def _against(title: str, laws: pd.DataFrame) -> Iterator[str]:
-    yield title
-    yield markdown.table(
-        ["gradient method", "time: slope", "memory: slope"],
-        (
-            [labels.gradient(row["gradient"]), _slope(row, "seconds"), f"{row['bytes_slope']:z.2f}"]
-            for row in laws.to_dict("records")
-        ),
-    )
+            if sweep == "Nt":
+                yield f"{title} {_FIT}"
+                shares = ["seconds_quadratic", "seconds_quadratic_error", "bytes_quadratic"]
+                columns = dict.fromkeys([*fitted.columns, *shares])
+                yield markdown.table(_AGAINST_STEPS, fitted.reindex(columns=[*columns]))
+            else:
+                yield title
+                yield markdown.table({**_METHOD, **_SLOPES}, fitted)
 
 
 def _data_path(data: pd.DataFrame) -> Iterator[str]:
-    if data.empty:
-        return
-    yield (
-        "Making one augmented batch (gather, crop, flip, normalise), which no step above includes: "
-        "its share of a training step, median and quartiles of the quotients round by round."
-    )
-    yield markdown.table(
-        ["network", "images", "ms", "of the step of", "share", "bar", "holds"],
-        (
-            [
-                labels.network(row["network"]),
-                row["batch_size"],
-                f"{1000 * row['data_seconds']:.2f}",
-                labels.gradient(row["gradient"]),
-                f"{row['data_share']:.1%} ({row['data_share_low']:.1%}–"
-                f"{row['data_share_high']:.1%})",
-                *_verdict(row),
-            ]
-            for row in data.to_dict("records")
-        ),
-    )
-
-
-def _verdict(row: Mapping[Any, Any]) -> tuple[str, str]:
-    if pd.isna(row["bar"]):
-        return "", ""
-    return f"≤ {row['bar']:.0%}", "yes" if row["data_share"] <= row["bar"] else "**no**"
+    if len(data):
+        yield (
+            "Making one augmented batch (gather, crop, flip, normalise), which no step above "
+            "includes: its share of a training step, median and quartiles of the quotients round "
+            "by round."
+        )
+        yield markdown.table(_DATA_PATH, data)
 
 
 def _out_of_memory(rows: pd.DataFrame) -> Iterator[str]:
@@ -127,21 +111,12 @@ def _out_of_memory(rows: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def _slope(row: Mapping[Any, Any], quantity: str) -> str:
-    return f"{row[f'{quantity}_slope']:z.2f} ± {row[f'{quantity}_slope_error']:.2f}"
+def _evaluations(row: Any) -> str:
+    other = "no polynomial" if row.points >= ENOUGH_FOR_A_LAW else "too few Nt for a law"
+    return row.evaluations_law or f"{other}: slope {row.evaluations_slope:.2f}"
 
 
-def _share(row: Mapping[Any, Any], quantity: str) -> str:
-    value = row.get(f"{quantity}_quadratic")
-    if value is None or pd.isna(value) or quantity == "bytes":
-        return _percent(value)
-    return f"{_percent(value)} ± {row[f'{quantity}_quadratic_error']:.0%}"
-
-
-def _evaluations(row: Mapping[Any, Any]) -> str:
-    other = "no polynomial" if row["points"] >= ENOUGH_FOR_A_LAW else "too few Nt for a law"
-    return row["evaluations_law"] or f"{other}: slope {row['evaluations_slope']:.2f}"
-
-
-def _percent(value: Any) -> str:
-    return "–" if value is None or pd.isna(value) else f"{value:z.0%}"
+def _percent(value: Any, error: Any = None) -> str:
+    if value is None or pd.isna(value):
+        return "–"
+    return f"{value:z.0%}" + ("" if error is None else f" ± {error:.0%}")

@@ -74,19 +74,14 @@ def _law(coefficients: np.ndarray, steps: str) -> str:
 
 def _markdown(table: pd.DataFrame, chain: pd.DataFrame) -> str:
     first = chain.iloc[0]
-    fitted = markdown.table(
-        ["scheme", "gradient method", *TERMS, "misfit", "law"],
-        (
-            [
-                labels.method(row["method"]),
-                labels.gradient(row["gradient"]),
-                *(f"{row[term]:z.2f}" for term in TERMS),
-                f"{row['misfit']:.1%}",
-                row["law"],
-            ]
-            for row in table.to_dict("records")
-        ),
-    )
+    columns: markdown.Columns = {
+        "scheme": lambda row: labels.method(row["method"]),
+        "gradient method": lambda row: labels.gradient(row["gradient"]),
+        **{term: markdown.value(term, "z.2f") for term in TERMS},
+        "misfit": markdown.value("misfit", ".1%"),
+        "law": lambda row: row["law"],
+    }
+    fitted = markdown.table(columns, table.to_dict("records"))
     return (
         "Peak memory of one training step of ResNet-4 with L ODE blocks, "
         f"{int(first['batch_size'])} images, in states (one state is {first['state_bytes']:,} "

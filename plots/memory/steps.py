@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.axes import Axes
 
-from plots import drawing, labels, series
+from plots import curves, drawing, labels
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
@@ -14,28 +15,21 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     if rows.empty:
         return []
     rows = rows.assign(mebibytes=rows["peak_bytes"] / drawing.MEBIBYTE)
-    groups = series.coinciding(rows, ["mebibytes"], ["method", "network", "n_steps"])
-    return [
-        file
-        for suffix, page in series.pages(groups)
-        for file in _draw(rows, page, folder, f"memory_steps{suffix}")
-    ]
 
-
-def _draw(rows: pd.DataFrame, groups: list[series.Group], folder: Path, name: str) -> list[Path]:
-    figure, panels = drawing.grid(
-        rows, x="steps per block, Nt", y="peak memory (MiB)", sharex=True, sharey="col"
-    )
-    for axis, chosen in panels:
-        series.plot(axis, chosen, "n_steps", "mebibytes", groups)
-        drawing.ticks(axis.xaxis, sorted(rows["n_steps"].unique()))
+    def finish(axis: Axes, chosen: pd.DataFrame) -> None:
         of_network = rows[rows["network"] == chosen["network"].iloc[0]]
+        drawing.ticks(axis.xaxis, sorted(rows["n_steps"].unique()))
         drawing.ticks(axis.yaxis, drawing.one_two_five(of_network["mebibytes"]))
-    drawing.legend(figure, series.entries(groups))
-    first = rows.iloc[0]
-    drawing.caption(
-        figure,
-        f"One training step of {int(first['batch_size'])} images: memory beyond what was allocated "
-        f"before it; {labels.how_counted(first['device'])}.",
+
+    return curves.draw(
+        rows,
+        folder,
+        "memory_steps",
+        x=("n_steps", "steps per block, Nt"),
+        y=("mebibytes", "peak memory (MiB)"),
+        finish=finish,
+        caption=f"One training step of {int(rows['batch_size'].iloc[0])} images: memory beyond "
+        f"what was allocated before it; {labels.how_counted(rows['device'].iloc[0])}.",
+        sharex=True,
+        sharey="col",
     )
-    return drawing.save(figure, folder, name)

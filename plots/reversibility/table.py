@@ -1,6 +1,7 @@
 """The ANODE paper's claims with the measured values, for each scheme."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -51,15 +52,15 @@ def _markdown(table: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
         "steps are the accepted forward steps. Medians over seeds; in brackets the smallest and "
         "the largest of a seed."
     )
-    schemes = list(table["scheme"].unique())
+    columns: markdown.Columns = {
+        "problem": lambda part: labels.PROBLEMS.get(part["problem"].iloc[0], "one step"),
+        "claim": lambda part: part["claim"].iloc[0],
+        "paper": lambda part: part["paper"].iloc[0],
+        **{labels.solver(scheme): partial(_cell, scheme) for scheme in table["scheme"].unique()},
+        "holds where": lambda part: part["rule"].iloc[0],
+    }
     keys = ["problem", "claim", "paper", "rule"]
-    lines = []
-    for (problem, claim, paper, rule), part in table.groupby(keys, sort=False):
-        cells = {row.scheme: _cell(str(row.holds), str(row.measured)) for row in part.itertuples()}
-        name = labels.PROBLEMS.get(str(problem), "one step")
-        lines.append([name, claim, paper, *(cells.get(scheme, "–") for scheme in schemes), rule])
-    header = ["problem", "claim", "paper", *map(labels.solver, schemes), "holds where"]
-    yield markdown.table(header, lines)
+    yield markdown.table(columns, (part for _, part in table.groupby(keys, sort=False)))
     single = "; ".join(_in_single_precision(rows))
     if single:
         yield f"Computed in float32, the smallest ρ of any number of steps: {single}."
@@ -83,5 +84,9 @@ def _in_single_precision(rows: pd.DataFrame) -> Iterator[str]:
         yield f"{name}: {of_seeds.median():.2g}{spread}"
 
 
-def _cell(holds: str, measured: str) -> str:
+def _cell(scheme: str, part: pd.DataFrame) -> str:
+    judgement = part[part["scheme"] == scheme]
+    if judgement.empty:
+        return "–"
+    holds, measured = judgement[["holds", "measured"]].iloc[0]
     return measured if holds == measured else f"{holds}: {measured}"

@@ -73,25 +73,19 @@ def published(runs: pd.DataFrame) -> tuple[float, float, float] | None:
 
 
 def _markdown(table: pd.DataFrame, recorded: Recorded) -> str:
-    lines = markdown.table(
-        [
-            *("network", "scheme", "gradient method", "min / max", "avg", "seeds"),
-            *("published min / max", "published avg"),
-        ],
-        (
-            [
-                labels.network(row.network),
-                scheme_title(row.gradient, row.method, row.n_steps),
-                labels.gradient(row.gradient),
-                _range(row.min, row.max),
-                markdown.number(row.avg, ".2f"),
-                f"{row.seeds}" + (f" ({row.diverged} diverged)" if row.diverged else ""),
-                _range(row.published_min, row.published_max),
-                markdown.number(row.published_avg, ".2f"),
-            ]
-            for row in table.itertuples()
+    columns: markdown.Columns = {
+        "network": lambda row: labels.network(row.network),
+        "scheme": lambda row: scheme_title(row.gradient, row.method, row.n_steps),
+        "gradient method": lambda row: labels.gradient(row.gradient),
+        "min / max": lambda row: _range(row.min, row.max),
+        "avg": lambda row: markdown.number(row.avg, ".2f"),
+        "seeds": lambda row: (
+            f"{row.seeds}" + (f" ({row.diverged} diverged)" if row.diverged else "")
         ),
-    )
+        "published min / max": lambda row: _range(row.published_min, row.published_max),
+        "published avg": lambda row: markdown.number(row.published_avg, ".2f"),
+    }
+    lines = markdown.table(columns, table)
     return (
         f"Test accuracy after the last epoch, in per cent.\n\n{lines}\n\n{recorded.protocol()}\n"
         "Published: the table in the ANODE repository's README, 350 epochs on the official "

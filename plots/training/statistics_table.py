@@ -1,6 +1,7 @@
 """Test accuracy with each kind of BatchNorm statistics, and the loss of `node` with each."""
 
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -133,37 +134,40 @@ def _markdown(accuracies: pd.DataFrame, gaps: pd.DataFrame, recorded: Recorded) 
 
 
 def _accuracy_table(accuracies: pd.DataFrame) -> str:
+    columns: markdown.Columns = {
+        "network": lambda runs: labels.network(runs["network"].iloc[0]),
+        "scheme": lambda runs: scheme_title(*runs[["gradient", "method", "n_steps"]].iloc[0]),
+        "gradient method": lambda runs: labels.gradient(runs["gradient"].iloc[0]),
+        "seeds": len,
+        **{name: partial(_mean_and_spread, kind) for kind, name in KINDS.items()},
+        "published average": lambda runs: markdown.number(
+            (published(runs) or [None] * 3)[2], ".1f"
+        ),
+    }
     keys = ["network", "method", "n_steps", "gradient"]
-    rows = []
-    for (network, method, n_steps, gradient), runs in accuracies.groupby(keys, sort=False):
-        values = published(runs)
-        rows.append(
-            [
-                labels.network(network),
-                scheme_title(gradient, method, n_steps),
-                labels.gradient(gradient),
-                len(runs),
-                *(_mean_and_spread(runs[kind]) for kind in KINDS),
-                markdown.number(values and values[2], ".1f"),
-            ]
-        )
-    header = ["network", "scheme", "gradient method", "seeds", *KINDS.values(), "published average"]
-    return markdown.table(header, rows)
+    return markdown.table(columns, (runs for _, runs in accuracies.groupby(keys, sort=False)))
 
 
 def _gap_table(gaps: pd.DataFrame) -> str:
+    columns: markdown.Columns = {
+        "network": lambda pairs: labels.network(pairs["network"].iloc[0]),
+        "scheme": lambda pairs: scheme_title("node", *pairs[["method", "n_steps"]].iloc[0]),
+        "statistics": lambda pairs: KINDS[pairs["statistics"].iloc[0]],
+        "mean": lambda pairs: (
+            f"{pairs['gap'].mean():+.1f}"
+            + (f" ± {pairs['gap'].sem():.1f}" if len(pairs) > 1 else "")
+        ),
+        "each seed": lambda pairs: ", ".join(
+            f"{gap:+.1f} ± {error:.1f}"
+            for gap, error in zip(pairs["gap"], pairs["standard_error"], strict=True)
+        ),
+    }
     keys = ["network", "method", "n_steps", "statistics"]
-    rows = []
-    for (network, method, n_steps, kind), pairs in gaps.groupby(keys, sort=False):
-        each = ", ".join(f"{p.gap:+.1f} ± {p.standard_error:.1f}" for p in pairs.itertuples())
-        error = f" ± {pairs['gap'].sem():.1f}" if len(pairs) > 1 else ""
-        mean = f"{pairs['gap'].mean():+.1f}{error}"
-        scheme = scheme_title("node", method, n_steps)
-        rows.append([labels.network(network), scheme, KINDS[kind], mean, each])
-    return markdown.table(["network", "scheme", "statistics", "mean", "each seed"], rows)
+    return markdown.table(columns, (pairs for _, pairs in gaps.groupby(keys, sort=False)))
 
 
-def _mean_and_spread(values: pd.Series) -> str:
+def _mean_and_spread(kind: str, runs: pd.DataFrame) -> str:
+    values = runs[kind]
     if values.isna().all():
         return "–"
     return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
