@@ -25,28 +25,19 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 import plots
-from bench import (
-    aside,
-    cli,
-    data,
-    environment,
-    executors,
-    gate,
-    listing,
-    locks,
-    precision,
-    records,
-    reproduction,
-    sharing,
-)
+from bench import cli, data, environment, precision, records
+from bench.commands import list as listing
+from bench.commands import measure as gate
+from bench.commands import reproduction
+from bench.context import Workload
 from bench.errors import UsageError
-from bench.files import check_writable, make_writable, remove_parts
-from bench.progress import Reporter, SuiteProgress, count, duration
-from bench.records import Run
-from bench.step_costs import configuration, estimate_seconds
+from bench.execution import archive, executors, work_queue
+from bench.execution.step_costs import configuration, estimate_seconds
+from bench.records import Run, locks
+from bench.records.files import check_writable, make_writable, remove_parts
+from bench.reporting.progress import Reporter, SuiteProgress, count, duration
+from bench.reporting.tensorboard import TensorBoard, writer_class
 from bench.studies.reversibility import ReversibilityLaboratory
-from bench.tensorboard import TensorBoard, writer_class
-from bench.workload import Workload
 
 DONE, NOT_THE_SAME, BAD_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -117,8 +108,8 @@ def _run(
         *(request.jobs, request.eager, request.executor),
     )
     if request.fresh:
-        _say_what_is_aside(console, *aside.put_aside(workload, request.experiments))
-    left = sharing.left_to_run(workload, request.experiments, say)
+        _say_what_is_aside(console, *archive.put_aside(workload, request.experiments))
+    left = work_queue.left_to_run(workload, request.experiments, say)
     console.print(
         f"{request.suite.name} on {executor.device_name(device)}, {request.suite.precision}"
     )
@@ -208,7 +199,7 @@ def measure(request: cli.MeasuringRequest, console: Console) -> int:
         make_writable(folder)
         console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
         if request.fresh:
-            _say_what_is_aside(console, *aside.put_measurements_aside(folder))
+            _say_what_is_aside(console, *archive.put_measurements_aside(folder))
         with locks.wait_for(folder, locks.MEASUREMENTS, lambda: console.print(locks.WAITING)):
             remove_parts(folder)
             code = gate.run(measuring, folder)

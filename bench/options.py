@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from bench.errors import UsageError
-from bench.executors import EXECUTORS
+from bench.execution.executors import EXECUTORS
 from bench.precision import PRECISIONS
 from bench.studies.reversibility import ADAPTIVE, PAIR
 from bench.suites import DEFAULT_SUITE, SUITES

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 from bench.experiment import Experiment
-from bench.studies.cost import CostSuite
+from bench.studies.cost.suite import CostSuite
 from bench.studies.gradients import FOUR_NETWORKS, GradientSuite
 from bench.studies.growth import GrowthSuite
 from bench.studies.memory import MemorySuite

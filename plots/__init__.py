@@ -10,62 +10,53 @@ import pandas as pd
 
 from bench import records
 from bench.errors import UsageError
-from plots import (
-    ablation,
-    accuracy_table,
-    cost,
-    cost_memory,
-    cost_table,
-    gradient_activation,
-    gradient_blocks,
-    gradient_error,
-    gradient_lipschitz,
-    gradient_order,
-    gradient_statistics,
-    gradient_table,
-    growth,
-    growth_table,
-    memory_blocks,
-    memory_laws,
-    memory_steps,
-    memory_tradeoff,
-    reversal_claims,
-    reversal_pictures,
-    reversal_steps,
-    training,
-)
+from plots import ablation
+from plots.cost import table as cost_table
+from plots.cost import time_and_memory
+from plots.gradients import activation, lipschitz, order, statistics
+from plots.gradients import blocks as gradient_blocks
+from plots.gradients import table as gradient_table
+from plots.growth import curves as growth
+from plots.growth import table as growth_table
+from plots.memory import blocks as memory_blocks
+from plots.memory import laws, tradeoff
+from plots.memory import steps as memory_steps
 from plots.recorded import Recorded, read
+from plots.reversibility import claims, pictures
+from plots.reversibility import steps as reversal_steps
+from plots.training import accuracy, gradient_error, step_cost
+from plots.training import curves as training
 
 __all__ = ["FIGURES", "MEASURED_FIGURES", "PRINTED", "draw", "draw_measured"]
 
 FIGURES: Mapping[str, Callable[[Recorded, Path], list[Path]]] = {
     "training": training.draw,
     "gradient_error": gradient_error.draw,
-    "cost": cost.draw,
-    "accuracy_table": accuracy_table.draw,
+    "cost": step_cost.draw,
+    "accuracy_table": accuracy.draw,
     "ablation": ablation.draw,
 }
 """Name → a function that draws into a folder and returns the files it wrote."""
 
 
 MEASURED_FIGURES: Mapping[str, Callable[[pd.DataFrame, Path], list[Path]]] = {
-    "cost_memory": cost_memory.draw,
+    "cost_memory": time_and_memory.draw,
     "cost_table": cost_table.draw,
-    "gradient_order": gradient_order.draw,
+    "gradient_order": order.draw,
     "gradient_blocks": gradient_blocks.draw,
-    "gradient_statistics": gradient_statistics.draw,
+    "gradient_statistics": statistics.draw,
     "gradient_table": gradient_table.draw,
-    "gradient_activation": gradient_activation.draw,
-    "gradient_lipschitz": gradient_lipschitz.draw,
+    "gradient_activation": activation.draw,
+    "gradient_lipschitz": lipschitz.draw,
     "growth": growth.draw,
     "growth_table": growth_table.draw,
     "memory_steps": memory_steps.draw,
     "memory_blocks": memory_blocks.draw,
-    "memory_tradeoff": memory_tradeoff.draw,
-    "memory_laws": memory_laws.draw,
-    "reversal_pictures": reversal_pictures.draw,
+    "memory_tradeoff": tradeoff.draw,
+    "memory_laws": laws.draw,
+    "reversal_pictures": pictures.draw,
     "reversal_steps": reversal_steps.draw,
-    "reversal_claims": reversal_claims.draw,
+    "reversal_claims": claims.draw,
 }
 """The same for the suites that train nothing: from their measurements."""
 

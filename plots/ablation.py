@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from bench.files import write_whole
+from bench.records.files import write_whole
 from plots import style
 from plots.recorded import Panel, Recorded
 

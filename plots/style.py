@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from bench.files import write_whole
+from bench.records.files import write_whole
 
 ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0
 """Widths of a paper's figures in inches."""

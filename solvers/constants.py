@@ -1,7 +1,7 @@
 """Tensors on a device whose values are the same in every training step.
 
 A gradient method marks those that it makes once, so that a step in which the host reads what is
-computed from them alone can be captured as a CUDA graph nevertheless; see bench/host_reads.py.
+computed from them alone can be captured as a CUDA graph nevertheless; see bench/training/host_reads.py.
 """
 
 from torch import Tensor

@@ -22,7 +22,7 @@ from rich.progress import track
 from bench.data.classes import CLASSES
 from bench.data.dataset import Dataset, fingerprint
 from bench.errors import UsageError, readable
-from bench.files import remove_parts, whole
+from bench.records.files import remove_parts, whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 LARGEST_FILE = 2**20

@@ -11,6 +11,7 @@ renamed, so it is complete or absent; run.json comes last and says that the run 
 have checksums: `sealed`.
 """
 
+from bench.records.checksums import DamagedRecordError
 from bench.records.measurements import (
     MEASUREMENTS,
     Configuration,
@@ -36,7 +37,6 @@ from bench.records.runs import (
     read_whole_run,
     write_run,
 )
-from bench.records.sealed import DamagedRecordError
 from bench.records.tables import read_reference, read_rows, write_reference, write_rows
 
 __all__ = [

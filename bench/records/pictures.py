@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.records import sealed
+from bench.records import checksums
 
 PICTURES = "pictures.npz"
 
@@ -43,14 +43,14 @@ def write_pictures(
     }
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **columns)
-    sealed.write(suite_folder / PICTURES, content.getvalue(), environments)
+    checksums.write(suite_folder / PICTURES, content.getvalue(), environments)
     return suite_folder / PICTURES
 
 
 def read_pictures(suite_folder: Path) -> list[Picture]:
     """The pictures recorded in a suite's folder. Raises UsageError when there is no such record
     or it cannot be read."""
-    content = sealed.read(suite_folder / PICTURES)
+    content = checksums.read(suite_folder / PICTURES)
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         columns = {name: stored[name] for name in Picture.__dataclass_fields__}
     rows = zip(*columns.values(), strict=True)

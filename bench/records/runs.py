@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bench.errors import UsageError
-from bench.files import read_whole, write_whole
-from bench.records import sealed, tables
-from bench.records.sealed import DamagedRecordError
+from bench.records import checksums, tables
+from bench.records.checksums import DamagedRecordError
+from bench.records.files import read_whole, write_whole
 
 RUN, EPOCHS = "run.json", "epochs.csv"
 ASIDE = ".aside-"
@@ -79,11 +79,11 @@ def write_run(results: Path, run: Run) -> Path:
         (folder / RUN).unlink()
     epochs = _epochs_csv(run.epochs).encode()
     write_whole(folder / EPOCHS, epochs)
-    content = {"schema": sealed.SCHEMA, **asdict(run)}
+    content = {"schema": checksums.SCHEMA, **asdict(run)}
     del content["epochs"]
     content["summary"] = {name: _finite(value) for name, value in run.summary.items()}
-    content["epochs_sha256"] = sealed.sha256(epochs)
-    write_whole(folder / RUN, sealed.dumps(content))
+    content["epochs_sha256"] = checksums.sha256(epochs)
+    write_whole(folder / RUN, checksums.dumps(content))
     return folder
 
 
@@ -146,22 +146,22 @@ def _read(folder: Path) -> _Record | None:
     file, epochs = folder / RUN, folder / EPOCHS
     both = (file, epochs)
     try:
-        content = sealed.loads(read_whole(file))
+        content = checksums.loads(read_whole(file))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise DamagedRecordError(file, f"it cannot be read: {error.strerror}", both) from error
     except (ValueError, RecursionError) as error:
         raise DamagedRecordError(file, "it is not what was written", both) from error
-    if content["schema"] != sealed.SCHEMA:
-        raise sealed.other_version(file, content["schema"])
+    if content["schema"] != checksums.SCHEMA:
+        raise checksums.other_version(file, content["schema"])
     try:
         table = read_whole(epochs)
     except OSError as error:
         raise DamagedRecordError(epochs, f"it cannot be read: {error.strerror}", both) from error
     if content["name"] != folder.absolute().name:
         raise DamagedRecordError(file, f"it is the record of {content['name']}", both)
-    if sealed.sha256(table) != content["epochs_sha256"]:
+    if checksums.sha256(table) != content["epochs_sha256"]:
         raise DamagedRecordError(epochs, "its checksum is wrong", both)
     return _Record(content, tables.parse(table, _COLUMNS, _COLUMNS))
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pandas as pd
 
 from bench.errors import UsageError
-from bench.files import write_whole
-from bench.records import sealed
-from bench.records.sealed import sha256
+from bench.records import checksums
+from bench.records.checksums import sha256
+from bench.records.files import write_whole
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -29,7 +29,7 @@ def write_rows(
 ) -> None:
     """Write a table in place of what was there, and beside it its checksum and the environments
     in which the rows were measured."""
-    sealed.write(file, _csv(kind, rows).encode(), environments)
+    checksums.write(file, _csv(kind, rows).encode(), environments)
 
 
 def read_rows(file: Path, kind: type[Row]) -> list[Row]:
@@ -39,7 +39,7 @@ def read_rows(file: Path, kind: type[Row]) -> list[Row]:
     DamagedRecordError when it is damaged.
     """
     numbers = {f.name for f in fields(kind) if f.type in (int, float, int | None, float | None)}
-    content = sealed.read(file)
+    content = checksums.read(file)
     try:
         return as_rows(parse(content, [field.name for field in fields(kind)], numbers), kind)
     except (ValueError, TypeError) as error:
@@ -52,7 +52,7 @@ def read_rows(file: Path, kind: type[Row]) -> list[Row]:
 def write_reference(file: Path, kind: type[Row], rows: Sequence[Row]) -> None:
     """Write a table that says of itself what it is, and what its checksum is."""
     table = _csv(kind, rows)
-    head = f"# {kind.__name__}, schema {sealed.SCHEMA}, sha256 {sha256(table.encode())}\n"
+    head = f"# {kind.__name__}, schema {checksums.SCHEMA}, sha256 {sha256(table.encode())}\n"
     write_whole(file, head + table)
 
 
@@ -72,10 +72,10 @@ def read_reference(file: Path, kind: type[Row]) -> list[Row]:
         if not found:
             raise ValueError("it does not begin as one")
         name, schema = found[1].decode(), int(found[2])
-        if schema != sealed.SCHEMA or name != kind.__name__:
+        if schema != checksums.SCHEMA or name != kind.__name__:
             raise UsageError(
                 f"{file} is of another version or suite ({name}, schema {schema}, not "
-                f"{kind.__name__}, schema {sealed.SCHEMA}): {anew}"
+                f"{kind.__name__}, schema {checksums.SCHEMA}): {anew}"
             )
         if sha256(table) != found[3].decode():
             raise ValueError("its checksum is wrong")

@@ -12,8 +12,8 @@ from torch.optim import SGD
 
 import models
 import solvers
-from bench import gradient_error, lipschitz
 from bench.data import Dataset, DeviceData, evaluation_batches, train_batches
+from bench.instruments import gradient_error, lipschitz
 from bench.records import GradientRow
 
 FOUR_NETWORKS = ("alexnet", "resnet4", "resnet10", "squeezenext")

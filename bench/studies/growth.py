@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 import models
-from bench import cost
-from bench.clock import WHOLE
-from bench.cost import Passed, Seconds
+from bench.context import Stepper, Workload
 from bench.data import Dataset, DeviceData, train_batches
 from bench.experiment import Experiment
 from bench.faults import free_memory, is_out_of_memory
+from bench.instruments import timing
+from bench.instruments.timing import Passed, Seconds
 from bench.records import GrowthRow
-from bench.workload import Stepper, Workload
+from bench.training.clock import WHOLE
 
 NT, BATCH_SIZE, WIDTH = "Nt", "batch size", "width"
 WIDE = "models.resnet:CHAIN:width="
@@ -206,10 +206,10 @@ class GrowthLaboratory:
         runs: dict[Experiment | str, Callable[[Passed], object]] = dict(steppers.items())
         runs[DATA] = _BatchMaker(self._workload, case.batch_size)
         runs[FIXED] = Stepper(self._workload, YARDSTICK, YARDSTICK.batch_size)
-        once = cost.interleaved(runs, device, 1)
+        once = timing.interleaved(runs, device, 1)
         round_seconds = sum(float(taken[WHOLE].sum()) for taken in once.values())
         affordable = int(case.seconds / round_seconds)
-        taken = cost.interleaved(runs, device, min(case.repeats, max(LEAST_REPEATS, affordable)))
+        taken = timing.interleaved(runs, device, min(case.repeats, max(LEAST_REPEATS, affordable)))
         whole = {name: phases[WHOLE] for name, phases in taken.items()}
         return {
             experiment: _row_times(whole[experiment], whole[DATA], whole[FIXED])

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import torch
 
 import models
+from bench.context import Stepper, Workload
 from bench.data import Dataset
 from bench.experiment import Experiment
 from bench.records import MemoryRow
 from bench.studies.gradients import ALL_GRADIENTS, FOUR_NETWORKS, GATED_GRADIENTS
-from bench.workload import Stepper, Workload
 
 CHAIN = "models.resnet:CHAIN:blocks="
 """ResNet-4, which has one ODE block, with so many of them."""

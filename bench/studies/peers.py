@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 import torch
 
 import solvers
-from bench import gradient_error
+from bench.context import Stepper, Workload
 from bench.experiment import Experiment
 from bench.faults import first_line, free_memory, in_a_line, is_out_of_memory
-from bench.gradient_error import GradientError
-from bench.workload import Stepper, Workload
+from bench.instruments import gradient_error
+from bench.instruments.gradient_error import GradientError
 from solvers import GRADIENTS
 
 Variant = TypeVar("Variant", bound=Hashable)

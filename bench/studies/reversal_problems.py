@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.reversibility import Rhs, State
+from bench.instruments.reversal import Rhs, State
 
 CONVOLUTION = "convolution"
 """One 3×3 convolution, then an activation, on an image: the problem of Figures 1 and 7."""

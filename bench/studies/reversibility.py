@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench import reversibility
 from bench.data import Dataset
+from bench.instruments import reversal
+from bench.instruments.reversal import Reversal, Rhs, State
 from bench.records import Picture, ReversalRow
-from bench.reversibility import Reversal, Rhs, State
 from bench.studies import reversal_problems
 from bench.studies.reversal_problems import ACTIVATIONS, CONVOLUTION, PROBLEMS
 from solvers import METHODS
@@ -199,9 +199,9 @@ def _contrasted(dataset: Dataset) -> Tensor:
 def _solve(case: ReversalCase, rhs: Rhs, z0: State) -> Reversal:
     if case.scheme in ADAPTIVE:
         absolute = case.tolerance * ADAPTIVE[case.scheme]
-        return reversibility.adaptive_steps(
+        return reversal.adaptive_steps(
             rhs, z0, case.tolerance, absolute, max_steps=MAX_ADAPTIVE_STEPS
         )
     if case.scheme == PAIR:
-        return reversibility.reversible_pair(rhs, z0, METHODS["euler"], case.n_steps)
-    return reversibility.fixed_steps(rhs, z0, METHODS.resolve(case.scheme), case.n_steps)
+        return reversal.reversible_pair(rhs, z0, METHODS["euler"], case.n_steps)
+    return reversal.fixed_steps(rhs, z0, METHODS.resolve(case.scheme), case.n_steps)

@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from solvers.gradients.anode import Anode
-from solvers.gradients.anode_auto import AnodeAuto
+from solvers.gradients.anode_auto.method import AnodeAuto
 from solvers.gradients.anode_revolve import AnodeRevolve
 from solvers.gradients.anode_steps import AnodeSteps
 from solvers.gradients.backprop import Backprop

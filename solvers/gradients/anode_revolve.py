@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from solvers.binomial import Point, follow, is_available, schedule
+from solvers.gradients.binomial import Point, follow, is_available, schedule
 from solvers.methods import METHODS, RightHandSide, Tableau, advance_all, integrate, step_grid
 from solvers.parameters import trainable_parameters, wants_gradient
 from solvers.replay import Replay
@@ -19,7 +19,7 @@ class AnodeRevolve:
     """Keeps the block's input; the backward pass keeps at most m states, the input among them.
 
     Which states are kept, and which steps are run again, is the schedule that recomputes least:
-    `solvers.binomial.recomputed_steps(Nt, m)` steps in all. m of None means ⌈log₂ Nt⌉.
+    `solvers.gradients.binomial.recomputed_steps(Nt, m)` steps in all. m of None means ⌈log₂ Nt⌉.
 
     Exact: the gradient in z0 is backprop's bit for bit, that in the parameters up to the order of
     summation. Memory O(L) + O(m) states plus what one step stores. Not where O(Nt) fits: anode

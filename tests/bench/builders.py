@@ -4,12 +4,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bench.context import Workload
 from bench.data import Dataset
 from bench.data.classes import CLASSES
 from bench.data.generated import load as load_generated
 from bench.experiment import Experiment
 from bench.records import EpochRow, Run
-from bench.workload import Workload
 
 CPU = torch.device("cpu")
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from bench.environment import describe
-from bench.files import write_whole
+from bench.records.files import write_whole
 
 ROWS: Mapping[str, str] = {
     "kill": "`kill -9` at a random moment of a run, then the same command",

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.bench.cluster.nodes import alive, descendants, running
+from tests.bench.execution.cluster.nodes import alive, descendants, running
 from tests.faults.command import finish, kill, read_until, start, tables
 
 pytest.importorskip("ray")

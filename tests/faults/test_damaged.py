@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import run_bench
-from bench import checkpoint, records
+from bench import records
 from bench.errors import UsageError
+from bench.training import checkpoint
 from tests.bench.builders import write_images
 from tests.faults.command import kill, read_until, start, tables
 

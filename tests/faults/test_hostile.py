@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import run_bench
-from bench import checkpoint, cli, data
+from bench import cli, data
 from bench.data import image_folder, official
 from bench.errors import UsageError
+from bench.training import checkpoint
 from tests.bench.builders import write_images
 
 pytestmark = pytest.mark.fault("hostile")

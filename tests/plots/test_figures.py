@@ -9,8 +9,9 @@ import plots
 from bench import records
 from bench.errors import UsageError
 from bench.records import Measurement
-from plots import accuracy_table, style
+from plots import style
 from plots.recorded import read
+from plots.training import accuracy as accuracy_table
 from tests.bench.builders import row, run
 
 NETWORKS = ("alexnet", "resnet4")

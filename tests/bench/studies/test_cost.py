@@ -7,9 +7,9 @@ import pytest
 
 import run_bench
 from bench.records import CostRow, read_rows
-from bench.regression import SLOWER, compare
+from bench.studies.regression import SLOWER, compare
 from bench.suites import SUITES
-from plots import cost_table
+from plots.cost import table as cost_table
 
 LINE = "--suite cost --network resnet4 --method euler --Nt 1 --batch_size 2"
 

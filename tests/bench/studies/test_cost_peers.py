@@ -5,8 +5,8 @@ import pytest
 import run_bench
 from bench.data.generated import load as load_generated
 from bench.records import CostRow, read_reference, read_rows, write_reference, write_rows
-from bench.regression import problem
-from bench.studies.cost import CostSuite
+from bench.studies.cost.suite import CostSuite
+from bench.studies.regression import problem
 from solvers.gradients.anode import Anode
 from tests.bench.builders import CPU
 from tests.bench.studies import strange_peers

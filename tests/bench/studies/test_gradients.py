@@ -8,7 +8,8 @@ from torch import nn
 
 import models
 import run_bench
-from bench import data, lipschitz
+from bench import data
+from bench.instruments import lipschitz
 from bench.records import GradientRow, read_rows
 from bench.studies.gradients import ACTIVATIONS, GradientCase, GradientLaboratory
 from tests.bench.builders import CPU

@@ -14,7 +14,7 @@ from bench.records import GrowthRow, key_of, read_rows, write_rows
 from bench.studies import growth
 from bench.suites import SUITES
 from solvers import GRADIENTS
-from solvers.binomial import recomputed_steps
+from solvers.gradients.binomial import recomputed_steps
 from tests.bench.builders import CPU
 
 SUITE = SUITES["growth"]

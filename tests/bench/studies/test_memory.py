@@ -10,8 +10,8 @@ from bench.records import MemoryRow, read_rows
 from bench.studies.gradients import ALL_GRADIENTS
 from bench.studies.memory import CHAIN
 from bench.suites import SUITES
-from plots import memory_laws
-from solvers.binomial import recomputed_steps
+from plots.memory import laws
+from solvers.gradients.binomial import recomputed_steps
 from tests.bench.builders import CPU
 
 SUITE = SUITES["memory"]
@@ -68,7 +68,7 @@ def test_laws_are_those_of_the_papers(laboratory):
         for network in ("resnet4", f"{CHAIN}2", f"{CHAIN}3")
         for n_steps in (2, 4, 8)
     ]
-    table = memory_laws.fit(pd.DataFrame(rows)).set_index("gradient")
+    table = laws.fit(pd.DataFrame(rows)).set_index("gradient")
     assert table["law"].to_dict() == LAWS
     assert (table["misfit"] < 0.02).all()
     # ANODE's coefficients: one state a block, and what backprop stores in a step, a step.
@@ -83,8 +83,8 @@ def test_law_of_made_up_rows():
         return MemoryRow(f"{CHAIN}{blocks}" if blocks > 1 else "resnet4", blocks, *scheme)
 
     rows = pd.DataFrame([row(blocks, steps) for blocks in (1, 2, 5) for steps in (2, 3, 9)])
-    (found,) = memory_laws.fit(rows).to_dict("records")
-    coefficients = [found[term] for term in memory_laws.TERMS]
+    (found,) = laws.fit(rows).to_dict("records")
+    coefficients = [found[term] for term in laws.TERMS]
     assert coefficients == pytest.approx([3, 2, 5, 0], abs=1e-9)
     assert found["law"] == "O(L + Nt)"
 

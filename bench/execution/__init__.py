@@ -1,0 +1,1 @@
+"""Run experiments: here, in processes, on a Ray cluster; locks; when to checkpoint."""

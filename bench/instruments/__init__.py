@@ -1,0 +1,1 @@
+"""One measurement each. No instrument imports another."""

@@ -1,0 +1,53 @@
+"""Seconds of a computation, compared fairly."""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from bench.training.clock import WHOLE, start
+
+Variant = TypeVar("Variant", bound=Hashable)
+Passed = Callable[[str], None]
+"""Called with the name of each phase of a computation when it is over."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Median and quartiles of the repeats, in seconds."""
+
+    median: float
+    low: float
+    high: float
+    repeats: int
+
+    @classmethod
+    def of(cls, taken: "np.ndarray") -> "Seconds":
+        low, median, high = np.quantile(taken, (0.25, 0.5, 0.75))
+        return cls(float(median), float(low), float(high), len(taken))
+
+
+def interleaved(
+    variants: Mapping[Variant, Callable[[Passed], object]], device: torch.device, repeats: int
+) -> dict[Variant, dict[str, np.ndarray]]:
+    """Seconds (repeats,) of each variant's phases, and of the "step" that they make up.
+
+    All variants take turns in every round, after one warm-up: what disturbs the machine for a
+    while then disturbs all of them alike, so that their ratios, round by round, hold. On CUDA the
+    time is taken with events.
+    """
+    for run in variants.values():
+        run(lambda phase: None)
+    taken: dict[Variant, list[dict[str, float]]] = {name: [] for name in variants}
+    for _ in range(repeats):
+        for name, run in variants.items():
+            clock = start(device)
+            run(clock.passed)
+            clock.passed(WHOLE)
+            taken[name].append(clock.seconds())
+    return {
+        name: {phase: np.array([round_[phase] for round_ in rounds]) for phase in rounds[0]}
+        for name, rounds in taken.items()
+    }

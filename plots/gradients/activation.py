@@ -1,0 +1,68 @@
+"""The continuous adjoint's error against the activation of the right-hand side."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from plots import style
+from plots.gradients.order import observed_order
+from plots.panels import grid
+
+_LOOKS = {
+    "relu": ("#D55E00", "solid"),
+    "leaky_relu": ("#E69F00", (0, (5, 1))),
+    "softplus": ("#009E73", (0, (3, 1, 1, 1))),
+    "tanh": ("#0072B2", (0, (1, 1))),
+    "none": ("#000000", (0, (8, 2))),
+}
+GRADIENT = "node"
+
+
+def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
+    """A row for each scheme, a column for each network; the observed orders stand in the legend
+    of each panel."""
+    rows = rows[(rows["part"] == "all parameters") & (rows["gradient"] == GRADIENT)]
+    rows = rows[(rows["precision"] == "float64") & (rows["weights"] == "initial")]
+    rows = rows[rows["scale"] == 1]
+    methods = [
+        method
+        for method, part in rows.groupby("method", sort=False)
+        if part["activation"].nunique() > 1
+    ]
+    if not methods:
+        return []
+    style.begin()
+    figure, panels = grid(
+        rows[rows["method"].isin(methods)],
+        x="steps per block, Nt",
+        y=f"gradient error of {GRADIENT}",
+        row_height=1.9,
+        sharex=True,
+        sharey=True,
+    )
+    for axis, chosen in panels:
+        for activation, (colour, line) in _LOOKS.items():
+            own = chosen[chosen["activation"] == activation].sort_values("n_steps")
+            if own.empty:
+                continue
+            order = observed_order(own)
+            axis.loglog(
+                own["n_steps"],
+                own["error"],
+                color=colour,
+                linestyle=line,
+                marker="o",
+                markersize=2,
+                linewidth=1.1,
+                label=style.ACTIVATION_NAMES[activation]
+                + ("" if order is None else f" {order:.1f}"),
+            )
+        axis.legend(fontsize=5.5, loc="lower left", handlelength=2.2, labelspacing=0.2)
+        style.ticks(axis.xaxis, sorted(rows["n_steps"].unique()))
+    style.footnote(
+        figure,
+        "Relative error of node's gradient in all parameters, float64, initial weights, generated "
+        "images; the ReLUs of the right-hand sides replaced. Numbers: observed order, fitted to "
+        "the four largest Nt.",
+    )
+    return style.save(figure, folder, "gradient_activation")

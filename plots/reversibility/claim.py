@@ -1,0 +1,160 @@
+"""Every numeric claim of §III of the ANODE paper, and Figures 1 and 7: the paper's numbers, and how
+each is judged."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from plots.reversibility.rows import median_over_seeds, steps_needed
+from plots.style import ACTIVATION_NAMES
+
+SINGLE = 2.0**-23
+"""Single precision: the distance from 1 to the next number."""
+
+FIXED_AND_ADAPTIVE: tuple[str, ...] = ()
+"""A claim that is judged for every scheme there is."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """text and paper: what is claimed, and its number. schemes: those it is about, or all."""
+
+    text: str
+    paper: str
+    problem: str
+    rule: str
+    schemes: tuple[str, ...] = FIXED_AND_ADAPTIVE
+
+    def judge(self, rows: pd.DataFrame) -> tuple[bool, str]:
+        """Whether it holds for one scheme's float64 rows of the problem, and what is measured."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Steps(Claim):
+    """An error of rho takes so many steps."""
+
+    rho: float = 0.01
+    steps: int = 0
+
+    def judge(self, rows: pd.DataFrame) -> tuple[bool, str]:
+        needed = steps_needed(rows, self.rho)
+        if needed is None:
+            measured = f"never, up to {_steps(rows['n_steps'].max())}"
+        else:
+            measured = _steps(needed) + self._both_ways(rows) + self._comes_back(rows, needed)
+        at_paper = rows[(rows["n_steps"] == self.steps) & (rows["tolerance"] == 0)]["rho"]
+        if len(at_paper):
+            measured += f"; ρ = {at_paper.median():.2g} at {self.steps:,}"
+        return needed is not None and self.steps / 2 <= needed <= 2 * self.steps, measured
+
+    def _both_ways(self, rows: pd.DataFrame) -> str:
+        """An adaptive solver's steps with those of the way back: the paper does not say which."""
+        both = steps_needed(rows.assign(n_steps=rows["n_steps"] + rows["n_steps_back"]), self.rho)
+        adaptive = (rows["tolerance"] > 0).all()
+        return f" ({round(both):,} with those back)" if adaptive and both is not None else ""
+
+    def _comes_back(self, rows: pd.DataFrame, needed: float) -> str:
+        """An error that grows again, as rounding makes it, where there are more steps."""
+        medians = median_over_seeds(rows)
+        later = medians[(medians["n_steps"] > needed) & (medians["rho"] > self.rho)]
+        return f", though not with {_steps(later['n_steps'].iloc[0])}" if len(later) else ""
+
+
+@dataclass(frozen=True)
+class NotReversible(Claim):
+    """No number of steps or tolerance brings the error down to rho."""
+
+    rho: float = 0.01
+
+    def judge(self, rows: pd.DataFrame) -> tuple[bool, str]:
+        best = rows.loc[rows["rho"].idxmin()]
+        at = _steps(best["n_steps"])
+        finite = f"smallest ρ = {best['rho']:.2g}, {at}"
+        return bool(best["rho"] > self.rho), finite if best["rho"] < float(
+            "inf"
+        ) else "nothing finite comes back"
+
+
+@dataclass(frozen=True)
+class Reversible(Claim):
+    """At most so many steps bring the error down to rho."""
+
+    rho: float = 0.01
+    steps: int = 100
+
+    def judge(self, rows: pd.DataFrame) -> tuple[bool, str]:
+        needed = steps_needed(rows, self.rho)
+        if needed is None:
+            return False, f"never, up to {_steps(rows['n_steps'].max())}"
+        return needed <= self.steps, _steps(needed)
+
+
+@dataclass(frozen=True)
+class SquareOfA(Claim):
+    """A step z + a·max(0, z) with z > 0 is undone up to a²z; the problem's name ends in a."""
+
+    def judge(self, rows: pd.DataFrame) -> tuple[bool, str]:
+        a = float(self.problem.rpartition("-")[2])
+        rho = float(rows["rho"].iloc[0])
+        return abs(rho - a * a) <= 1e-10 * a * a, f"ρ = {rho:.6g}"
+
+
+@dataclass(frozen=True)
+class NothingLikeIt(Claim):
+    """The image that comes back is another: with one fixed step, or at a tolerance."""
+
+    activation: str = "relu"
+    tolerance: float = 0.0
+
+    def judge(self, rows: pd.DataFrame) -> tuple[bool, str]:
+        rows = rows[rows["activation"] == self.activation]
+        chosen = rows[rows["tolerance"] == self.tolerance]
+        chosen = chosen[(chosen["n_steps"] == 1) | (self.tolerance > 0)]
+        if chosen.empty:
+            return False, "not measured"
+        rho = chosen["rho"].median()
+        return bool(rho >= 0.5), f"ρ = {rho:.2g}"
+
+
+_WITHIN_TWO = "steps for that ρ, interpolated, within a factor of two of the paper's"
+_FIXED = ("euler", "rk2", "rk4", "reversible")
+
+CLAIMS: Sequence[Claim] = (
+    Steps("ρ ≤ 1% takes about 200,000 steps", "200,000", "linear-100", _WITHIN_TWO,
+          rho=0.01, steps=200_000),
+    NotReversible("not reversible in double precision", "never", "linear-10000",
+                  "ρ > 1% with every number of steps and tolerance measured"),
+    Steps("RK45: ρ = 1% with 11 steps", "11", "relu-decay", _WITHIN_TWO, rho=0.01, steps=11),
+    Steps("RK45: ρ = 0.4% with 18 steps", "18", "relu-decay", _WITHIN_TWO, rho=0.004, steps=18),
+    Steps("RK45: single precision with 211 steps", "211", "relu-decay", _WITHIN_TWO,
+          rho=SINGLE, steps=211),
+    Steps("single precision takes about 10,000 steps (n = 100)", "10,000", "gaussian",
+          _WITHIN_TWO, rho=SINGLE, steps=10_000),
+    Reversible("reversal works with ‖W‖₂ = O(1)", "works", "gaussian-unit",
+               "ρ ≤ 1% with at most 100 steps"),
+    *(
+        SquareOfA(f"z + a·max(0, z) undone by its sign errs by a²z₀, a = {a:g}", f"{a * a:g}",
+                  f"residual-{a:g}", "ρ = a² to ten digits", ("euler", "reversible"))
+        for a in (0.01, 0.1, 0.5, 1.0)
+    ),
+    *(
+        NothingLikeIt(f"Figure 1, one residual block, {ACTIVATION_NAMES[activation]}: what comes "
+                      "back looks nothing like the image", "unlike", "convolution",
+                      "ρ ≥ 50% with one step", _FIXED, activation=activation)
+        for activation in ("relu", "leaky_relu")
+    ),
+    *(
+        NothingLikeIt(f"Figure 7, RK45, rtol {tolerance:g}, {ACTIVATION_NAMES[activation]}: the "
+                      "same", "unlike", "convolution", f"ρ ≥ 50% at rtol {tolerance:g}",
+                      ("rk45",), activation=activation, tolerance=tolerance)
+        for tolerance in (0.1, 0.001)
+        for activation in ("none", "relu", "leaky_relu", "softplus")
+    ),
+)  # fmt: skip
+"""The paper's numbers; everything else in the table is computed from the recorded rows."""
+
+
+def _steps(number: float) -> str:
+    return "1 step" if round(number) == 1 else f"{round(number):,} steps"

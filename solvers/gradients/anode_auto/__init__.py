@@ -1,0 +1,1 @@
+"""ANODE that plans what to store within a budget of memory."""

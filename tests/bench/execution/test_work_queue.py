@@ -1,0 +1,165 @@
+"""Processes that share a folder of results."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench import records
+from bench.execution.executors import Local, run_all, step_costs
+from bench.execution.run import run_experiment
+from bench.execution.work_queue import left_to_run
+from bench.records import locks
+from bench.training import checkpoint
+from tests.bench.builders import experiment, row, run, workload
+from tests.bench.execution.test_processes import Heard
+
+ROOT = Path(__file__).parents[2]
+SMALL = {"num_epochs": 1, "train_images": 20, "test_images": 10, "batch_size": 10}
+HOLD = """
+import sys, time
+from pathlib import Path
+from bench import locks
+with locks.claim(Path(sys.argv[1]), sys.argv[2]) as is_ours:
+    print(is_ours, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def other_process(monkeypatch):
+    """Starts processes that hold a lock until they are killed."""
+    monkeypatch.setattr(locks, "SECONDS_BETWEEN_LOOKS", 0.05)
+    processes = []
+
+    def hold(folder, name):
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(folder), name], cwd=ROOT, stdout=subprocess.PIPE
+        )
+        processes.append(process)
+        assert process.stdout.readline() == b"True\n"
+        return process
+
+    yield hold
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_lock_of_a_process_that_is_killed_is_taken_over(tmp_path, other_process):
+    other = other_process(tmp_path, "a")
+    assert not locks.is_free(tmp_path, "a")
+    assert locks.is_free(tmp_path, "b")
+    with locks.claim(tmp_path, "a") as is_ours:
+        assert not is_ours
+    other.kill()
+    other.wait()
+    with locks.claim(tmp_path, "a") as is_ours:
+        assert is_ours
+
+
+def test_what_is_waited_for_is_said_once(tmp_path, other_process):
+    other, said = other_process(tmp_path, "a"), []
+
+    def busy():
+        said.append("busy")
+        other.kill()
+
+    with locks.wait_for(tmp_path, "a", busy):
+        assert said == ["busy"]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_run_of_another_process_is_looked_at_again_at_the_end_and_taken_over(
+    tmp_path, other_process, jobs
+):
+    first, second = experiment(**SMALL), experiment(**SMALL, seed=1)
+    place = workload(tmp_path, jobs=jobs)
+    other = other_process(place.folder, first.name)
+    heard = Heard(epoch_finished=other.kill)  # which is the second's
+    runs = run_all(place, [first, second], heard)
+    assert heard.notes == [
+        f"{first.name}: another process is running it: looked at again at the end"
+    ]
+    for one in (first, second):
+        own = [what for name, what in heard.told if name == one.name]
+        assert own == ["started", 1, "ok"]
+    assert heard.told[0] == (second.name, "started")
+    assert sorted(run.name for run in runs) == sorted([first.name, second.name])
+
+
+@pytest.mark.parametrize("status", ["ok", "failed"])
+def test_what_another_process_recorded_is_not_run_again(tmp_path, other_process, status):
+    first, second = experiment(**SMALL), experiment(**SMALL, seed=1)
+    place = workload(tmp_path)
+    other = other_process(place.folder, first.name)
+
+    def recorded():
+        made = run_experiment(place, first, lambda e, row: None)
+        records.write_run(place.results, made.__class__(**{**vars(made), "status": status}))
+        other.kill()
+
+    heard = Heard(epoch_finished=recorded)
+    runs = run_all(place, [first, second], heard)
+    assert heard.notes[1:] == [f"{first.name}: another process has run it"]
+    assert heard.told[3:] == [(first.name, "started"), (first.name, status)]
+    (found,) = [run for run in runs if run.name == first.name]
+    assert len(found.epochs) == 1
+    assert left_to_run(place, [first], print) == ([] if status == "ok" else [first])
+
+
+def test_run_is_read_back_whole(tmp_path):
+    nothing = {"gradient_error": None, "gradient_cosine": None}
+    nothing |= {"gradient_error_blocks": (), "gradient_cosine_blocks": ()}
+    for epochs in ([row(1), row(2, test_loss=1 / 3)], [row(1, **nothing)], []):
+        made = run("a", epochs=epochs)
+        assert records.read_whole_run(records.write_run(tmp_path, made)) == made
+    assert records.read_whole_run(tmp_path / "nowhere") is None
+
+
+def test_checkpoint_that_outlived_its_run_is_cleared_away(tmp_path):
+    one, place = experiment(**SMALL), workload(tmp_path)
+    records.write_run(place.results, run_experiment(place, one, lambda e, row: None))
+    left = place.folder / one.name / checkpoint.NAME
+    left.write_bytes(b"")
+    assert left_to_run(place, [one], print) == []
+    assert not left.exists()
+
+
+def test_step_costs_of_two_processes_are_all_recorded(tmp_path, other_process):
+    place = workload(tmp_path)
+    other = other_process(place.folder, locks.MEASUREMENTS)
+    there = workload(tmp_path / "theirs")
+    theirs = step_costs(Local(), there, [experiment(**SMALL)], print)
+
+    def meanwhile(line):
+        assert line == locks.WAITING
+        records.write_measurements(place.results, place.suite, theirs)
+        other.kill()
+
+    ours = experiment(**SMALL, gradient="backprop")
+    found = step_costs(Local(), place, [ours], meanwhile)
+    assert {m.gradient for m in found} == {"anode", "backprop"}
+    assert records.read_measurements(place.results, place.suite) == found
+
+
+def test_file_system_without_locks_is_one_clear_line(tmp_path, monkeypatch):
+    def refused(*args, **kwargs):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(locks.FileLock, "acquire", refused)
+    with (
+        pytest.raises(locks.UsageError, match="No locks available.: choose another --out"),
+        locks.claim(tmp_path, "a"),
+    ):
+        pass
+
+
+def test_waiting_takes_no_lock_away_from_who_has_it(tmp_path, other_process):
+    other = other_process(tmp_path, "a")
+    for _ in range(3):
+        assert not locks.is_free(tmp_path, "a")
+        time.sleep(0.01)
+    assert other.poll() is None

@@ -1,0 +1,208 @@
+"""What comes back when a solution is solved backwards, by instrument, suite and command line."""
+
+import numpy as np
+import pytest
+import torch
+
+import run_bench
+from bench import data, records
+from bench.errors import UsageError
+from bench.instruments.reversal import adaptive_steps, fixed_steps, reversible_pair
+from bench.records import Picture, ReversalRow
+from bench.studies.reversibility import ReversalCase, ReversibilitySuite
+from solvers import METHODS
+
+ONE = np.float64(1)
+STABILITY = {
+    "euler": lambda x: 1 + x,
+    "rk2": lambda x: 1 + x + x**2 / 2,
+    "rk4": lambda x: 1 + x + x**2 / 2 + x**3 / 6 + x**4 / 24,
+    "rk4_38": lambda x: 1 + x + x**2 / 2 + x**3 / 6 + x**4 / 24,
+}
+SUITE = ["--suite", "reversibility", "--device", "cpu"]
+
+
+def linear(t, z):
+    return -5.0 * z
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("n_steps", [1, 7, 40])
+def test_rho_of_a_linear_problem_is_its_closed_form(method, n_steps):
+    amplification, x = STABILITY[method], -5.0 / n_steps
+    expected = abs((amplification(x) * amplification(-x)) ** n_steps - 1)
+    found = fixed_steps(linear, ONE, METHODS[method], n_steps)
+    assert found.rho == pytest.approx(expected, rel=1e-9, abs=1e-14)
+    assert found.nfe == 2 * n_steps * METHODS[method].n_stages
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_numpy_scalars_and_tensors_are_solved_alike(method):
+    with_numpy = fixed_steps(linear, ONE, METHODS[method], 11)
+    with_torch = fixed_steps(linear, torch.ones((), dtype=torch.float64), METHODS[method], 11)
+    assert with_numpy.rho == pytest.approx(with_torch.rho, rel=1e-10)
+
+
+def test_time_runs_backwards_on_the_way_back():
+    found = fixed_steps(lambda t, z: 2 * t + 0 * z, ONE, METHODS["rk2"], 3)
+    assert found.output == pytest.approx(2)
+    assert found.rho == pytest.approx(0, abs=1e-15)
+
+
+@pytest.mark.parametrize("a", [0.01, 0.3, 1.0])
+def test_a_residual_step_undone_by_its_sign_errs_by_a_squared(a):
+    found = fixed_steps(lambda t, z: a * np.maximum(0, z), ONE, METHODS["euler"], 1)
+    assert found.rho == pytest.approx(a * a, rel=1e-10)
+
+
+@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("rk2", 3), ("rk4", 5)])
+def test_rho_falls_at_its_order(method, order):
+    """An even order p leaves h^(p+2) in R(h)R(-h) of a linear problem: n steps make it p + 1."""
+    coarse, fine = (fixed_steps(linear, ONE, METHODS[method], n).rho for n in (200, 400))
+    assert np.log2(coarse / fine) == pytest.approx(order, abs=0.1)
+
+
+def test_reversible_pair_gives_back_what_euler_does_not():
+    weight = np.random.RandomState(0).standard_normal((20, 20))
+    z0 = np.random.RandomState(1).standard_normal(20)
+
+    def rhs(t, z):
+        return np.maximum(0, weight @ z)
+
+    assert fixed_steps(rhs, z0, METHODS["euler"], 4).rho > 0.5
+    assert reversible_pair(rhs, z0, METHODS["euler"], 4).rho < 1e-13
+    in_torch = torch.from_numpy(z0)
+    rhs_in_torch = lambda t, z: torch.relu(torch.from_numpy(weight) @ z)  # noqa: E731
+    found = reversible_pair(rhs_in_torch, in_torch, METHODS["euler"], 4)
+    assert found.rho < 1e-13
+    assert (found.output - in_torch).norm() > 1
+
+
+def test_adaptive_steps_are_those_accepted_in_each_direction():
+    found = adaptive_steps(linear, ONE, 1e-8, 1e-11, 1000)
+    assert found.status == "ok"
+    assert found.rho < 1e-5
+    # dopri5 evaluates twice before the first step and six times in each step, accepted or not.
+    rejected, rest = divmod(found.nfe - 4 - 6 * (found.n_steps + found.n_steps_back), 6)
+    assert rest == 0
+    assert 0 <= rejected < found.n_steps
+    finer = adaptive_steps(linear, ONE, 1e-10, 1e-13, 1000)
+    assert finer.n_steps > 2 * found.n_steps
+
+
+def test_a_solver_that_gives_up_is_a_result():
+    limited = adaptive_steps(linear, ONE, 1e-8, 1e-11, 3)
+    assert (limited.rho, limited.status) == (np.inf, "step limit")
+    stiff = adaptive_steps(lambda t, z: -1e4 * z, ONE, 1e-3, 1e-6, 10_000)
+    assert (stiff.rho, stiff.status) == (np.inf, "step underflow")
+    assert abs(stiff.output) < 1e-6  # the way there was found, the way back was not
+    assert min(stiff.n_steps, stiff.n_steps_back) > 0
+    overflown = fixed_steps(lambda t, z: -1e4 * z, ONE, METHODS["rk4"], 100)
+    assert (overflown.rho, overflown.status) == (np.inf, "not finite")
+
+
+def test_another_assertion_is_not_taken_for_the_solvers():
+    def rhs(t, z):
+        raise AssertionError("mine")
+
+    with pytest.raises(AssertionError, match="mine"):
+        adaptive_steps(rhs, ONE, 1e-3, 1e-6, 10)
+
+
+def test_every_problem_has_every_scheme_and_each_case_comes_once():
+    suite = ReversibilitySuite("reversibility", "")
+    cases = suite.cases()
+    assert len(set(cases)) == len(cases)
+    for problem in {case.problem for case in cases}:
+        of_problem = {case.scheme for case in cases if case.problem == problem}
+        assert {"euler", "rk2", "rk4", "reversible"} <= of_problem
+        assert "rk45" in of_problem or problem.startswith("residual")
+    assert ReversalCase("linear-100", "none", "euler", 200_000) in cases
+
+
+@pytest.fixture(scope="module")
+def generated():
+    return data.load(None, 10, generate=True)
+
+
+def test_pictures_are_kept_for_every_activation_of_the_pictured_cases(generated):
+    suite = ReversibilitySuite("reversibility", "", schemes=("euler", "reversible"))
+    laboratory = suite.laboratory(generated, torch.device("cpu"))
+    for case in suite.cases():
+        if case.problem == "convolution":
+            laboratory.measure(case)
+    kept = {(p.scheme, p.activation, p.n_steps) for p in laboratory.pictures}
+    activations = ("relu", "leaky_relu", "softplus", "tanh", "none")
+    assert kept == {(s, a, 1) for s in ("euler", "reversible") for a in activations}
+    for picture in laboratory.pictures:
+        assert picture.input.shape == (3, 32, 32)
+        difference = np.linalg.norm(picture.reconstruction - picture.input)
+        rho = difference / np.linalg.norm(picture.input)
+        assert picture.rho == pytest.approx(rho, rel=1e-12, abs=1e-30)
+        assert (picture.rho < 1e-13) == (picture.scheme == "reversible")
+
+
+def test_rows_and_pictures_come_back_as_they_were_recorded(tmp_path):
+    row = ReversalRow("linear-100", "none", "rk45", 3, 0, 1e-3, "float64", 0, float("inf"),
+                      "step limit", 77, "cpu", "none", "none")  # fmt: skip
+    records.write_rows(tmp_path / records.MEASUREMENTS, ReversalRow, [row])
+    assert records.read_rows(tmp_path / records.MEASUREMENTS, ReversalRow) == [row]
+    images = np.random.RandomState(0).standard_normal((3, 3, 32, 32))
+    records.write_pictures(tmp_path, [Picture("rk45", "none", 3, 0.1, 17.0, "made up", *images)])
+    (back,) = records.read_pictures(tmp_path)
+    assert (back.scheme, back.n_steps, back.tolerance, back.rho) == ("rk45", 3, 0.1, 17.0)
+    assert np.array_equal(np.stack([back.input, back.output, back.reconstruction]), images)
+    records.write_pictures(tmp_path, [])
+    assert records.read_pictures(tmp_path) == []
+    assert {file.name for file in tmp_path.iterdir()} == {
+        *(records.MEASUREMENTS, records.PICTURES, "measurements.json", "pictures.json")
+    }
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"not a picture at all"])
+def test_damaged_pictures_are_named_in_one_line(tmp_path, content):
+    records.write_pictures(tmp_path, [])
+    (tmp_path / records.PICTURES).write_bytes(content)
+    with pytest.raises(UsageError, match=r"pictures.npz is damaged \(its checksum is wrong\)"):
+        records.read_pictures(tmp_path)
+
+
+def test_suite_runs_to_its_figures_and_draws_them_again(tmp_path, capsys):
+    arguments = [*SUITE, "--out", str(tmp_path), "--method", "reversible", "--seeds", "0"]
+    assert run_bench.main(arguments) == 0
+    folder = tmp_path / "reversibility"
+    claims = folder / "figures" / "claims.md"
+    table = claims.read_text()
+    assert "fingerprint" in table
+    assert "generated images" in capsys.readouterr().out
+    drawn = sorted(file.name for file in (folder / "figures").iterdir())
+    assert "reversal_pictures-reversible-pair-over-euler-1-step.png" in drawn
+    assert "reversal_steps.svg" in drawn
+    claims.unlink()
+    assert run_bench.main([*SUITE, "--out", str(tmp_path), "--plots-only"]) == 0
+    assert claims.read_text() == table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--plots-only"], "measurements.csv: run the suite first"),
+        (["--check"], "the suite reversibility has no reference: use one of gradients, memory"),
+        (["--update-reference"], "the suite reversibility has no reference"),
+        (["--reference", "file"], "the suite reversibility has no reference"),
+        (["--method", "rk54"], "rk45, rk45_relative"),
+        (["--Nt", "2"], "the suite reversibility has no use for --Nt: leave it out"),
+        (["--data-dir", "nowhere"], "the data folder nowhere does not exist"),
+        (["--data-dir", "a", "--generated"], "exclude each other"),
+    ],
+)
+def test_bad_usage_is_one_line(tmp_path, capsys, arguments, line):
+    assert run_bench.main([*SUITE, "--out", str(tmp_path), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert line in error
+    assert len(error.splitlines()) == 1
+
+
+def test_suites_with_a_reference_still_refuse_a_data_folder(capsys):
+    assert run_bench.main(["--suite", "memory", "--data-dir", "somewhere"]) == 2
+    assert "uses generated images: leave out --data-dir" in capsys.readouterr().err

@@ -1,0 +1,103 @@
+"""Batches, and steps that are to be captured as a CUDA graph, on a device without values.
+
+On the meta device a host that reads a value, or mixes a tensor of its own in, is an error: what a
+capture would fail at on a CUDA device is found without one. What is computed from the time grid
+alone was read on the CPU before, as it is in the steps before a capture.
+"""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from bench.data import DeviceData, train_batches
+from bench.data.generated import load as load_generated
+from bench.training import step as training
+from bench.training.host_reads import Hearing, Telling
+from bench.training.step import TrainingStep
+from solvers import GRADIENTS
+from solvers.methods import step_grid
+from tests.bench.builders import CPU, experiment
+
+META = torch.device("meta")
+CAPTURABLE = [n for n, entry in GRADIENTS.items() if getattr(entry, "is_capturable", False)]
+SETTLED = 2
+"""Steps after which all that is made once is there."""
+
+
+class NoCopies(TorchDispatchMode):
+    """Nothing goes from the host to the device, or back."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, torch.Tensor)]
+        devices = {t.device.type for t in tensors}
+        if len(devices) > 1:
+            raise RuntimeError(f"{function} has tensors on {' and '.join(sorted(devices))}")
+        return result
+
+
+@pytest.fixture
+def autocast_of_cuda(monkeypatch):
+    """The meta device has no autocast: it is asked of CUDA's, which is off."""
+    for name in ("is_autocast_enabled", "get_autocast_dtype"):
+        ask = getattr(torch, name)
+        monkeypatch.setattr(
+            torch,
+            name,
+            lambda *kind, ask=ask: ask(*("cuda" if k == "meta" else k for k in kind)),
+        )
+    step_grid.cache_clear()
+    yield
+    step_grid.cache_clear()
+
+
+def training_on(device, gradient, network):
+    """A training step of the experiment, and a batch for it."""
+    how = experiment(gradient=gradient, network=network, method="rk2", n_steps=3)
+    trained = training.build_network(how, CPU).to(device)
+    step = TrainingStep(trained, training.make_optimizer(trained, how))
+    images = torch.zeros(8, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
+    return lambda: step(images, torch.zeros(8, dtype=torch.int64, device=device))
+
+
+def reads_of_constants(gradient, network):
+    """What the host reads in a step, where there is something to read."""
+    step = training_on(CPU, gradient, network)
+    for _ in range(SETTLED):
+        with Hearing(CPU) as heard:
+            step()
+    return heard.reads
+
+
+@pytest.mark.parametrize("network", ["alexnet", "resnet10"])
+@pytest.mark.parametrize("gradient", CAPTURABLE)
+def test_captured_step_never_has_the_host_wait(gradient, network, autocast_of_cuda):
+    reads = reads_of_constants(gradient, network)
+    step = training_on(META, gradient, network)
+    for _ in range(SETTLED):
+        with Telling(META, reads):
+            step()
+    with NoCopies(), Telling(META, reads):
+        loss, right = step()
+    assert loss.device == right.device == META
+    assert bool(reads) == (gradient.startswith("node") or "torchdiffeq" in gradient)
+
+
+def test_adaptive_steps_read_errors_which_is_why_they_are_not_captured():
+    assert reads_of_constants("node-rk45", "resnet4") is None
+
+
+def test_batches_are_made_without_the_host():
+    data = DeviceData.of(load_generated(10).subset(80, 40), META)
+    batches = train_batches(data, seed=0, epoch=1, batch_size=32)
+    next(batches)  # by then the epoch's plan is there
+    with NoCopies():
+        rest = [(images.shape, labels.shape) for images, labels in batches]
+    assert rest == [((32, 3, 32, 32), (32,)), ((16, 3, 32, 32), (16,))]
+
+
+def test_a_copy_from_the_host_would_be_found():
+    on_device = torch.empty(2, device=META)
+    with NoCopies(), pytest.raises(RuntimeError, match="tensors on cpu and meta"):
+        on_device.copy_(torch.zeros(2))

@@ -1,0 +1,202 @@
+"""The laws of growth: planted ones are found, and where there is none, none is."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.records import GrowthRow
+from plots import style
+from plots.growth import curves as figure
+from plots.growth import table as growth_table
+from plots.growth.fits import exact_law, parabola, relative_error, slope
+
+STEPS = np.array([1.0, 2, 4, 8, 16, 32, 64])
+NO_ERROR = np.zeros_like(STEPS)
+
+
+# --- fits
+
+
+@pytest.mark.parametrize("power", [0, 1, 2])
+def test_slope_is_the_power(power):
+    found = slope(STEPS, 3 * STEPS**power, NO_ERROR)
+    assert found.value == pytest.approx(power, abs=1e-9)
+    assert found.error < 1e-9
+
+
+def test_slope_is_that_of_the_upper_part():
+    # Below eight steps the fixed part prevails.
+    found = slope(STEPS, np.where(STEPS < 8, 7.0, STEPS), NO_ERROR)
+    assert found.value == pytest.approx(1)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_slope_of_few_points_takes_them_all(count):
+    x = STEPS[:count]
+    assert slope(x, 5 * x**2, np.zeros_like(x)).value == pytest.approx(2)
+
+
+def test_points_in_another_order_have_the_same_slope():
+    shuffled = np.array([3, 0, 6, 2, 5, 1, 4])
+    y = 2 + STEPS
+    expected = slope(STEPS, y, NO_ERROR).value
+    assert slope(STEPS[shuffled], y[shuffled], NO_ERROR).value == pytest.approx(expected)
+
+
+def test_planted_quadratic_term_is_found():
+    found = parabola(STEPS, 5 + 3 * STEPS + 0.01 * STEPS**2, NO_ERROR)
+    assert (found.a, found.b, found.c) == pytest.approx((5, 3, 0.01))
+    assert found.share.value == pytest.approx(0.01 * 64**2 / (5 + 3 * 64 + 0.01 * 64**2))
+    assert found.misfit < 1e-9
+
+
+def test_linear_law_has_no_quadratic_term():
+    found = parabola(STEPS, 5 + 3 * STEPS, NO_ERROR)
+    assert found.share.value == pytest.approx(0, abs=1e-9)
+
+
+def test_three_points_say_nothing_of_a_parabola():
+    assert parabola(STEPS[:3], STEPS[:3], NO_ERROR[:3]) is None
+
+
+@pytest.mark.parametrize("planted", [0.0, 0.01])
+def test_standard_errors_are_at_least_the_errors_and_at_most_twice(planted):
+    # Noise of 3% in every point: the share's mean is right, and its error what is claimed.
+    random = np.random.RandomState(0)
+    law = 5 + 3 * STEPS + planted * STEPS**2
+    truth = planted * 64**2 / law[-1]
+    noise = np.full_like(STEPS, 0.03)
+    shares, slopes = [], []
+    for _ in range(400):
+        noisy = law * (1 + 0.03 * random.randn(len(STEPS)))
+        shares.append(parabola(STEPS, noisy, noise).share)
+        slopes.append(slope(STEPS, noisy, noise))
+    values = np.array([share.value for share in shares])
+    assert values.mean() == pytest.approx(truth, abs=0.02)
+    claimed = np.median([share.error for share in shares])
+    assert 0.9 * values.std() < claimed < 2 * values.std()
+    spread = np.std([found.value for found in slopes])
+    assert 0.9 * spread < np.median([found.error for found in slopes]) < 2 * spread
+
+
+def test_error_of_a_median_comes_from_its_quartiles():
+    random = np.random.RandomState(0)
+    samples = 10 + random.randn(2000, 25)
+    low, median, high = np.quantile(samples, (0.25, 0.5, 0.75), axis=1)
+    claimed = relative_error(low, median, high, np.full(2000, 25.0))
+    assert np.mean(claimed) == pytest.approx(np.std(median) / 10, rel=0.1)
+
+
+COEFFICIENTS = st.integers(-1000, 1000)
+
+
+@given(COEFFICIENTS, COEFFICIENTS, COEFFICIENTS)
+def test_exact_law_of_counts_is_found(a, b, c):
+    x = [1, 2, 4, 8, 16]
+    assert exact_law(x, [a + b * n + c * n**2 for n in x]) == (a, b, c)
+
+
+@given(st.integers(0, 4), st.integers(1, 5))
+def test_one_evaluation_too_many_is_no_linear_law(where, more):
+    counts = [4 * n for n in (1, 2, 4, 8, 16)]
+    counts[where] += more
+    assert exact_law([1, 2, 4, 8, 16], counts) is None
+
+
+@pytest.mark.parametrize(("count", "is_told"), [(2, False), (3, True)])
+def test_two_points_are_no_line(count, is_told):
+    x = [1, 2, 4][:count]
+    assert (exact_law(x, [3 * n for n in x]) is not None) == is_told
+
+
+# --- table and figure
+
+
+def made_up(gradient="anode", *, quadratic=0.0, drift=1.0):
+    """A sweep of Nt, whose machine gets slower from point to point."""
+    for i, n in enumerate((1, 2, 4, 8, 16)):
+        relative, speed = 0.1 + 0.2 * n + quadratic * n * n, drift**i
+        yield GrowthRow(
+            *("Nt", "resnet4", "rk2", n, gradient, "anode", 8, 16, "cpu", "ok"),
+            *(relative * speed, speed, relative, relative, relative),
+            *(0.001, 0.01, 0.01, 0.01, 5, 1000 + 100 * n, 2 * n, 2 * n),
+        )
+
+
+def table(rows):
+    return pd.DataFrame([dataclasses.asdict(row) for row in rows])
+
+
+def fitted(rows):
+    return growth_table.fit(figure.by_network(table(rows))).set_index("gradient")
+
+
+def test_hidden_quadratic_term_shows_in_the_table():
+    found = fitted([*made_up("anode"), *made_up("anode-revolve:m=1", quadratic=0.1)])
+    assert found["seconds_quadratic"].to_dict() == {
+        "anode": pytest.approx(0, abs=1e-9),
+        "anode-revolve:m=1": pytest.approx(25.6 / 28.9),
+    }
+    assert (found["bytes_quadratic"].abs() < 1e-9).all()
+    assert (found["evaluations_law"] == "4·Nt").all()
+
+
+def test_machine_that_slows_down_between_points_is_not_growth():
+    steady, slowing = fitted(made_up()), fitted(made_up(drift=1.5))
+    assert slowing["seconds_slope"].tolist() == pytest.approx(steady["seconds_slope"].tolist())
+
+
+def test_drawn_times_are_put_right_by_the_yardstick():
+    drawn = figure.by_network(table(made_up(drift=1.5)))
+    assert drawn["milliseconds"].tolist() == pytest.approx(
+        [1000 * 1.5**2 * (0.1 + 0.2 * n) for n in (1, 2, 4, 8, 16)]
+    )
+    assert figure.drift(drawn) == pytest.approx(1.5**4)
+
+
+@pytest.mark.parametrize(
+    ("law", "said"),
+    [((0, 4, 0), "4·Nt"), ((0, 3, 1), "Nt² + 3·Nt"), ((-2, 1, 0), "Nt − 2"), ((0, 0, 0), "0")],
+)
+def test_law_in_words(law, said):
+    assert growth_table._polynomial(law) == said
+
+
+@pytest.mark.parametrize(("points", "said"), [(2, "too few Nt for a law"), (4, "no polynomial")])
+def test_what_follows_no_law_is_told_from_what_shows_too_little(points, said):
+    row = dict.fromkeys(("seconds_slope", "seconds_slope_error", "bytes_slope"), 1.0)
+    row |= {"points": points, "gradient": "anode", "evaluations_law": "", "evaluations_slope": 1.0}
+    laws = pd.DataFrame([row | {"evaluations_quadratic": None}])
+    measured = pd.DataFrame({"n_steps": range(1, points + 1), "batch_size": 8, "width": 64})
+    assert f"| {said}: slope 1.00 |" in "\n".join(growth_table._against_steps("", laws, measured))
+
+
+def test_bar_of_the_data_path_is_judged_where_it_was_set(tmp_path):
+    at_256 = [
+        dataclasses.replace(row, sweep="batch size", batch_size=size, data_share=share)
+        for row, (size, share) in zip(made_up(), [(64, 0.2), (256, 0.06), (512, 0.2)], strict=False)
+    ]
+    growth_table.draw(table([*at_256, *made_up()]), tmp_path)
+    lines = (tmp_path / "growth.md").read_text().splitlines()
+    judged = [re.sub(".* \\|(.*\\|.*)\\|$", r"\1", line) for line in lines if "| 1.00 |" in line]
+    assert [cell.strip() for cell in judged] == ["|", "≤ 5% | **no**", "|"]
+
+
+def test_each_method_has_a_look_of_its_own():
+    gradients = ["backprop", "anode", "anode-auto", "anode-steps", "anode-revolve"]
+    gradients += ["anode-revolve:m=1", "reversible", "node"]
+    looks = [style.marked_curve(gradient, gradients) for gradient in gradients]
+    told_apart = {(look["color"], look["marker"], look["markerfacecolor"]) for look in looks}
+    assert len(told_apart) == len(gradients)
+    # And without colour.
+    assert len({(look["marker"], look["markerfacecolor"] == "white") for look in looks}) == 8
+
+
+def test_nothing_that_fitted_is_no_figure(tmp_path):
+    lost = [dataclasses.replace(row, status="oom") for row in made_up()]
+    assert figure.draw(table(lost), tmp_path) == growth_table.draw(table(lost), tmp_path) == []

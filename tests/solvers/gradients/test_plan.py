@@ -1,0 +1,159 @@
+"""What is stored within a budget: plans over numbers, before any tensor."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from solvers.gradients.anode_auto.plan import BlockPlan, BlockSize, anode_peak, plan
+from solvers.gradients.binomial import recomputed_steps
+
+BLOCKS = st.lists(
+    st.tuples(
+        st.integers(1, 3),  # steps
+        st.integers(1, 3),  # stages
+        st.integers(5, 60),  # bytes of an evaluation
+        st.integers(1, 5),  # of a state
+        st.integers(0, 30),  # kept in front of the block
+        st.booleans(),  # whether the right-hand side stores its input
+        st.integers(0, 9),  # of its parameters
+        st.integers(1, 5),  # of an evaluation's convolutions
+        st.integers(0, 500),  # their operations
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+CONVOLUTIONS = ("products", "operations", "moved")
+
+
+def cost(block, remembers=False):
+    """Of running one evaluation again."""
+    convolutions = block.moved + block.operations / 20
+    return 1.8 * block.evaluation + (0 if remembers else convolutions)
+
+
+def sizes(raw):
+    """Blocks with what the layers in front of each keep, which adds up."""
+    found, before = [], 0
+    for (
+        n_steps,
+        n_stages,
+        evaluation,
+        state,
+        kept,
+        stores_input,
+        weights,
+        products,
+        operations,
+    ) in raw:
+        before += state + kept
+        shared = state if stores_input else 0
+        convolutions = (products, operations, 2 * products)
+        block = BlockSize(n_steps, n_stages, evaluation, state, before, shared, weights)
+        found.append(replace(block, **dict(zip(CONVOLUTIONS, convolutions, strict=True))))
+    return found
+
+
+def peak(blocks, plans):
+    """The most that is held at once, walking forwards and then backwards through the network."""
+    held, most = [], 0
+    for block, choice in zip(blocks, plans, strict=True):
+        gradients = 3 * block.parameters if any(held) else 0
+        is_whole = choice.stored == block.n_evaluations
+        kept = (block.n_evaluations - choice.stored) * block.products if choice.remembers else 0
+        held.append(choice.stored * block.evaluation - (block.shared if is_whole else 0) + kept)
+        most = max(most, sum(held) + block.before + 3 * block.state + gradients)
+    for block, choice in reversed(list(zip(blocks, plans, strict=True))):
+        held.pop()
+        left = block.n_evaluations - choice.stored
+        again = 0
+        if choice.checkpoints:
+            again = choice.checkpoints * block.state + block.n_stages * block.evaluation
+        elif left:
+            slopes = left % block.n_stages if choice.stored else 0
+            again = left * block.evaluation - block.shared + slopes * block.state
+        gradients = 3 * block.parameters if any(held) else 0
+        most = max(most, sum(held) + again + block.before + 3 * block.state + gradients)
+    return most
+
+
+@given(raw=BLOCKS)
+def test_plan_holds_no_more_than_anode(raw):
+    blocks = sizes(raw)
+    anodes = [BlockPlan(0, None, 0) for block in blocks]
+    result = max(block.state for block in blocks)
+    assert peak(blocks, anodes) <= anode_peak(blocks) <= peak(blocks, anodes) + result
+    assert peak(blocks, plan(blocks)) <= anode_peak(blocks)
+
+
+@given(raw=BLOCKS, budget=st.integers(50, 400))
+def test_plan_stays_within_its_budget_or_says_that_it_cannot(raw, budget):
+    blocks = sizes(raw)
+    least = max(b.before + 4 * b.state + b.n_stages * b.evaluation for b in blocks)
+    try:
+        plans = plan(blocks, budget)
+    except ValueError as error:
+        plans, said = None, str(error)
+    if plans is None:
+        assert budget < least
+        assert f"give at least {least}" in said
+    else:
+        assert peak(blocks, plans) <= budget
+
+
+@given(raw=BLOCKS, budget=st.one_of(st.none(), st.integers(50, 400)))
+def test_no_plan_within_the_budget_costs_less(raw, budget):
+    blocks = sizes(raw)
+    allowed = anode_peak(blocks) if budget is None else budget
+    choices = [
+        [
+            *(
+                BlockPlan(s, None, (block.n_evaluations - s) * cost(block, remembers), remembers)
+                for s in range(block.n_evaluations + 1)
+                for remembers in (False, True)
+            ),
+            *(
+                BlockPlan(0, m, recomputed_steps(block.n_steps, m) * block.n_stages * cost(block))
+                for m in range(1, block.n_steps + 1)
+            ),
+        ]
+        for block in blocks
+    ]
+    fitting = [
+        sum(choice.cost for choice in plans)
+        for plans in product(*choices)
+        if peak(blocks, plans) <= allowed
+    ]
+    if not fitting:
+        with pytest.raises(ValueError, match="too small"):
+            plan(blocks, budget)
+    else:
+        assert sum(choice.cost for choice in plan(blocks, budget)) == pytest.approx(min(fitting))
+
+
+def test_last_block_of_equal_ones_is_stored():
+    blocks = [BlockSize(2, 1, 100, 10, before=10 * i) for i in range(3)]
+    assert [choice.stored for choice in plan(blocks)] == [0, 0, 2]
+
+
+def test_step_is_divided_where_half_of_it_fits():
+    blocks = [BlockSize(1, 2, 100, 10, before=10), BlockSize(1, 2, 100, 10, before=20)]
+    assert [choice.stored for choice in plan(blocks, 20 + 30 + 300)] == [1, 2]
+
+
+def test_no_more_than_the_first_block_of_a_pyramid_is_run_again():
+    blocks = [BlockSize(8, 2, 500 // 2**i, 10 // 2**i, before=10 * i) for i in range(4)]
+    assert sum(choice.cost for choice in plan(blocks)) <= 16 * 1.8 * 500
+
+
+def test_single_block_is_stored_as_a_whole():
+    assert plan([BlockSize(5, 1, 100, 10, 10)]) == (BlockPlan(5, None, 0),)
+
+
+def test_plan_of_many_steps_is_made_at_once():
+    blocks = [BlockSize(1000, 4, 50 + i, 10, before=20 * i) for i in range(8)]
+    assert anode_peak(blocks) >= peak(blocks, plan(blocks))
