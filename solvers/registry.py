@@ -152,14 +152,7 @@ def _load(kind: str, spec: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # importing it runs somebody's code, which may exit
-        said = _first_line(error) or type(error).__name__
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
         if isinstance(error, SystemExit):
             said = f"it exits while it is imported ({said})"
         raise ValueError(f"cannot load {kind} {spec!r}: {said}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    try:
-        return str(error).strip().partition("\n")[0]
-    except Exception:  # somebody's own exception
-        return ""
