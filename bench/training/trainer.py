@@ -28,6 +28,7 @@ from bench.training.step import (
 )
 from models import ode_blocks
 from solvers import GRADIENTS
+from solvers.proof import require_proofs
 
 EpochFinished = Callable[[Experiment, EpochRow], None]
 
@@ -205,6 +206,7 @@ class Trainer:
         self.network.train()
         self._train(data, between)
         so_far = self.so_far
+        require_proofs(self._device)  # the host has just waited for the loss
         trained = self._now()
         count = len(data.train_labels)
         train_loss = so_far.loss_sum / count
