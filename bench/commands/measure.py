@@ -14,8 +14,7 @@ from rich.progress import track
 from rich.table import Table
 
 from bench import environment, records
-from bench.errors import UsageError
-from bench.faults import free_memory, in_a_line, is_out_of_memory
+from bench.errors import UsageError, free_memory, in_a_line, is_out_of_memory
 from bench.records import MEASUREMENTS, Picture, checksums
 from bench.records.checksums import DamagedRecordError
 from bench.reporting import terminal

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from bench.faults import in_a_line
+from bench.errors import in_a_line
 
 INSTALL = "pip install -e .[peers]"
 

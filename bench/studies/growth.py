@@ -11,8 +11,8 @@ import torch
 import models
 from bench.context import Stepper, Workload
 from bench.data import Dataset, DeviceData, train_batches
+from bench.errors import free_memory, is_out_of_memory
 from bench.experiment import Experiment
-from bench.faults import free_memory, is_out_of_memory
 from bench.instruments import timing
 from bench.instruments.timing import Passed, Seconds
 from bench.records import GrowthRow

@@ -9,8 +9,8 @@ import torch
 
 import solvers
 from bench.context import Stepper, Workload
+from bench.errors import first_line, free_memory, in_a_line, is_out_of_memory
 from bench.experiment import Experiment
-from bench.faults import first_line, free_memory, in_a_line, is_out_of_memory
 from bench.instruments import gradient_error
 from bench.instruments.gradient_error import GradientError
 from solvers import GRADIENTS
