@@ -5,11 +5,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 from bench.experiment import Experiment
-from bench.studies.cost.suite import CostSuite
-from bench.studies.gradients import FOUR_NETWORKS, GradientSuite
-from bench.studies.growth import GrowthSuite
-from bench.studies.memory import MemorySuite
-from bench.studies.reversibility import ReversibilitySuite
+from bench.studies.cost.study import CostStudy
+from bench.studies.gradients import GradientStudy
+from bench.studies.growth import GrowthStudy
+from bench.studies.memory import MemoryStudy
+from bench.studies.reversibility import ReversibilityStudy
+from bench.studies.study import FOUR_NETWORKS, Study
 from solvers import METHODS
 from solvers.registry import Registry
 
@@ -48,6 +49,7 @@ class Suite:
     generated: bool = False
     figures: tuple[str, ...] = TRAINING_FIGURES
 
+    trains: ClassVar[bool] = True
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "network": ("networks",),
         "method": ("methods",),
@@ -100,16 +102,10 @@ class Suite:
 
 
 def _is_no_suite(entry: object) -> str | None:
-    return None if isinstance(entry, Suite | MeasuringSuite) else "it is not a suite"
+    return None if isinstance(entry, Suite | Study) else "it is not a suite"
 
 
-GatedSuite = GradientSuite | MemorySuite | CostSuite
-"""A suite that trains nothing and is compared with a reference."""
-
-MeasuringSuite = GatedSuite | GrowthSuite | ReversibilitySuite
-"""A suite that trains nothing."""
-
-SUITES: Registry[Suite | MeasuringSuite] = Registry(
+SUITES: Registry[Suite | Study] = Registry(
     "suite",
     {
         suite.name: suite
@@ -158,23 +154,23 @@ SUITES: Registry[Suite | MeasuringSuite] = Registry(
                 methods=("euler",),
                 num_classes=100,
             ),
-            GradientSuite(
+            GradientStudy(
                 "gradients",
                 "gradient error of every gradient method without training: Nt, blocks, activation",
             ),
-            MemorySuite(
+            MemoryStudy(
                 "memory",
                 "peak memory of a training step against Nt and blocks, every gradient method",
             ),
-            CostSuite(
+            CostStudy(
                 "cost",
                 "time and memory of a training step, every gradient method and peer in turn",
             ),
-            GrowthSuite(
+            GrowthStudy(
                 "growth",
                 "time and memory of a training step against Nt, batch size and width, with slopes",
             ),
-            ReversibilitySuite(
+            ReversibilityStudy(
                 "reversibility",
                 "what comes back when a solution is solved backwards: Figures 1 and 7 and §III of "
                 "the ANODE paper",

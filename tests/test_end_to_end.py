@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import run_bench
-from bench import records
+from bench import data, records
 from bench.records import WALL_CLOCK_COLUMNS
 from solvers import odeint
 
@@ -151,9 +151,9 @@ def test_divergence_is_a_result(tmp_path):
 def test_other_data_does_not_mix_with_what_is_recorded(tmp_path, monkeypatch, capsys):
     arguments = [*SMALL, "--gradient", "anode", "--out", str(tmp_path)]
     assert run_bench.main(arguments) == 0
-    original = run_bench.data.load
+    original = data.load
     monkeypatch.setattr(
-        run_bench.data,
+        data,
         "load",
         lambda *args, **kwargs: dataclasses.replace(original(*args, **kwargs), fingerprint="other"),
     )

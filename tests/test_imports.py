@@ -12,6 +12,7 @@ PROJECT = {"bench", "models", "plots", "solvers", "run_bench"}
 FLOORS = (
     {"commands"},
     {"cli"},
+    {"options"},
     {"suites"},
     {"studies", "execution"},
     {"instruments", "reporting", "peers"},

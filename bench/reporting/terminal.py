@@ -1,5 +1,6 @@
 """The console: a live display on a terminal alone, and nothing cut off anywhere."""
 
+import io
 from typing import TextIO
 
 from rich.console import Console
@@ -12,8 +13,10 @@ def console(stream: TextIO) -> Console:
     """A console that writes to a stream.
 
     `is_interactive` says whether it can show a live display. FORCE_COLOR gives a log colours, and
-    makes no terminal of it.
+    makes no terminal of it. Characters that the stream's encoding lacks are escaped.
     """
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
     is_terminal = stream.isatty()
     return Console(
         file=stream,

@@ -1,4 +1,4 @@
-"""The suite `growth`: how a training step's time and memory grow with Nt, batch size and width."""
+"""The study `growth`: how a training step's time and memory grow with Nt, batch size and width."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
@@ -16,17 +16,18 @@ from bench.experiment import Experiment
 from bench.instruments import timing
 from bench.instruments.timing import Passed, Seconds
 from bench.records import GrowthRow
+from bench.studies.study import Runner, Study
 from bench.training.clock import WHOLE
 
 NT, BATCH_SIZE, WIDTH = "Nt", "batch size", "width"
 WIDE = "models.resnet:CHAIN:width="
-"""ResNet-4 with so many channels."""
+"""ResNet-4 with this number of channels."""
 
-DATA, FIXED = "data", "yardstick"
-"""What takes turns with the steps: making a batch, and the yardstick."""
-YARDSTICK = Experiment("resnet4", "backprop", "rk2", 2, batch_size=64)
-"""What takes turns with them in every case. The points of a sweep are measured one after another,
-minutes apart: by this step's time it is known how fast the machine was in the meantime."""
+DATA, FIXED = "data", "reference step"
+"""What takes turns with the steps that are measured: making a batch, and the reference step."""
+REFERENCE_STEP = Experiment("resnet4", "backprop", "rk2", 2, batch_size=64)
+"""A step that is timed in every case. The points of a sweep are measured minutes apart; the time
+of this step tells how fast the machine was at each of them. Records name it `yardstick`."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class GrowthCase:
 
 
 @dataclass(frozen=True)
-class GrowthSuite:
+class GrowthStudy(Study):
     """Every network × method, once with each Nt, once with each batch size; and ResNet-4, where it
     is among the networks, with each width.
 
@@ -75,8 +76,6 @@ class GrowthSuite:
     GiB, backprop with Nt = 64 and its 8 images a third of one.
     """
 
-    name: str
-    description: str
     networks: tuple[str, ...] = ("resnet4",)
     methods: tuple[str, ...] = ("rk2",)
     gradients: tuple[str, ...] = (
@@ -91,12 +90,12 @@ class GrowthSuite:
     widths_batch_size: int = 32
     repeats: int = 15
     seconds: float = 15.0
-    figures: tuple[str, ...] = ("growth", "growth_table")
 
     row: ClassVar[type[GrowthRow]] = GrowthRow
     key: ClassVar[tuple[str, ...]] = (
         *("sweep", "network", "method", "n_steps", "batch_size", "compared"),
     )
+    figures: ClassVar[tuple[str, ...]] = ("growth", "growth_table")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "network": ("networks",),
         "method": ("methods",),
@@ -104,13 +103,9 @@ class GrowthSuite:
         "gradient": ("gradients",),
         "batch_size": ("batch_sizes",),
     }
-
-    def replaced(self, **overrides: Any) -> "GrowthSuite":
-        """This suite with other values."""
-        return replace(self, **overrides)
+    printed: ClassVar[tuple[str, ...]] = ("growth.md",)
 
     def cases(self) -> tuple[GrowthCase, ...]:
-        """All cases. Raises ValueError, saying what to do, for what cannot be used."""
         for option, sizes in (("--Nt", self.n_steps), ("--batch_size", self.batch_sizes)):
             if len(sizes) < 2:
                 raise ValueError(
@@ -148,17 +143,16 @@ class GrowthSuite:
             raise ValueError(f"a baseline has no Nt: leave it out with the suite {self.name}")
         return GrowthCase(sweep, experiments, self.repeats, self.seconds)
 
-    def laboratory(self, dataset: Dataset, device: torch.device) -> "GrowthLaboratory":
-        """Raises UsageError when the data has fewer images than the largest batch."""
+    def runner(self, dataset: Dataset, device: torch.device) -> "GrowthRunner":
         sizes = (*self.batch_sizes, self.n_steps_batch_size, self.widths_batch_size)
-        return GrowthLaboratory(Workload.of_steps(self.name, dataset, device, max(sizes)))
+        return GrowthRunner(Workload.of_steps(self.name, dataset, device, max(sizes)))
 
 
 LEAST_REPEATS = 5
 """Below this quartiles mean nothing."""
 
 
-class GrowthLaboratory:
+class GrowthRunner(Runner):
     """Measures the gradient methods of a case in turn, and the making of a batch with them."""
 
     def __init__(self, workload: Workload) -> None:
@@ -205,7 +199,7 @@ class GrowthLaboratory:
         device = self._workload.device
         runs: dict[Experiment | str, Callable[[Passed], object]] = dict(steppers.items())
         runs[DATA] = _BatchMaker(self._workload, case.batch_size)
-        runs[FIXED] = Stepper(self._workload, YARDSTICK, YARDSTICK.batch_size)
+        runs[FIXED] = Stepper(self._workload, REFERENCE_STEP, REFERENCE_STEP.batch_size)
         once = timing.interleaved(runs, device, 1)
         round_seconds = sum(float(taken[WHOLE].sum()) for taken in once.values())
         affordable = int(case.seconds / round_seconds)
@@ -217,11 +211,12 @@ class GrowthLaboratory:
         }
 
 
-def _row_times(step: np.ndarray, data: np.ndarray, yardstick: np.ndarray) -> dict[str, Any]:
-    """What a row says of the seconds (repeats,) that a step, a batch and the yardstick took."""
-    relative, share = Seconds.of(step / yardstick), Seconds.of(data / step)
+def _row_times(step: np.ndarray, data: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
+    """The columns of a row made from the seconds (repeats,) of its step, of making a batch and of
+    the reference step."""
+    relative, share = Seconds.of(step / reference), Seconds.of(data / step)
     return {
-        **{"seconds": Seconds.of(step).median, "yardstick": Seconds.of(yardstick).median},
+        **{"seconds": Seconds.of(step).median, "yardstick": Seconds.of(reference).median},
         **{"relative": relative.median, "low": relative.low, "high": relative.high},
         **{"data_seconds": Seconds.of(data).median, "data_share": share.median},
         **{"data_share_low": share.low, "data_share_high": share.high},

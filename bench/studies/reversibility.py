@@ -1,9 +1,9 @@
-"""The suite `reversibility`: what comes back when a solution is solved backwards in time."""
+"""The study `reversibility`: the error of a solution that is solved forward and then backward."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from bench.instruments.reversal import Reversal, Rhs, State
 from bench.records import Picture, ReversalRow
 from bench.studies import reversal_problems
 from bench.studies.reversal_problems import ACTIVATIONS, CONVOLUTION, PROBLEMS
+from bench.studies.study import Runner, Study
 from solvers import METHODS
 
 PAIR = "reversible"
@@ -41,9 +42,18 @@ class ReversalCase:
     precision: str = "float64"
     seed: int = 0
 
+    @property
+    def name(self) -> str:
+        """The case in a few words."""
+        how = f"Nt {self.n_steps}" if self.n_steps else f"tolerance {self.tolerance:g}"
+        return (
+            f"{self.problem}, {self.activation}, {self.scheme}, {how}, {self.precision}, "
+            f"seed {self.seed}"
+        )
+
 
 @dataclass(frozen=True)
-class ReversibilitySuite:
+class ReversibilityStudy(Study):
     """Every problem × scheme × number of steps, or tolerance.
 
     The problems of PROBLEMS in float64, and where the paper speaks of single precision also in
@@ -52,8 +62,6 @@ class ReversibilitySuite:
     pictured: the cases of the convolution, as (scheme, n_steps, tolerance), whose images are kept.
     """
 
-    name: str
-    description: str
     schemes: tuple[str, ...] = ("euler", "rk2", "rk4", PAIR, *ADAPTIVE)
     seeds: tuple[int, ...] = (0, 1, 2)
     activations: tuple[str, ...] = tuple(ACTIVATIONS)
@@ -66,26 +74,21 @@ class ReversibilitySuite:
         ("rk45", 0, 0.1),
         ("rk45", 0, 0.001),
     )
-    figures: tuple[str, ...] = ("reversal_pictures", "reversal_steps", "reversal_claims")
 
     row: ClassVar[type[ReversalRow]] = ReversalRow
-    key: ClassVar[tuple[str, ...]] = ()
+    figures: ClassVar[tuple[str, ...]] = ("reversal_pictures", "reversal_steps", "reversal_claims")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "method": ("schemes",),
         "seeds": ("seeds",),
     }
-
-    def replaced(self, **overrides: Any) -> "ReversibilitySuite":
-        """This suite with other values."""
-        return replace(self, **overrides)
+    makes_pictures: ClassVar[bool] = True
 
     def cases(self) -> tuple[ReversalCase, ...]:
-        """All cases, each once. Raises ValueError, saying what to do, for an unknown scheme."""
         schemes = tuple(dict.fromkeys(canonical(scheme) for scheme in self.schemes))
         return tuple(dict.fromkeys([*self._of_problems(schemes), *self._of_images(schemes)]))
 
-    def laboratory(self, dataset: Dataset, device: torch.device) -> "ReversibilityLaboratory":
-        return ReversibilityLaboratory(dataset, device, self.pictured)
+    def runner(self, dataset: Dataset, device: torch.device) -> "ReversalRunner":
+        return ReversalRunner(dataset, device, self.pictured)
 
     def _of_problems(self, schemes: tuple[str, ...]) -> Iterator[ReversalCase]:
         for (name, problem), scheme in product(PROBLEMS.items(), schemes):
@@ -128,8 +131,8 @@ def _sweep(largest: int) -> list[int]:
     return sorted({n for k in tenths if (n := round(10 ** (k / 10))) <= largest})
 
 
-class ReversibilityLaboratory:
-    """Measures cases, the convolution's on one test image, and keeps the pictures."""
+class ReversalRunner(Runner):
+    """Measures cases, those of the convolution on one test image, and keeps the pictures."""
 
     def __init__(
         self,

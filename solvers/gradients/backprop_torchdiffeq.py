@@ -17,6 +17,8 @@ class BackpropTorchdiffeq:
     """
 
     name = "backprop-torchdiffeq"
+    exactness = "up to summation"
+    leaves_statistics = True
     is_capturable = True
     reads_constants = True
 

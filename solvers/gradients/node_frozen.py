@@ -27,6 +27,7 @@ class NodeFrozen:
     """
 
     name = "node-frozen"
+    leaves_statistics = True
     is_capturable = True
     reads_constants = True
 

@@ -19,6 +19,7 @@ class NodeGridFrozen:
     """
 
     name = "node-grid-frozen"
+    leaves_statistics = True
     is_capturable = True
     reads_constants = True
 

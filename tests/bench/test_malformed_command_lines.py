@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import plots
 import run_bench
 from bench import options
 from bench.commands import measure
@@ -193,7 +194,7 @@ def test_malformed_command_line_is_one_line_and_exit_code_2(
         patched.chdir(place)
         patched.setattr(sys, "path", [*sys.path])
         patched.setattr(executors, "measure_step_costs", measured)
-        patched.setattr(measure.Measuring, "rows", measured)
+        patched.setattr(measure.Session, "measure", measured)
         patched.setattr(official, "_download", measured)
         before = everything(place)
         out = [] if any(word.startswith("--out") for word in words) else ["--out", "results"]
@@ -252,7 +253,7 @@ def test_foreign_suite_is_one_of_ours(place, monkeypatch, capsys):
 
 def test_path_in_square_brackets_is_printed_as_it_is(tmp_path, monkeypatch, capsys):
     out = tmp_path / "[bold]" / "[" / "red]"
-    monkeypatch.setattr(run_bench.plots, "draw", lambda *args: [out / "a.png"])
+    monkeypatch.setattr(plots, "draw", lambda *args: [out / "a.png"])
     line = ["--plots-only", "--out", str(out)]
     assert run_bench.main(line) == 0
     assert capsys.readouterr().out == f"wrote {out / 'a.png'}\n"

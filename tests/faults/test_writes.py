@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 import run_bench
 from bench import cli, records
 from bench.records import ASIDE
-from bench.studies.reversibility import ReversibilitySuite
+from bench.studies.reversibility import ReversibilityStudy
 from tests.bench.builders import write_images
 from tests.faults.command import ROOT, tables
 from tests.faults.disk import FILLING, FULL, GONE, READ_ONLY, Disk, mounted, unprivileged
@@ -33,7 +33,7 @@ STEPS = "--suite memory --network resnet4 --method euler --Nt 1,2 --gradient ano
 TRAIN = f"{TINY} --gradient anode"
 
 
-class OfImages(ReversibilitySuite):
+class OfImages(ReversibilityStudy):
     """The images alone: the other problems take a minute, and are written all at once."""
 
     def cases(self):

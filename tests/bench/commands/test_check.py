@@ -7,13 +7,18 @@ import run_bench
 from bench.cli import REFERENCES
 from bench.records import GradientRow, MemoryRow, read_reference, write_reference
 from bench.records.checksums import SCHEMA
-from bench.studies.regression import MOVED, compare
+from bench.studies import regression
+from bench.studies.gradients import MOVED
 from bench.suites import SUITES
 from solvers import GRADIENTS
 from solvers.replay import Replay
 
 SMALL = ["--suite", "gradients", "--network", "resnet4", "--Nt", "3", "--method", "rk2"]
 CHECK = [*SMALL, "--check"]
+
+
+def compare(suite, measured, reference):
+    return regression.compare(SUITES[suite].comparison, measured, reference)
 
 
 def test_gate_passes(capsys):
@@ -200,7 +205,7 @@ def reference_row(**changes):
 )
 def test_what_is_as_it_must_be(measured, is_right):
     rounding = reference_row(part="block 1", error=1e-13)
-    (finding,) = compare([measured], [reference_row(), rounding])
+    (finding,) = compare("gradients", [measured], [reference_row(), rounding])
     assert (finding.problem is None) == is_right
 
 
@@ -235,7 +240,7 @@ def memory_row(**changes):
     ],
 )
 def test_what_memory_must_be(measured, is_right):
-    (finding,) = compare([measured], [memory_row(), memory_row(device="cuda")])
+    (finding,) = compare("memory", [measured], [memory_row(), memory_row(device="cuda")])
     assert (finding.problem is None) == is_right
 
 

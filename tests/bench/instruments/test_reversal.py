@@ -9,7 +9,7 @@ from bench import data, records
 from bench.errors import UsageError
 from bench.instruments.reversal import adaptive_steps, fixed_steps, reversible_pair
 from bench.records import Picture, ReversalRow
-from bench.studies.reversibility import ReversalCase, ReversibilitySuite
+from bench.studies.reversibility import ReversalCase, ReversibilityStudy
 from solvers import METHODS
 
 ONE = np.float64(1)
@@ -110,7 +110,7 @@ def test_another_assertion_is_not_taken_for_the_solvers():
 
 
 def test_every_problem_has_every_scheme_and_each_case_comes_once():
-    suite = ReversibilitySuite("reversibility", "")
+    suite = ReversibilityStudy("reversibility", "")
     cases = suite.cases()
     assert len(set(cases)) == len(cases)
     for problem in {case.problem for case in cases}:
@@ -126,15 +126,15 @@ def generated():
 
 
 def test_pictures_are_kept_for_every_activation_of_the_pictured_cases(generated):
-    suite = ReversibilitySuite("reversibility", "", schemes=("euler", "reversible"))
-    laboratory = suite.laboratory(generated, torch.device("cpu"))
+    suite = ReversibilityStudy("reversibility", "", schemes=("euler", "reversible"))
+    runner = suite.runner(generated, torch.device("cpu"))
     for case in suite.cases():
         if case.problem == "convolution":
-            laboratory.measure(case)
-    kept = {(p.scheme, p.activation, p.n_steps) for p in laboratory.pictures}
+            runner.measure(case)
+    kept = {(p.scheme, p.activation, p.n_steps) for p in runner.pictures}
     activations = ("relu", "leaky_relu", "softplus", "tanh", "none")
     assert kept == {(s, a, 1) for s in ("euler", "reversible") for a in activations}
-    for picture in laboratory.pictures:
+    for picture in runner.pictures:
         assert picture.input.shape == (3, 32, 32)
         difference = np.linalg.norm(picture.reconstruction - picture.input)
         rho = difference / np.linalg.norm(picture.input)

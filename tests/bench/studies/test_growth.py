@@ -23,12 +23,12 @@ LINE = ["--suite", "growth", "--Nt", "1,2,3,4", "--batch_size", "2,3"]
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny():
-    """The suite with the smallest steps: the options leave the widths and the yardstick alone."""
+    """The suite with the smallest steps: no option changes the widths and the reference step."""
     small = SUITE.replaced(n_steps_batch_size=1, widths=(2, 3), widths_batch_size=2, repeats=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SUITES._entries, "growth", small)
-        yardstick = dataclasses.replace(growth.YARDSTICK, batch_size=2)
-        patch.setattr(growth, "YARDSTICK", yardstick)
+        reference = dataclasses.replace(growth.REFERENCE_STEP, batch_size=2)
+        patch.setattr(growth, "REFERENCE_STEP", reference)
         yield small
 
 
@@ -163,7 +163,7 @@ def test_rows_are_read_as_they_were_written(tmp_path):
 
 
 def test_batches_that_are_timed_are_whole_and_go_on_for_ever(monkeypatch):
-    laboratory = SUITE.replaced(batch_sizes=(2, 3)).laboratory(
+    runner = SUITE.replaced(batch_sizes=(2, 3)).runner(
         data.load(None, 10, generate=True).subset(70, 20), CPU
     )
     sizes = []
@@ -175,7 +175,7 @@ def test_batches_that_are_timed_are_whole_and_go_on_for_ever(monkeypatch):
             yield images, labels
 
     monkeypatch.setattr(growth, "train_batches", train_batches)
-    maker = growth._BatchMaker(laboratory._workload, 32)
+    maker = growth._BatchMaker(runner._workload, 32)
     for _ in range(5):
         maker(lambda phase: None)
     assert sizes == [32] * 5

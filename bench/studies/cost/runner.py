@@ -1,4 +1,4 @@
-"""Measures the variants of a case of the suite `cost`."""
+"""Measure the training steps of the variants of one case, in turn."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,14 +19,15 @@ from bench.studies.peers import (
     verify,
     verify_output,
 )
+from bench.studies.study import Runner
 from bench.training.clock import WHOLE
 
 WARM_UP_STEPS = 2
 COMPILE = "compile"
 
 
-class CostLaboratory:
-    """Measures the variants of a case, on its data's first images."""
+class CostRunner(Runner):
+    """Measures the variants of a case on the first images of its data."""
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload

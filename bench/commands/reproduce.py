@@ -1,0 +1,190 @@
+"""Run a recorded experiment again and compare it with its record (--reproduce)."""
+
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import cli, data, environment, precision, records
+from bench.commands.exit_codes import CHECK_FAILED, DONE
+from bench.context import Workload
+from bench.errors import UsageError, unwritable
+from bench.execution import executors
+from bench.experiment import Experiment
+from bench.records import ASIDE, WALL_CLOCK_COLUMNS, Run
+from bench.records.files import make_writable
+from bench.reporting import terminal
+from bench.reporting.progress import SuiteProgress, count
+
+AGAIN = f"{ASIDE}reproduced"
+"""The end of the name of the folder in which it is run again, which `records.load` ignores."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first epoch in which a column is not the same."""
+
+    column: str
+    epoch: int
+    recorded: Any
+    now: Any
+
+
+def run(request: cli.TrainingRequest, console: Console) -> int:
+    """Run the experiment again, as it was run, and print what differs from its record."""
+    assert request.reproduce is not None, "cli gives a name"
+    recorded = find(request.out / request.suite.name, request.reproduce)
+    experiment = experiment_of(recorded)
+    was = recorded.environment
+    device = environment.find_device(was["device"] if request.device == "auto" else request.device)
+    precision.check(experiment.precision, device)
+    dataset = _same_data(request, recorded, experiment.num_classes)
+    results = place(request.out, recorded.suite, recorded.name)
+    make_writable(results)
+    eager = request.eager or was.get("execution") == "eager: --eager"
+    workload = Workload(recorded.suite, results, dataset, device, eager=eager)
+    with environment.threads(was["threads"]):
+        console.print(f"{recorded.name} again, on {environment.device_name(device)}")
+        with SuiteProgress(console, {experiment.name: 1.0}) as progress:
+            (now,) = executors.run_all(workload, [experiment], progress)
+    for change in changes(was, now.environment):
+        console.print(f"not as it was: {change}", markup=False)
+    found = differences(recorded, now)
+    if not found:
+        console.print(
+            f"the same: {now.status}, {count(len(now.epochs), 'epoch')}, every observed number to "
+            "the last bit"
+        )
+        return DONE
+    console.print(_table(found))
+    console.print(f"recorded again in {now.folder(results)}", markup=False)
+    return CHECK_FAILED
+
+
+def _same_data(request: cli.TrainingRequest, recorded: Run, num_classes: int) -> data.Dataset:
+    """The data that was given. Raises UsageError when the run was recorded on other data."""
+    generate = request.generated or (recorded.data["is_generated"] and request.data_dir is None)
+    dataset = data.load(request.data_dir, num_classes, generate=generate)
+    if dataset.fingerprint != recorded.data["fingerprint"]:
+        raise UsageError(
+            f"{recorded.name} was recorded on other data ({recorded.data['source']}, fingerprint "
+            f"{recorded.data['fingerprint']}) than is given now ({dataset.source}, "
+            f"{dataset.fingerprint}): give that data"
+        )
+    return dataset
+
+
+def find(suite_folder: Path, name: str) -> Run:
+    """The recorded run of that name in a suite's folder, or in the folder of that name.
+
+    Raises UsageError when there is none, or it failed.
+    """
+    run = next((r for f in (suite_folder / name, Path(name)) if (r := _read(f))), None)
+    if run is None:
+        raise UsageError(
+            f"no run {name} is recorded in {suite_folder}: --status shows those that are"
+        )
+    if run.status == "failed":
+        raise UsageError(f"the run {name} failed, and is no result: run the suite again")
+    return run
+
+
+def _read(folder: Path) -> Run | None:
+    try:
+        is_there = (folder / records.RUN).is_file()
+    except (OSError, ValueError):  # no name that a file can have
+        return None
+    return records.read_whole_run(folder) if is_there else None
+
+
+def experiment_of(run: Run) -> Experiment:
+    """The experiment of a record. Raises UsageError when this version cannot run it."""
+    try:
+        return Experiment(**run.experiment)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"the run {run.name} cannot be run by this version ({error}): use that of its git "
+            f"revision, {run.environment.get('git_revision')}"
+        ) from error
+
+
+def place(results: Path, suite: str, name: str) -> Path:
+    """The folder of results in which the run is run again, beside the suite's.
+
+    An earlier attempt that was stopped is continued; one that ended is removed.
+    """
+    folder = results / f"{suite}{AGAIN}"
+    try:
+        if (folder / suite / name / records.RUN).exists():
+            shutil.rmtree(folder / suite / name)
+    except OSError as error:
+        raise unwritable(str(folder), error) from error
+    return folder
+
+
+def differences(recorded: Run, now: Run) -> list[Difference]:
+    """Each column that differs in any bit, with its first epoch; wall clock excluded.
+
+    Differences in status, number of epochs and peak memory have epoch 0.
+    """
+    found = {
+        name: Difference(name, 0, was, is_)
+        for name, was, is_ in (
+            ("status", recorded.status, now.status),
+            ("epochs", len(recorded.epochs), len(now.epochs)),
+            *(
+                (name, recorded.summary.get(name), now.summary.get(name))
+                for name in ("peak_memory_bytes",)
+            ),
+        )
+        if was != is_
+    }
+    for before, after in zip(recorded.epochs, now.epochs, strict=False):
+        for name, was, is_ in _columns(asdict(before), asdict(after)):
+            if not _same(was, is_):
+                found.setdefault(name, Difference(name, before.epoch, was, is_))
+    return list(found.values())
+
+
+def changes(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The differences between two environments, in words."""
+    before, after = _flat(recorded), _flat(now)
+    return [
+        f"{name}: {before.get(name)} → {after.get(name)}"
+        for name in {**before, **after}
+        if before.get(name) != after.get(name) and name not in _OF_ITS_TIME
+    ]
+
+
+_OF_ITS_TIME = ("command", "recorded_at", "started_at", "resumed_at", "jobs")
+
+
+def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
+    packages = environment.get("packages", {})
+    return {**{k: v for k, v in environment.items() if k != "packages"}, **packages}
+
+
+def _columns(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for name in before:
+        if name not in WALL_CLOCK_COLUMNS:
+            yield name, before[name], after[name]
+
+
+def _same(was: Any, is_: Any) -> bool:
+    if isinstance(was, Sequence) and isinstance(is_, Sequence):
+        return len(was) == len(is_) and all(map(_same, was, is_))
+    both = isinstance(was, float) and isinstance(is_, float)
+    return was == is_ or (both and math.isnan(was) and math.isnan(is_))
+
+
+def _table(found: Sequence[Difference]) -> Table:
+    table = terminal.table("what", "first in epoch", "recorded", "now", title="not the same")
+    for difference in found:
+        epoch = str(difference.epoch or "")
+        table.add_row(*map(str, (difference.column, epoch, difference.recorded, difference.now)))
+    return table
