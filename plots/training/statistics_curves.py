@@ -35,8 +35,6 @@ def _draw(recorded: Recorded, network: str, folder: Path) -> list[Path]:
         figsize=(style.width(len(panels)), 3.6),
         sharex=True,
         sharey=True,
-        squeeze=False,
-        layout="constrained",
     )
     gradients = recorded.gradients()
     for column, panel in enumerate(panels):

@@ -12,8 +12,8 @@ from bench.records import WALL_CLOCK_COLUMNS
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINT_AT_EVERY_STEP = (
-    "import sys; from bench import keeper; keeper.SECONDS_BETWEEN_CHECKPOINTS = 0.0; "
-    "import run_bench; sys.exit(run_bench.main(sys.argv[1:]))"
+    "import sys, run_bench; from bench.execution import checkpointing; "
+    "checkpointing.SECONDS_BETWEEN_CHECKPOINTS = 0.0; sys.exit(run_bench.main(sys.argv[1:]))"
 )
 
 

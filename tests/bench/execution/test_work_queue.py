@@ -21,7 +21,7 @@ SMALL = {"num_epochs": 1, "train_images": 20, "test_images": 10, "batch_size": 1
 HOLD = """
 import sys, time
 from pathlib import Path
-from bench import locks
+from bench.records import locks
 with locks.claim(Path(sys.argv[1]), sys.argv[2]) as is_ours:
     print(is_ours, flush=True)
     time.sleep(600)

@@ -119,5 +119,5 @@ def test_checkpoint_of_another_run_is_refused(file, part, change):
 
 def test_checkpoint_of_another_version_is_refused(file, monkeypatch):
     monkeypatch.setattr(checkpoint, "SCHEMA", 99)
-    with pytest.raises(ForeignError, match="schema 4 and not 99"):
+    with pytest.raises(ForeignError, match="schema 5 and not 99"):
         checkpoint.read(file, OWNER)
