@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,21 +139,23 @@ def _training_request(options: argparse.Namespace, suite: Suite) -> TrainingRequ
     )
 
 
-STUDIES_REFUSE = {
-    "jobs": "what the suite {} measures must run alone, or take turns in one process, to be "
-    "comparable",
-    "executor": "the suite {} measures on this machine",
-    "tensorboard": "the suite {} trains nothing",
-    "reproduce": "the suite {} trains nothing",
-    "eager": "the suite {} has no use for --eager",
-    "generated": "the suite {} has no use for --generated",
+STUDIES_REFUSE: Mapping[str, tuple[Any, str]] = {
+    "jobs": (
+        1,
+        "what the suite {} measures must run alone, or take turns in one process, to be comparable",
+    ),
+    "executor": ("local", "the suite {} measures on this machine"),
+    "tensorboard": (False, "the suite {} trains nothing"),
+    "reproduce": (None, "the suite {} trains nothing"),
+    "eager": (False, "the suite {} has no use for it"),
+    "generated": (False, "the suite {} has no use for it"),
 }
-"""Option that a study cannot have → why."""
+"""Option that a study cannot have → the value it has when it is not given, and why."""
 
 
 def _study_request(options: argparse.Namespace, study: Study, is_changed: bool) -> StudyRequest:
-    for name, why in STUDIES_REFUSE.items():
-        if getattr(options, name) not in (None, False, 1, "local"):
+    for name, (default, why) in STUDIES_REFUSE.items():
+        if getattr(options, name) != default:
             raise ValueError(f"{why.format(study.name)}: leave out --{name}")
     checks = options.check or options.update_reference
     if study.comparison is None and (checks or options.reference):
