@@ -1,4 +1,4 @@
-"""What each suite runs, declared as data."""
+"""Every suite, declared as data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -62,16 +62,16 @@ class Suite:
             for name in ("lr", "num_epochs", "batch_size", "train_images", "test_images")
         },
     }
-    """Which options of the command line replace which fields."""
+    """Option of the command line → the fields that it replaces."""
 
     def replaced(self, **overrides: Any) -> "Suite":
-        """This suite with other values."""
+        """This suite with other values. Asking for methods and Nt runs what is left out as well."""
         if {"methods", "n_steps"} <= overrides.keys():
             overrides["left_out"] = ()
         return replace(self, **overrides)
 
     def experiments(self) -> tuple[Experiment, ...]:
-        """The suite's runs, each once: all of one seed first, those that are compared side by side.
+        """The suite's runs, each once, one seed after another; compared runs follow one another.
 
         A baseline has no method and no Nt, so all of those share one. Raises ValueError, saying
         what to do, for a name or a combination that cannot be used.
@@ -172,7 +172,7 @@ SUITES: Registry[Suite | Study] = Registry(
             ),
             ReversibilityStudy(
                 "reversibility",
-                "what comes back when a solution is solved backwards: Figures 1 and 7 and §III of "
+                "error of solutions that are solved backward in time: Figures 1 and 7 and §III of "
                 "the ANODE paper",
             ),
         )

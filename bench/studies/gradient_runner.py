@@ -81,8 +81,8 @@ class GradientRunner(Runner):
         self._lipschitz: dict[GradientCase, tuple[float, ...]] = {}
 
     def measure(self, case: GradientCase) -> list[GradientRow]:
-        """The rows of a case: the whole gradient, each block's, each block's input's, and the
-        BatchNorm statistics."""
+        """The rows of a case: the whole gradient, that of each block's parameters, that of each
+        block's input, and the BatchNorm statistics."""
         batch = self._pixels.to(PRECISIONS[case.precision]), self._labels
         network = self._network(case)
         if getattr(solvers.GRADIENTS.resolve(case.gradient), "learns_from_first_pass", False):
@@ -90,8 +90,8 @@ class GradientRunner(Runner):
         found = gradient_error.compare(
             gradient_error.observe(network, *batch), self._reference(case, batch)
         )
-        # What a block's input is depends a little on how the blocks before it are solved: the
-        # constants are those of one scheme.
+        # A block's input depends slightly on how the earlier blocks are solved, so the constants
+        # are always those of one scheme.
         which = replace(case, method="rk2", n_steps=2, gradient="backprop")
         if which not in self._lipschitz:
             self._lipschitz[which] = lipschitz.of_blocks(self._network(which), batch[0])
@@ -100,7 +100,7 @@ class GradientRunner(Runner):
     def _reference(
         self, case: GradientCase, batch: tuple[Tensor, Tensor]
     ) -> gradient_error.Observed:
-        """backprop's gradient, kept for the cases of the same network, method and Nt."""
+        """backprop's gradient, cached for the cases of one network, method and Nt."""
         which = replace(case, gradient="backprop")
         if which not in self._references:
             scheme = which.network, which.method, which.n_steps
@@ -145,7 +145,7 @@ def _rescale(rhs: nn.Module, scale: float) -> None:
 
 
 def _trained_weights(network: str, data: DeviceData) -> dict[str, Tensor]:
-    """After a few steps of plain SGD by backprop on RK2 with two steps."""
+    """The weights after one epoch of plain SGD by backprop, on RK2 with two steps."""
     device = data.train_images.device
     case = GradientCase(network, "rk2", 2, "backprop", precision="float32")
     net = _build(case, device)
@@ -180,7 +180,7 @@ def _rows(
 def _numbered(
     what: str, errors: Sequence[float], cosines: Sequence[float], constants: Sequence[float]
 ) -> list[tuple[str, float, float, float]]:
-    # A network that begins with an ODE block has no gradient in that block's input, an image.
+    # The first block of a network that begins with it has an image for its input: no gradient.
     first = len(constants) - len(errors)
     together = zip(errors, cosines, constants[first:], strict=True)
     return [(f"{what} {i}", *values) for i, values in enumerate(together, start=first + 1)]

@@ -17,12 +17,12 @@ from solvers import GRADIENTS
 from solvers.gradients import exactness
 
 ALL_GRADIENTS = tuple(name for name in GRADIENTS if name != "node-grid-frozen")
-"""node-grid-frozen has node-grid's gradient to the last bit: it has no curve of its own."""
+"""Without node-grid-frozen, whose gradient equals node-grid's bit for bit."""
 
 FIXED_STEP_GRADIENTS = tuple(
     name for name, method in GRADIENTS.items() if not getattr(method, "is_adaptive", False)
 )
-"""Those whose numbers are the same on every machine, so that a reference can hold them."""
+"""The methods of the regression check: their numbers are the same on every machine."""
 
 MOVED = 1e-9
 """By how much, relatively, the error of an inexact method may differ from the reference.
@@ -44,9 +44,9 @@ ROUNDING = 1e-14
 class GradientComparison(Comparison[GradientRow]):
     """An exact method must have an error of zero, one that is exact up to summation at most 1e-14.
 
-    Any other must have the reference's error to within 1e-9 of it, in either direction: an error
-    that falls unexpectedly is news as well. What a method states of itself decides: its
-    `exactness`, and for the part "statistics" `leaves_statistics`.
+    Any other method must have the reference's error to within a relative 1e-9: an error that falls
+    unexpectedly is a finding as well. The rule follows from what the method states: `exactness`,
+    and `leaves_statistics` for the part "statistics".
     """
 
     key = (
@@ -82,7 +82,7 @@ class GradientComparison(Comparison[GradientRow]):
 
 
 def _largest_error(row: GradientRow) -> float | None:
-    """The largest error that the row's gradient method allows itself; None where it states none."""
+    """The largest error that the gradient method's own statements allow; None for any."""
     method = GRADIENTS.resolve(row.gradient)
     stated = exactness(method)
     leaves = row.part == "statistics" and getattr(method, "leaves_statistics", False)
@@ -98,9 +98,9 @@ class GradientStudy(Study):
     Every network × method × Nt × gradient method × precision × weights; then, at initialisation in
     float64, every activation for the varied_ methods, and every scale with scaled_n_steps.
 
-    The check_ fields are the fixed set that is compared with the reference, in float64 and at
-    initialisation, where the numbers are the same on every machine. It has no node-rk45, whose
-    step control turns rounding into another number of steps.
+    The check_ fields choose the cases of the regression check, in float64 and at initialisation,
+    where the numbers are the same on every machine. An adaptive method is not among them: its step
+    control turns a rounding error into another number of steps.
     """
 
     networks: tuple[str, ...] = FOUR_NETWORKS

@@ -32,7 +32,7 @@ of this step tells how fast the machine was at each of them. Records name it `ya
 
 @dataclass(frozen=True)
 class GrowthCase:
-    """The gradient methods that take turns at one point of a sweep."""
+    """The gradient methods that are measured in turn at one point of a sweep."""
 
     sweep: str
     experiments: tuple[Experiment, ...]
@@ -70,9 +70,9 @@ class GrowthStudy(Study):
     """Every network × method, once with each Nt, once with each batch size; and ResNet-4, where it
     is among the networks, with each width.
 
-    The other fields are what is held fixed in the meantime. A case is measured in `repeats`
-    rounds, fewer where these would take more than `seconds`, but never less than five: about six
-    minutes in all on two idle CPU cores. The largest steps, those of 1024 images, need 1.6 to 2
+    The other fields are held fixed in a sweep. A case is measured in `repeats` rounds, or in fewer
+    where these would take more than `seconds`, but in five at least: about six minutes in all on
+    two idle CPU cores. The largest steps, those of 1024 images, need 1.6 to 2
     GiB, backprop with Nt = 64 and its 8 images a third of one.
     """
 
@@ -149,17 +149,17 @@ class GrowthStudy(Study):
 
 
 LEAST_REPEATS = 5
-"""Below this quartiles mean nothing."""
+"""Fewer repeats give no meaningful quartiles."""
 
 
 class GrowthRunner(Runner):
-    """Measures the gradient methods of a case in turn, and the making of a batch with them."""
+    """Measures the gradient methods of a case in turn, and with them the making of a batch."""
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
 
     def measure(self, case: GrowthCase) -> list[GrowthRow]:
-        """A row for each gradient method: first what is exact, then the times."""
+        """One row per gradient method: memory and evaluations first, then the times in turn."""
         steppers: dict[Experiment, Stepper] = {}
         rows = {}
         for experiment in case.experiments:
@@ -172,7 +172,7 @@ class GrowthRunner(Runner):
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                # Where a method no longer fits is how it grows; the others go on.
+                # The size at which a method no longer fits is a result; the others go on.
                 rows[experiment] = replace(row, status="oom")
                 free_memory(self._workload.device)
         for experiment, times in self._times(case, steppers).items():
@@ -225,15 +225,15 @@ def _row_times(step: np.ndarray, data: np.ndarray, reference: np.ndarray) -> dic
 
 
 def _width(stepper: Stepper) -> int:
-    """The channels of the widest state of an ODE block. Takes the first step, in which anode-auto
-    makes its plan and the optimiser its state."""
+    """The number of channels of an ODE block's widest state. Takes the first step, in which
+    anode-auto makes its plan and the optimiser its state."""
     with models.block_inputs(stepper.network) as inputs:
         stepper()
     return max(z.shape[1] for _, z in inputs)
 
 
 class _BatchMaker:
-    """Makes one augmented batch after another, all of one size, epoch after epoch."""
+    """Makes augmented batches of one size, epoch after epoch."""
 
     def __init__(self, workload: Workload, size: int) -> None:
         available = len(workload.dataset.train_labels)

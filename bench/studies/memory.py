@@ -127,7 +127,7 @@ class MemoryRunner(Runner):
         self._workload = workload
 
     def measure(self, case: Experiment) -> list[MemoryRow]:
-        """One row, of the second step: the optimiser's own state is there before it."""
+        """One row, of the second step: the first one allocates the optimiser's state."""
         step = Stepper(self._workload, case, self._workload.batch_size(case))
         step()
         needs = step.needs()

@@ -22,7 +22,7 @@ PAIR = "reversible"
 """The pair of solvers/gradients/reversible.py over Euler."""
 
 ADAPTIVE: Mapping[str, float] = {"rk45": 1e-3, "rk45_relative": 0.0}
-"""torchdiffeq's dopri5 with an absolute tolerance of so many times the relative one.
+"""torchdiffeq's dopri5; the value is absolute / relative tolerance.
 
 The first is the ratio of the defaults of MATLAB's ode45 and of SciPy, 1e-3 and 1e-6.
 """
@@ -126,7 +126,7 @@ def canonical(scheme: str) -> str:
 
 
 def _sweep(largest: int) -> list[int]:
-    """Ten numbers of steps a decade, five beyond 10,000 where they become expensive."""
+    """Ten numbers of steps per decade; beyond 10,000, where they are expensive, five."""
     tenths = [*range(41), *range(42, 100, 2)]
     return sorted({n for k in tenths if (n := round(10 ** (k / 10))) <= largest})
 
@@ -145,7 +145,7 @@ class ReversalRunner(Runner):
         self.pictures: list[Picture] = []
 
     def measure(self, case: ReversalCase) -> list[ReversalRow]:
-        """One row. Small problems are solved in NumPy on the CPU, the image on the device."""
+        """One row. Small problems are solved in NumPy on the CPU, images on the device."""
         is_image = case.problem == CONVOLUTION
         if is_image:
             rhs: Rhs = reversal_problems.convolution(case.activation, case.seed, self._device)
@@ -162,7 +162,7 @@ class ReversalRunner(Runner):
                 activation=case.activation,
                 scheme=case.scheme,
                 n_steps=found.n_steps,
-                n_steps_back=found.n_steps_back,
+                n_steps_back=found.n_steps_backward,
                 tolerance=case.tolerance,
                 precision=case.precision,
                 seed=case.seed,
@@ -191,8 +191,8 @@ class ReversalRunner(Runner):
 
 
 def _contrasted(dataset: Dataset) -> Tensor:
-    """Of the first hundred test images, the classes in turn, the one with most contrast between
-    its regions, which a person recognises when it comes back."""
+    """The one of a hundred test images with the highest contrast between its regions, shape
+    (1, 3, 32, 32): a reader recognises whether it is reconstructed."""
     pixels = dataset.subset(None, min(100, len(dataset.test_labels))).test_images
     regions = F.avg_pool2d(pixels.double(), 4)
     most = int(regions.flatten(1).std(1).argmax())

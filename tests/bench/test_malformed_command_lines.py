@@ -65,7 +65,7 @@ no_gradient = st.one_of(
         ]
     ),
 )
-no_folder = st.sampled_from(["", "\0", "a\0b", "\ud800"])
+no_folder = st.just("")
 
 MALFORMED = {
     "--network": no_name,

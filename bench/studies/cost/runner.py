@@ -33,10 +33,9 @@ class CostRunner(Runner):
         self._workload = workload
 
     def measure(self, case: CostCase) -> list[CostRow]:
-        """The rows of all variants: first what is exact, then the times, round by round.
+        """The rows of all variants: memory and evaluations first, then the times in turn.
 
-        A peer that cannot do the work, whatever happens to it, gets a row that says why; what
-        goes wrong in a method of ours is raised.
+        A peer that fails gets a row that says why; an error of a method of ours is raised.
         """
         reasons: Reasons[Variant] = Reasons(self._workload.device)
         steppers: dict[Variant, Stepper] = {}
@@ -67,7 +66,7 @@ class CostRunner(Runner):
     def _timed(
         self, steppers: Mapping[Variant, Stepper], repeats: int, reasons: Reasons[Variant]
     ) -> dict[Variant, dict[str, np.ndarray]]:
-        """The times; begun anew, without it, when a peer fails in the midst of them."""
+        """The times. When a peer fails, the measurement starts again without it."""
 
         def watched(variant: Variant, stepper: Stepper) -> Callable[[timing.Passed], object]:
             def step(passed: timing.Passed) -> None:
@@ -92,7 +91,7 @@ class CostRunner(Runner):
         )
 
     def _in_both_executions(self, variants: Sequence[Variant]) -> tuple[Variant, ...]:
-        """On CUDA each of these twice: eager, and captured as a CUDA graph."""
+        """On CUDA each variant twice: eager, and captured as a CUDA graph."""
         if self._workload.device.type != "cuda":
             return tuple(variants)
         return (*variants, *(variant._replace(is_captured=True) for variant in variants))
@@ -161,8 +160,8 @@ class CostRunner(Runner):
 
 @dataclass(frozen=True)
 class Checked:
-    """What is known of a variant before it is timed. compile_seconds is None where nothing is
-    compiled, needs where our instruments do not see them."""
+    """Measurements of a variant before it is timed. compile_seconds is None where nothing is
+    compiled, needs where the work is done outside PyTorch."""
 
     gradient_error: float
     compile_seconds: float | None = None

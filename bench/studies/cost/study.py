@@ -39,9 +39,9 @@ IN_BOTH_LAYOUTS = ("backprop", "node", *TORCH_PEERS)
 
 @dataclass(frozen=True)
 class CostStudy(Study):
-    """Every network × method × Nt, and in each every gradient method in channels-last; those of
-    IN_BOTH_LAYOUTS contiguous as well, since others run so. On CUDA those that can be captured as
-    CUDA graphs run both ways.
+    """Every network × method × Nt, with every gradient method in channels-last; those of
+    IN_BOTH_LAYOUTS are measured contiguous as well, the usual format of other code. On CUDA, steps
+    that can be captured as CUDA graphs are measured both ways.
 
     repeats: rounds. check_gradients: those of the regression check.
     """
@@ -101,10 +101,10 @@ class CostStudy(Study):
         for gradient in gradients:
             try:
                 chosen.append(experiment(gradient))
-            except Exception as error:  # a peer's check runs somebody's code
+            except Exception as error:  # a peer's check runs foreign code
                 if not is_peer(gradient):
                     raise
-                GRADIENTS.resolve(gradient)  # one that is not there at all is bad usage
+                GRADIENTS.resolve(gradient)  # a peer that does not exist is bad usage
                 refused.append(Refused(gradient, reason(error)))
         if any(one.is_baseline for one in chosen):
             raise ValueError(

@@ -83,7 +83,7 @@ def test_adaptive_steps_are_those_accepted_in_each_direction():
     assert found.status == "ok"
     assert found.rho < 1e-5
     # dopri5 evaluates twice before the first step and six times in each step, accepted or not.
-    rejected, rest = divmod(found.nfe - 4 - 6 * (found.n_steps + found.n_steps_back), 6)
+    rejected, rest = divmod(found.nfe - 4 - 6 * (found.n_steps + found.n_steps_backward), 6)
     assert rest == 0
     assert 0 <= rejected < found.n_steps
     finer = adaptive_steps(linear, ONE, 1e-10, 1e-13, 1000)
@@ -96,7 +96,7 @@ def test_a_solver_that_gives_up_is_a_result():
     stiff = adaptive_steps(lambda t, z: -1e4 * z, ONE, 1e-3, 1e-6, 10_000)
     assert (stiff.rho, stiff.status) == (np.inf, "step underflow")
     assert abs(stiff.output) < 1e-6  # the way there was found, the way back was not
-    assert min(stiff.n_steps, stiff.n_steps_back) > 0
+    assert min(stiff.n_steps, stiff.n_steps_backward) > 0
     overflown = fixed_steps(lambda t, z: -1e4 * z, ONE, METHODS["rk4"], 100)
     assert (overflown.rho, overflown.status) == (np.inf, "not finite")
 
