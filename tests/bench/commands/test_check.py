@@ -306,27 +306,3 @@ def test_bad_reference_is_one_line_and_is_not_overwritten(damage, tmp_path, caps
     if damage not in ("missing", "another device", "other cases"):
         assert run_bench.main([*line, "--update-reference"]) == 2
     assert (file.read_text() if file.is_file() else None) == before
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("--suite smoke --check", "has no reference: use one of gradients, memory"),
-        ("--suite gradients --lr 0.1", "has no use for --lr: leave it out"),
-        ("--suite memory --seeds 1", "has no use for --seeds: leave it out"),
-        ("--suite memory --data-dir .", "uses generated images: leave out --data-dir"),
-        ("--suite memory --update-reference --Nt 2", "writes the whole reference"),
-        ("--suite memory --check --update-reference", "not allowed with argument --check"),
-        ("--suite memory --check --plots-only", "not allowed with argument"),
-        ("--suite memory --reference x.csv", "needs --check or --update-reference"),
-        ("--suite memory --gradient anode-revolve:m=2:m=3", "the parameter 'm' twice"),
-        ("--suite memory --batch_size 6000", "--batch_size 6000: the data has 5000 images"),
-        ("--suite memory --network models.resnet:CHAIN:blocks=0", "needs at least one block"),
-        ("--suite gradients --update-reference --network resnet4", "writes the whole reference"),
-        ("--suite gradients --gradient anode-revolve:m=9", "needs 1 ≤ m ≤ Nt"),
-        ("--suite gradients --gradient baseline", "unknown gradient method 'baseline'"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(line, said, capsys):
-    assert run_bench.main(line.split()) == 2
-    assert said in capsys.readouterr().err

@@ -181,28 +181,3 @@ def test_suite_runs_to_its_figures_and_draws_them_again(tmp_path, capsys):
     claims.unlink()
     assert run_bench.main([*SUITE, "--out", str(tmp_path), "--plots-only"]) == 0
     assert claims.read_text() == table
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["--plots-only"], "measurements.csv: run the suite first"),
-        (["--check"], "the suite reversibility has no reference: use one of gradients, memory"),
-        (["--update-reference"], "the suite reversibility has no reference"),
-        (["--reference", "file"], "the suite reversibility has no reference"),
-        (["--method", "rk54"], "rk45, rk45_relative"),
-        (["--Nt", "2"], "the suite reversibility has no use for --Nt: leave it out"),
-        (["--data-dir", "nowhere"], "the data folder nowhere does not exist"),
-        (["--data-dir", "a", "--generated"], "exclude each other"),
-    ],
-)
-def test_bad_usage_is_one_line(tmp_path, capsys, arguments, line):
-    assert run_bench.main([*SUITE, "--out", str(tmp_path), *arguments]) == 2
-    error = capsys.readouterr().err
-    assert line in error
-    assert len(error.splitlines()) == 1
-
-
-def test_suites_with_a_reference_still_refuse_a_data_folder(capsys):
-    assert run_bench.main(["--suite", "memory", "--data-dir", "somewhere"]) == 2
-    assert "uses generated images: leave out --data-dir" in capsys.readouterr().err
