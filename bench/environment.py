@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from bench import __version__
 from bench.errors import UsageError
 from bench.layout import layout_of
 
@@ -181,6 +182,7 @@ def _code() -> dict[str, Any]:
     """The git revision of this code, read once: the files may change while the process runs."""
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
+        "version": __version__,
         "git_revision": _git("rev-parse", "HEAD"),
         "git_dirty": None if changes is None else bool(changes),
     }
@@ -191,9 +193,17 @@ def _git(*arguments: str) -> str | None:
     here = Path(__file__).resolve().parents[1]
     if not (here / ".git").exists():
         return None
+    # In a hook git tells its children which repository it is called in: it may be another one.
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         return subprocess.run(
-            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10
+            ["git", *arguments],
+            cwd=here,
+            env=ours,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

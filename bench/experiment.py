@@ -1,12 +1,12 @@
 """One training run, fully described."""
 
 import math
-import re
 from dataclasses import dataclass, fields
 
 import models
 import solvers
 from bench.precision import PRECISIONS
+from bench.records.files import distinct_name
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
@@ -75,7 +75,8 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """A stable folder name; what differs from the published protocol is spelled out."""
+        """A stable folder name, which no other experiment has; what differs from the published
+        protocol is spelled out."""
         if self.is_baseline:
             parts = [self.network, self.gradient]
         else:
@@ -85,7 +86,7 @@ class Experiment:
             value = getattr(self, field.name)
             if field.name in _NAME_PARTS and value != field.default:
                 parts.append(f"{_NAME_PARTS[field.name]}{value}")
-        return re.sub(r"[^A-Za-z0-9._=-]+", "_", "-".join(parts))
+        return distinct_name(*parts)
 
     @property
     def lr_drops(self) -> tuple[int, ...]:

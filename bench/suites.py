@@ -79,26 +79,23 @@ class Suite:
         names = {field.name for field in fields(Suite)}
         common = {f.name: getattr(self, f.name) for f in fields(Experiment) if f.name in names}
         del common["n_steps"]
-        found = {
-            experiment.name: experiment
+        found = [
+            Experiment(
+                network=network,
+                gradient=gradient,
+                method=method,
+                n_steps=n_steps,
+                seed=seed,
+                **common,
+            )
             for seed in self.seeds
             for network in self.networks
             for method in self.methods
             for n_steps in self.n_steps
             if (METHODS.canonical(method), n_steps) not in self.left_out
             for gradient in self.gradients
-            for experiment in [
-                Experiment(
-                    network=network,
-                    gradient=gradient,
-                    method=method,
-                    n_steps=n_steps,
-                    seed=seed,
-                    **common,
-                )
-            ]
-        }
-        return tuple(found.values())
+        ]
+        return tuple(dict.fromkeys(found))
 
 
 def _is_no_suite(entry: object) -> str | None:

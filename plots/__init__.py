@@ -14,7 +14,9 @@ import pandas as pd
 
 from bench import records
 from bench.errors import UsageError
-from plots import style
+from bench.records import checksums
+from bench.records.files import write_whole
+from plots import conditions, style
 from plots.cost import table as cost_table
 from plots.cost import time_and_memory
 from plots.gradients import activation, lipschitz, order, statistics
@@ -89,8 +91,13 @@ def draw_measured(
         raise UsageError(f"none of the suite's cases is recorded in {file}: run it first")
     # What was measured on several devices is not one figure.
     frame = pd.DataFrame([asdict(r) for r in rows if r.device == rows[-1].device])
-    with _writing(suite_folder / "figures") as folder:
-        return [file for name in names for file in MEASURED_FIGURES[name](frame, folder)]
+    where = [e for e in checksums.environments(file) if e.get("device") == rows[-1].device]
+    caveat = conditions.not_the_same_environments(where)
+    with _writing(suite_folder / "figures") as folder, conditions.stated(caveat):
+        written = [file for name in names for file in MEASURED_FIGURES[name](frame, folder)]
+        for table in [file for file in written if caveat and file.suffix == ".md"]:
+            write_whole(table, f"{table.read_text(encoding='utf-8')}\n{caveat.strip()}\n")
+        return written
 
 
 def draw(names: Sequence[str], suite_folder: Path, runs: Sequence[str]) -> list[Path]:

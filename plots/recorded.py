@@ -1,14 +1,17 @@
 """What a figure is drawn from."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from bench import records
+from bench.records import checksums
+from bench.records.files import distinct_name
 from plots import style
+from plots.conditions import not_the_same
 
 BASELINE = "baseline"
 
@@ -22,7 +25,7 @@ class Panel:
 
     @property
     def slug(self) -> str:
-        return re.sub(r"[^A-Za-z0-9._-]+", "_", f"{self.method}-nt{self.n_steps}")
+        return distinct_name(self.method, f"nt{self.n_steps}")
 
     @property
     def is_baseline(self) -> bool:
@@ -38,12 +41,13 @@ class Panel:
 @dataclass(frozen=True)
 class Recorded:
     """epochs, runs and measurements as bench.records loads them; correct: for each run, which test
-    images it classified correctly."""
+    images it classified correctly; measured_in: the environments of the measurements."""
 
     epochs: pd.DataFrame
     runs: pd.DataFrame
     measurements: pd.DataFrame
     correct: Mapping[str, pd.DataFrame]
+    measured_in: Sequence[Mapping[str, Any]]
 
     def panels(self) -> list[Panel]:
         """The schemes of the runs, in the order they come."""
@@ -86,7 +90,8 @@ class Recorded:
         return list(self.runs["gradient"].unique())
 
     def protocol(self) -> str:
-        """Data, seeds, epochs and images, in a line for the foot of a figure."""
+        """Data, seeds, epochs and images, and what is not the same in all runs, for the foot of a
+        figure."""
         first = self.runs.iloc[0]
         precision = first["precision"]
         seeds = self.runs.groupby(["network", "method", "n_steps", "gradient"])["seed"].nunique()
@@ -98,6 +103,7 @@ class Recorded:
             f"{fewest}{_count(int(seeds.max()), 'seed')}, "
             f"{'' if precision == 'float32' else f'{precision}, '}"
             f"on {' and '.join(self.runs['device_name'].unique())}."
+            f"{not_the_same(self.runs, 'runs')}"
         )
 
 
@@ -119,6 +125,7 @@ def read(suite_folder: Path, names: Sequence[str]) -> Recorded:
         runs,
         _of_runs(records.load_measurements(suite_folder), runs),
         {name: records.load_correct(suite_folder / name) for name in runs["run"]},
+        checksums.environments(suite_folder / records.MEASUREMENTS),
     )
 
 

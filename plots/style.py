@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from bench.records.files import write_whole
+from plots.conditions import caveat
 
 ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0
 """Widths of a paper's figures in inches."""
@@ -308,14 +309,15 @@ def legend(
 
 
 def footnote(figure: Figure, text: str) -> None:
-    """Small print under everything: what the figure was drawn from."""
+    """Small print under everything: what the figure was drawn from, and what that does not
+    share."""
     figure.draw_without_rendering()  # how high a legend is, is known then
     height = figure.bbox.height
     lowest = min((legend.get_window_extent().y0 for legend in figure.legends), default=0.0)
     figure.text(
         0.5,
         lowest / height - 0.08 / figure.get_figheight(),
-        textwrap.fill(text, int(figure.get_figwidth() * 23), break_on_hyphens=False),
+        textwrap.fill(text + caveat(), int(figure.get_figwidth() * 23), break_on_hyphens=False),
         ha="center",
         va="top",
         fontsize=6,

@@ -2,10 +2,11 @@
 
 import dataclasses
 import difflib
-import importlib
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
+
+from solvers.plugins import load
 
 Entry = TypeVar("Entry")
 
@@ -83,7 +84,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         canonical = self.canonical(spec)
         name, given = _split(canonical)
         entry: Any = (
-            self._usable(_load(self.kind, name), name) if ":" in name else self._entries[name]
+            self._usable(load(self.kind, name), name) if ":" in name else self._entries[name]
         )
         if not given:
             return entry
@@ -143,23 +144,3 @@ def _parameters(entry: Any) -> dict[str, type[Any]]:
         for name, found in types.items()
         if len(found) == 1 and isinstance(found[0], type)
     }
-
-
-def _load(kind: str, spec: str) -> Any:
-    module_name, _, attribute = spec.partition(":")
-    try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # importing it runs somebody's code, which may exit
-        said = _first_line(error) or type(error).__name__
-        if isinstance(error, SystemExit):
-            said = f"it exits while it is imported ({said})"
-        raise ValueError(f"cannot load {kind} {spec!r}: {said}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    try:
-        return str(error).strip().partition("\n")[0]
-    except Exception:  # somebody's own exception
-        return ""

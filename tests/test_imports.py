@@ -19,7 +19,7 @@ FLOORS = (
     {"training"},
     {"context"},
     {"data", "experiment"},
-    {"records", "environment"},
+    {"records", "environment", "sources"},
     {"errors"},
 )
 """Rooms of bench, the highest floor first. A room imports from lower floors and from itself."""

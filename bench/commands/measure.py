@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from bench import cli, data, environment, records
+from bench import cli, data, environment, records, sources
 from bench.commands.draw import draw_cases
 from bench.commands.exit_codes import DONE, SOME_FAILED
 from bench.commands.places import describe_archived
@@ -132,7 +133,7 @@ def _record(session: Session, cases: Sequence[Any], folder: Path) -> int:
     """Measure the missing cases and record them in measurements.csv with the rows that are there;
     pictures replace those that are there."""
     study, console, file = session.study, session.console, folder / MEASUREMENTS
-    known, where = _recorded(session, file)
+    known, where = _recorded(session, cases, file)
     of_device = [row for row in known if row.device == session.device.type]
     recorded = {records.key_of(row, study.key) for row in of_device}
     left = [case for case in cases if records.key_of(case, study.key) not in recorded]
@@ -155,17 +156,26 @@ def _record(session: Session, cases: Sequence[Any], folder: Path) -> int:
     return session.failure_code(measured, cases)
 
 
-def _recorded(session: Session, file: Path) -> tuple[list[Any], list[Mapping[str, Any]]]:
-    """The rows to keep, and the environments of all rows, old and new. A damaged table is set
-    aside."""
-    here = {**environment.describe(session.device), "data": session.data}
+def _recorded(
+    session: Session, cases: Sequence[Any], file: Path
+) -> tuple[list[Any], list[Mapping[str, Any]]]:
+    """The rows to keep, and the environments of all rows, old and new.
+
+    A damaged table is set aside, and so are rows of an earlier version of the user's own code.
+    """
+    here = {
+        **environment.describe(session.device),
+        "sources": sources.of(*cases),
+        "data": session.data,
+    }
+    say = partial(session.console.print, markup=False)
     if not session.study.key or not file.exists():
         return [], [here]
     try:
-        rows = records.read_rows(file, session.study.row)
+        rows = archive.put_changed_rows_aside(file, session.study.row, cases, say)
         return rows, [*checksums.environments(file), here]
     except DamagedRecordError as error:
-        session.console.print(error.set_aside(), markup=False)
+        say(error.set_aside())
         return [], [here]
 
 

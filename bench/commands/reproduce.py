@@ -44,7 +44,7 @@ def run(request: cli.TrainingRequest, console: Console) -> int:
     device = environment.find_device(was["device"] if request.device == "auto" else request.device)
     precision.check(experiment.precision, device)
     dataset = _same_data(request, recorded, experiment.num_classes)
-    results = place(request.out, recorded.suite, recorded.name)
+    results = place(request.out, recorded.suite, experiment.name)
     make_writable(results)
     eager = request.eager or was.get("execution") == "eager: --eager"
     workload = Workload(recorded.suite, results, dataset, device, eager=eager)
@@ -165,8 +165,10 @@ _OF_ITS_TIME = ("command", "recorded_at", "started_at", "resumed_at", "jobs")
 
 
 def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
-    packages = environment.get("packages", {})
-    return {**{k: v for k, v in environment.items() if k != "packages"}, **packages}
+    parts = {name: environment.get(name, {}) for name in ("packages", "sources")}
+    own = {f"source of {name}": value for name, value in parts["sources"].items()}
+    rest = {name: value for name, value in environment.items() if name not in parts}
+    return {**rest, **parts["packages"], **own}
 
 
 def _columns(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

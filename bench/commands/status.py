@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import cli, records
+from bench import cli, records, sources
 from bench.commands import exit_codes as code
 from bench.commands.places import describe_folder
 from bench.experiment import Experiment
@@ -79,7 +79,10 @@ def _of_run(suite_folder: Path, experiment: Experiment) -> State:
         run = records.read_whole_run(folder)
     except DamagedRecordError as error:
         return State(name, RUNNING if is_running else DAMAGED, 0, str(error))
-    if run is not None and run.status in RESULTS:
+    changed = run and sources.changed([run.environment], sources.of(experiment))
+    if changed and not is_running:
+        return State(name, LEFT, 0, f"{', '.join(changed)} changed since it was recorded")
+    if run is not None and run.status in RESULTS and not changed:
         return State(name, DONE, len(run.epochs), progress.describe(run))
     epochs, detail = _of_checkpoint(folder / checkpoint.NAME)
     if is_running:
@@ -107,6 +110,7 @@ def of_cases(suite_folder: Path, row: type[Any], key: Sequence[str], cases: Iter
     key: the study's. Where it is empty, all cases are measured anew by each command, and the rows
     do not say which cases they belong to.
     """
+    cases = list(cases)
     wanted = {records.key_of(case, key) for case in cases}
     name, file = suite_folder.name, suite_folder / MEASUREMENTS
     is_running = locks.is_held(suite_folder, locks.MEASUREMENTS)
@@ -117,7 +121,10 @@ def of_cases(suite_folder: Path, row: type[Any], key: Sequence[str], cases: Iter
     if not key and rows and not is_running:
         when = [str(found["recorded_at"]) for found in checksums.environments(file)]
         return State(name, MEASURED, len(rows), f"{progress.count(len(rows), 'row')}, {when[-1]}")
-    done = len(wanted & {records.key_of(row, key) for row in rows})
+    old = sources.changed(checksums.environments(file), sources.of(*cases))
+    valid = {records.key_of(row, key) for row in rows}
+    valid -= {records.key_of(row, key) for row in sources.rows_of(rows, old)}
+    done = len(wanted & valid)
     state = RUNNING if is_running else DONE if done == len(wanted) else STOPPED if done else LEFT
     detail = f"{done} of {progress.count(len(wanted), 'case')} measured" if key else ""
     return State(name, state, done, detail)

@@ -1,12 +1,13 @@
-"""Old results, kept aside when somebody wants to start over (--fresh)."""
+"""Old results, kept aside when the user starts over (--fresh) or has changed their own code."""
 
 import os
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
-from bench import records
+from bench import records, sources
 from bench.context import Workload
 from bench.errors import UsageError, unwritable
 from bench.execution.step_costs import configuration
@@ -34,13 +35,57 @@ def put_aside(workload: Workload, experiments: Sequence[Experiment]) -> tuple[in
                     f"--fresh: another process is working on {name} in {workload.folder}: stop it "
                     "first"
                 )
-        try:
+        with _moving(place):
             for experiment in asked:
                 _move(workload.folder / experiment.name, place)
             _move_measurements(workload, experiments, place)
-        except OSError as error:
-            raise unwritable(str(place), error) from error
     return len(asked), place
+
+
+def put_changed_run_aside(
+    workload: Workload, experiment: Experiment, say: Callable[[str], None]
+) -> None:
+    """Move the run's folder away where it is the record of other code than what the experiment
+    names now, and `say` so in a line. For whoever has the run's lock."""
+    folder = workload.folder / experiment.name
+    found = records.read_run(folder)
+    changed = found and sources.changed([found["environment"]], sources.of(experiment))
+    if changed:
+        place = _place(workload.folder)
+        with _moving(place):
+            _move(folder, place)
+        say(_made_anew(experiment.name, changed, place))
+
+
+def put_changed_rows_aside(
+    file: Path, kind: type[Any], cases: Sequence[Any], say: Callable[[str], None]
+) -> list[Any]:
+    """The rows of measurements.csv, but for those of other code than what the cases name now: they
+    are moved away, and `say` is told so in a line. For whoever has the lock."""
+    rows, where = records.read_rows(file, kind), checksums.environments(file)
+    changed = sources.changed(where, sources.of(*cases))
+    old = sources.rows_of(rows, changed)
+    if not old:
+        return rows
+    kept, place = [row for row in rows if row not in old], _place(file.parent)
+    with _moving(place):
+        records.write_rows(place / MEASUREMENTS, kind, old, where)
+        records.write_rows(file, kind, kept, where)
+    say(_made_anew(f"{len(old)} of {len(rows)} measurements", changed, place))
+    return kept
+
+
+def _made_anew(what: str, changed: Sequence[str], place: Path) -> str:
+    are = "has" if len(changed) == 1 else "have"
+    return f"{what}: {', '.join(changed)} {are} changed since: made anew, and the old is in {place}"
+
+
+@contextmanager
+def _moving(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(str(place), error) from error
 
 
 def put_measurements_aside(suite_folder: Path) -> tuple[int, Path]:
@@ -53,11 +98,9 @@ def put_measurements_aside(suite_folder: Path) -> tuple[int, Path]:
             raise UsageError(
                 f"--fresh: another process is measuring in {suite_folder}: stop it first"
             )
-        try:
+        with _moving(place):
             for file in files:
                 _move_sealed(file, place)
-        except OSError as error:
-            raise unwritable(str(place), error) from error
     return len(there), place
 
 

@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 import torch
 
-from bench import environment, records
+from bench import environment, records, sources
 from bench.context import Workload
 from bench.environment import prepare
 from bench.errors import UsageError, unwritable
-from bench.execution import processes
+from bench.execution import archive, processes
 from bench.execution.run import record_experiment
 from bench.execution.step_costs import configuration, measure_step_costs
 from bench.execution.work_queue import Left
@@ -63,7 +63,11 @@ def step_costs(
     with locks.wait_for(workload.folder, locks.MEASUREMENTS, lambda: say(locks.WAITING)):
         remove_parts(workload.folder)
         try:
-            known = records.read_measurements(workload.results, workload.suite)
+            known = (
+                archive.put_changed_rows_aside(file, Measurement, experiments, say)
+                if file.exists()
+                else []
+            )
         except DamagedRecordError as error:
             say(error.set_aside())
             known = []
@@ -73,7 +77,8 @@ def step_costs(
             return known
         measurements = known + executor.measure_step_costs(workload, missing)
         there = executor.describe(workload.device, missing[0].precision)
-        where = [*checksums.environments(file), {**there, "data": workload.dataset.described}]
+        there = {**there, "sources": sources.of(*missing), "data": workload.dataset.described}
+        where = [*checksums.environments(file), there]
         try:
             records.write_measurements(workload.results, workload.suite, measurements, where)
         except OSError as error:

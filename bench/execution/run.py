@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench import records
+from bench import records, sources
 from bench.context import Stepper, Workload
 from bench.environment import describe, prepare
 from bench.errors import (
@@ -21,7 +21,7 @@ from bench.errors import (
     is_out_of_memory,
     unwritable,
 )
-from bench.execution import interrupts
+from bench.execution import archive, interrupts
 from bench.execution.checkpointing import Keeper, Listener
 from bench.execution.work_queue import Before, recorded_by_another
 from bench.experiment import Experiment
@@ -58,6 +58,7 @@ def record_experiment(
         if other is not None:
             listener.note(f"{experiment.name}: another process has run it")
             return other
+        archive.put_changed_run_aside(workload, experiment, listener.note)
         prepare(workload.device, experiment.precision)
         remove_parts(workload.folder / experiment.name)
         keeper = Keeper(workload, experiment, listener, noted, carry)
@@ -179,6 +180,7 @@ def _run(
         experiment=asdict(experiment),
         environment={
             **(environment or describe(workload.device, experiment.precision)),
+            "sources": sources.of(experiment),
             "execution": execution,
             "executor": workload.executor,
             "jobs": workload.jobs,

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from bench import records
+from bench import records, sources
 from bench.context import Workload
 from bench.errors import UsageError
 from bench.experiment import Experiment
@@ -21,7 +21,7 @@ Before = tuple[int, int] | None
 def left_to_run(
     workload: Workload, experiments: Sequence[Experiment], say: Callable[[str], None]
 ) -> list[Experiment]:
-    """The experiments that are not recorded yet.
+    """The experiments that are not recorded yet, or were with other code of the user's own.
 
     A damaged record is set aside, and `say` is called with a line about it. Of those that are
     recorded, a checkpoint goes that a process left which was killed just before it had removed it.
@@ -124,4 +124,6 @@ def _recorded_status(workload: Workload, experiment: Experiment) -> str | None:
             f"{data['fingerprint']}) than is given now ({given.source}, {given.fingerprint}): "
             "use another --out, or that data"
         )
+    if sources.changed([content["environment"]], sources.of(experiment)):
+        return None
     return str(content["status"])

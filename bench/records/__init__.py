@@ -8,10 +8,11 @@
 
 Beside them there is what `checkpoint` and `locks` write. A file is written beside its place and
 renamed, so it is complete or absent; run.json comes last and says that the run is recorded. All
-have checksums: `sealed`.
+have checksums: `checksums`.
 """
 
 from bench.records.checksums import DamagedRecordError
+from bench.records.conditions import CONDITION, conditions_of
 from bench.records.measurements import (
     MEASUREMENTS,
     Configuration,
@@ -43,6 +44,7 @@ from bench.records.tables import read_reference, read_rows, write_reference, wri
 
 __all__ = [
     "ASIDE",
+    "CONDITION",
     "EPOCHS",
     "MEASUREMENTS",
     "PICTURES",
@@ -61,6 +63,7 @@ __all__ = [
     "Picture",
     "ReversalRow",
     "Run",
+    "conditions_of",
     "key_of",
     "load",
     "load_correct",

@@ -3,7 +3,10 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
+import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +18,23 @@ from bench.errors import UsageError
 
 PART = ".part"
 """What the name of a file ends with that is still being written."""
+
+
+_PLAIN = re.compile(r"[a-z0-9._-]+(:[a-z0-9_]+=[a-z0-9.-]+)*")
+"""A name as it is registered, in lower case, with parameters or without."""
+
+
+def distinct_name(*parts: str) -> str:
+    """A name for a file or folder that no other parts give, whether case matters there or not.
+
+    Registered names and numbers stay as they are, joined by hyphens. The letters of other parts,
+    such as `package.module:Object`, are replaced where a file name lacks them, and a digest of
+    the parts follows.
+    """
+    name = re.sub(r"[^A-Za-z0-9._=-]+", "_", "-".join(parts))
+    if all(_PLAIN.fullmatch(part) for part in parts):
+        return name
+    return f"{name}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]}"
 
 
 def write_whole(file: Path, content: str | bytes) -> None:

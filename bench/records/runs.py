@@ -14,6 +14,7 @@ import pandas as pd
 from bench.errors import UsageError
 from bench.records import checksums, tables
 from bench.records.checksums import DamagedRecordError
+from bench.records.conditions import conditions_of
 from bench.records.files import read_whole, write_whole
 
 RUN, EPOCHS = "run.json", "epochs.csv"
@@ -134,11 +135,17 @@ def load(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame
 
 
 def load_runs(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame:
-    """The runs that `load` loads, one row each: what it puts before an epoch, then `reason` and
-    the columns of the run's summary. Raises UsageError as `load` does."""
+    """The runs that `load` loads, one row each: what it puts before an epoch, `reason`, the run's
+    `conditions_of` its environment, and the columns of its summary. Raises UsageError as `load`
+    does."""
     return pd.DataFrame(
         [
-            {**_identity(content), "reason": content["reason"], **content["summary"]}
+            {
+                **_identity(content),
+                "reason": content["reason"],
+                **conditions_of(content["environment"]),
+                **content["summary"],
+            }
             for content, _ in _records(Path(path), names)
         ]
     )
@@ -220,14 +227,44 @@ def _read(folder: Path) -> _Record | None:
 
 
 def _records(path: Path, names: Collection[str] | None) -> list[_Record]:
-    folders = [path] if (path / RUN).exists() else [file.parent for file in path.rglob(RUN)]
-    folders = [f for f in folders if not any(ASIDE in p for p in f.relative_to(path).parts)]
-    wanted = [f for f in sorted(folders) if names is None or f.name in names]
-    found = [record for folder in wanted if (record := _read(folder))]
+    folders = sorted(_folders(path)) if names is None else [path / name for name in sorted(names)]
+    found = {folder: record for folder in folders if (record := _read(folder))}
     if not found:
         what = "no recorded run" if names is None else "none of the runs is recorded"
         raise UsageError(f"{what} under {path}: run the suite first")
-    return found
+    first: dict[tuple[str, str], Path] = {}
+    for folder, (content, _) in found.items():
+        other = first.setdefault((content["suite"], content["name"]), folder)
+        if other != folder:
+            raise UsageError(
+                f"{other} and {folder} record one experiment: load one of them, or move a copy away"
+            )
+    return [*found.values()]
+
+
+def _folders(path: Path) -> list[Path]:
+    """The folders of runs: `path` itself, or those in the suite `path`, or in suites in `path`.
+
+    Raises UsageError where runs lie in a suite's place, of which one or the others are copies.
+    """
+    if (path / RUN).exists():
+        return [path]
+    levels = [
+        [
+            file.parent
+            for file in path.glob(pattern)
+            if not any(ASIDE in part for part in file.relative_to(path).parts)
+        ]
+        for pattern in (f"*/{RUN}", f"*/*/{RUN}")
+    ]
+    there = [level for level in levels if level]
+    if len(there) > 1:
+        outer, inner = min(there[0]), min(there[1])
+        raise UsageError(
+            f"{outer} and, deeper, {inner} are recorded runs: a suite's folder holds the folders "
+            "of its runs and no copies; move the copies away"
+        )
+    return there[0] if there else []
 
 
 def _identity(content: Mapping[str, Any]) -> dict[str, Any]:

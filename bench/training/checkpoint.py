@@ -9,12 +9,13 @@ import io
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bench import sources
 from bench.errors import unwritable
 from bench.experiment import Experiment
 from bench.records import EpochRow
@@ -38,16 +39,20 @@ class ForeignError(Exception):
 @dataclass(frozen=True)
 class Owner:
     """Whose checkpoint it is. All of it must be the same when a run goes on: with other data, on
-    another device or with another PyTorch the record would be of two different runs."""
+    another device, with another PyTorch or other code of the user's own (`sources.of`) the record
+    would be of two different runs."""
 
     experiment: Mapping[str, Any]
     data: str
     device: str
     pytorch: str
+    code: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, experiment: Experiment, fingerprint: str, device: torch.device) -> "Owner":
-        return cls(asdict(experiment), fingerprint, device.type, str(torch.__version__))
+        pytorch = str(torch.__version__)
+        code = sources.of(experiment)
+        return cls(asdict(experiment), fingerprint, device.type, pytorch, code)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """The training of the published protocol: network, optimiser, schedule, a step, and the test."""
 
+import random
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from bench.layout import layout_of, put_into
 from bench.precision import InBfloat16
 from bench.training.evaluations import EvaluationCounter
 from bench.training.forward_statistics import ForwardStatistics
+from solvers.plugins import state_kept
 from solvers.replay import buffers_put_back
 
 EVALUATION_BATCH = {"cpu": 256, "cuda": 1000}
@@ -30,8 +33,10 @@ def build_network(
     In the experiment's precision, and in the layout that is the device's, or another of
     `layout.MEMORY_FORMATS`. The random state is left as it was.
     """
-    with torch.random.fork_rng(devices=[]):
+    with state_kept():  # a network of the user's own may set what it likes, for itself
         torch.manual_seed(experiment.seed)
+        random.seed(experiment.seed)
+        np.random.seed(experiment.seed)
         network = models.build(
             experiment.network,
             method=experiment.method,

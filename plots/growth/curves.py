@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from bench.records.files import distinct_name
 from plots import style
 
 SWEEPS = {
@@ -88,8 +89,7 @@ def _draw(rows: pd.DataFrame, network: str, method: str, folder: Path) -> list[P
         f"point to point; {style.how_counted(first['device'])}. Grey: a linear and, where there "
         "are two, a quadratic law.",
     )
-    name = "".join(letter if letter.isalnum() else "_" for letter in network)
-    return style.save(figure, folder, f"growth-{name}-{method}")
+    return style.save(figure, folder, distinct_name("growth", network, method))
 
 
 def held_fixed(rows: pd.DataFrame) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from plots import style
+from plots.conditions import not_the_same_environments
 from plots.recorded import Recorded
 
 _ROWS = (
@@ -59,7 +60,7 @@ def _draw(recorded: Recorded, title: str, folder: Path, name: str) -> list[Path]
         f"One training step of {int(first['batch_size'])} images; whiskers: quartiles of steps "
         "interleaved with the others of a network that one command timed. A baseline evaluates the "
         "right-hand side of each block once. "
-        f"{recorded.protocol()}",
+        f"{recorded.protocol()}{not_the_same_environments(recorded.measured_in)}",
     )
     return style.save(figure, folder, name)
 

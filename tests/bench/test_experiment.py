@@ -1,9 +1,16 @@
 import dataclasses
+import re
+import sys
+import types
+from itertools import accumulate
 
 import pytest
+from hypothesis import example, given, reject
+from hypothesis import strategies as st
 
 from bench.experiment import Experiment
 from bench.suites import SUITES
+from solvers import GRADIENTS
 
 BASIC = {"network": "resnet4", "gradient": "anode", "method": "rk2", "n_steps": 2}
 
@@ -60,8 +67,61 @@ def test_a_baseline_is_euler_with_one_step():
 
 
 def test_foreign_names_make_a_folder_name():
-    experiment = Experiment(**{**BASIC, "network": "tests.models.test_networks:tiny"})
-    assert experiment.name == "tests.models.test_networks_tiny-rk2-nt2-anode-seed0"
+    name = Experiment(**{**BASIC, "network": "tests.models.test_networks:tiny"}).name
+    assert re.fullmatch(r"tests.models.test_networks_tiny-rk2-nt2-anode-seed0-[0-9a-f]{10}", name)
+    with_parameter = Experiment(**{**BASIC, "gradient": "anode-revolve:m=2"})
+    assert with_parameter.name == "resnet4-rk2-nt2-anode-revolve_m=2-seed0"
+
+
+class AnyModule(types.ModuleType):
+    """A module that has every attribute."""
+
+    def __getattr__(self, name):
+        return GRADIENTS["anode"]
+
+
+WORDS = st.text(st.sampled_from("aAbZ09_.-é+ "), min_size=1, max_size=5)
+OWN = st.builds("{}:{}".format, WORDS, WORDS)
+EXPERIMENTS = st.fixed_dictionaries(
+    {
+        "network": st.sampled_from(["resnet4", "resnet10"]) | OWN,
+        "gradient": st.sampled_from(["baseline", "anode", "anode-revolve:m=1"]) | OWN,
+        "method": st.sampled_from(["euler", "rk4_38"]),
+        "n_steps": st.integers(1, 12),
+        "seed": st.integers(0, 12),
+        "lr": st.sampled_from([0.1, 1e-20, 1e20, 0.5]),
+        "num_epochs": st.sampled_from([350, 1, 10]),
+    }
+)
+
+
+@given(EXPERIMENTS, EXPERIMENTS, st.sampled_from(["network", "gradient", None]))
+@example({**BASIC, "gradient": "mine:a_b"}, {**BASIC, "gradient": "mine_a:b"}, None)
+@example({**BASIC, "gradient": "mine:MINE"}, {**BASIC, "gradient": "mine:Mine"}, None)
+def test_different_experiments_never_have_one_name_on_any_file_system(one, other, alone):
+    other = {**one, alone: other[alone]} if alone else other
+    with pytest.MonkeyPatch.context() as patched:
+        for spec in (one["network"], one["gradient"], other["network"], other["gradient"]):
+            module = spec.partition(":")[0]
+            if ":" in spec and module != "anode-revolve":
+                patched.setitem(sys.modules, module, AnyModule(module))
+                for parent in accumulate(module.split("."), "{}.{}".format):
+                    patched.setitem(sys.modules, parent, AnyModule(parent))
+        try:
+            one, other = Experiment(**one), Experiment(**other)
+        except ValueError:  # a module's name that Python does not import
+            reject()
+    assert (one == other) == (one.name.casefold() == other.name.casefold())
+    assert re.fullmatch(r"[A-Za-z0-9._=-]+", one.name)
+
+
+def test_a_suite_runs_all_that_is_different(tmp_path, monkeypatch):
+    source = "from solvers import GRADIENTS\nb = a_b = GRADIENTS['anode']\n"
+    for name in ("mine", "mine_a"):
+        (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    suite = SUITES["smoke"].replaced(networks=("resnet4",), gradients=("mine:a_b", "mine_a:b"))
+    assert len({experiment.name for experiment in suite.experiments()}) == 2
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from bench.execution.work_queue import left_to_run
 from bench.records import WALL_CLOCK_COLUMNS
 from tests.bench.builders import experiment, workload
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SMALL = {"num_epochs": 1, "train_images": 20, "test_images": 10, "batch_size": 10}
 MARK = "BENCH_TEST_MARK"
 """Names a file by which a gradient method in a worker and its test talk to each other."""

@@ -16,7 +16,7 @@ from bench.training import checkpoint
 from tests.bench.builders import experiment, row, run, workload
 from tests.bench.execution.test_processes import Heard
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SMALL = {"num_epochs": 1, "train_images": 20, "test_images": 10, "batch_size": 10}
 HOLD = """
 import sys, time

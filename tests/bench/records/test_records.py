@@ -58,6 +58,28 @@ def test_load_takes_a_run_a_suite_or_all_results(tmp_path):
     assert len(load(str(tmp_path))) == 3
 
 
+@pytest.mark.parametrize("place", ["suite/backup/a", "suite/a/a", "backup/suite/a", "a"])
+def test_copy_of_a_run_is_an_error_and_no_second_seed(tmp_path, place):
+    folder = write_run(tmp_path, run("a", epochs=[row(1)]))
+    shutil.copytree(folder, tmp_path / place)
+    above = tmp_path / "suite" if place.startswith("suite") else tmp_path
+    if place == "backup/suite/a":
+        # Not where a run is looked for, so it is none.
+        assert len(load_runs(above)) == 1
+    else:
+        with pytest.raises(UsageError, match="suite/a.*recorded runs.*move the copies away"):
+            load_runs(above)
+    assert len(load_runs(tmp_path / "suite", ["a"])) == len(load(tmp_path / "suite", ["a"])) == 1
+
+
+def test_two_records_of_one_experiment_are_not_loaded_together(tmp_path):
+    write_run(tmp_path, run("a", epochs=[row(1)]))
+    shutil.copytree(tmp_path / "suite", tmp_path / "copy")
+    with pytest.raises(UsageError, match="copy/a and .*suite/a record one experiment"):
+        load(tmp_path)
+    assert len(load(tmp_path / "copy")) == 1
+
+
 def test_runs_with_different_numbers_of_blocks_are_read_together(tmp_path):
     write_run(tmp_path, run("a", epochs=[row(1)]))
     one = {"gradient_error_blocks": (0.1,), "gradient_cosine_blocks": (1.0,)}
