@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bench import cli, commands
 from bench.commands.exit_codes import BAD_USAGE, INTERRUPTED
-from bench.errors import UsageError, unwritable
+from bench.errors import UsageError, readable
 from bench.reporting import terminal
 
 
@@ -18,7 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return BAD_USAGE
     except OSError as error:  # of what is no record: the log, for example, on a full disk
-        print(f"error: {unwritable(str(error.filename or 'the output'), error)}", file=sys.stderr)
+        place = f" ({error.filename})" if error.filename else ""
+        message = f"{error.strerror or error}{place}: fix this and run the same command again"
+        print(f"error: {readable(message)}", file=sys.stderr)
         return BAD_USAGE
     except KeyboardInterrupt:
         message = "interrupted: finished runs are recorded; the same command continues the others"
