@@ -23,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {readable(message)}", file=sys.stderr)
         return BAD_USAGE
     except KeyboardInterrupt:
-        message = "interrupted: finished runs are recorded; the same command continues the others"
-        print(message, file=sys.stderr)
+        message = "finished runs are recorded, others have checkpoints: the same command continues"
+        print(f"interrupted: {message}", file=sys.stderr)
         return INTERRUPTED
 
 
