@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = f" ({error.filename})" if error.filename else ""
         message = f"{error.strerror or error}{place}: fix this and run the same command again"
         print(f"error: {readable(message)}", file=sys.stderr)
+        terminal.discard_unwritable(sys.stdout)
         return BAD_USAGE
     except KeyboardInterrupt:
         message = "finished runs are recorded, others have checkpoints: the same command continues"

@@ -70,20 +70,6 @@ def test_peak_is_the_same_number_every_time():
     assert step_peak("resnet10", "anode", 2) == step_peak("resnet10", "anode", 2)
 
 
-def test_memory_grows_with_the_steps_as_the_papers_say():
-    # An Euler step of a ResNet block keeps five states. ResNet-10 has a block of 16 channels at
-    # 32×32 and one of half as many numbers: backprop keeps both, ANODE one at a time, and the
-    # continuous adjoint nothing.
-    state = 8 * 16 * 32 * 32 * 4
-    growth = {}
-    for gradient in ("backprop", "anode", "node"):
-        peaks = [step_peak("resnet10", gradient, n_steps) for n_steps in (3, 4)]
-        growth[gradient] = (peaks[1] - peaks[0]) / state
-    assert growth["backprop"] == pytest.approx(7.5, abs=0.01)
-    assert growth["anode"] == pytest.approx(5, abs=0.01)
-    assert growth["node"] == pytest.approx(0, abs=0.01)
-
-
 # --- time
 
 

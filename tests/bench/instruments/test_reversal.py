@@ -8,7 +8,7 @@ import run_bench
 from bench import data, records
 from bench.errors import UsageError
 from bench.instruments.reversal import adaptive_steps, fixed_steps, reversible_pair
-from bench.records import Picture, ReversalRow
+from bench.records import Picture
 from bench.studies.reversibility import ReversalCase, ReversibilityStudy
 from solvers import METHODS
 
@@ -142,11 +142,7 @@ def test_pictures_are_kept_for_every_activation_of_the_pictured_cases(generated)
         assert (picture.rho < 1e-13) == (picture.scheme == "reversible")
 
 
-def test_rows_and_pictures_come_back_as_they_were_recorded(tmp_path):
-    row = ReversalRow("linear-100", "none", "rk45", 3, 0, 1e-3, "float64", 0, float("inf"),
-                      "step limit", 77, "cpu", "none", "none")  # fmt: skip
-    records.write_rows(tmp_path / records.MEASUREMENTS, ReversalRow, [row])
-    assert records.read_rows(tmp_path / records.MEASUREMENTS, ReversalRow) == [row]
+def test_pictures_are_read_as_they_were_written(tmp_path):
     images = np.random.RandomState(0).standard_normal((3, 3, 32, 32))
     records.write_pictures(tmp_path, [Picture("rk45", "none", 3, 0.1, 17.0, "made up", *images)])
     (back,) = records.read_pictures(tmp_path)
@@ -154,9 +150,7 @@ def test_rows_and_pictures_come_back_as_they_were_recorded(tmp_path):
     assert np.array_equal(np.stack([back.input, back.output, back.reconstruction]), images)
     records.write_pictures(tmp_path, [])
     assert records.read_pictures(tmp_path) == []
-    assert {file.name for file in tmp_path.iterdir()} == {
-        *(records.MEASUREMENTS, records.PICTURES, "measurements.json", "pictures.json")
-    }
+    assert {file.name for file in tmp_path.iterdir()} == {records.PICTURES, "pictures.json"}
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"not a picture at all"])

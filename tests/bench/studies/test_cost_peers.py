@@ -4,7 +4,6 @@ import pytest
 
 import run_bench
 from bench.data.generated import load as load_generated
-from bench.records import CostRow, read_reference, read_rows, write_reference, write_rows
 from bench.studies.cost.comparison import CostComparison
 from bench.studies.cost.study import CostStudy
 from solvers.gradients.anode import Anode
@@ -86,18 +85,6 @@ def test_compilation_is_a_row_of_its_own_and_what_is_not_seen_is_none():
     assert (step.peak_bytes, step.nfe_forward, step.nfe_backward) == (None, None, None)
     assert step.gradient_error == 0
     assert ("backprop", "compile") not in rows
-
-
-def test_rows_come_back_as_they_were_written(tmp_path):
-    rows = [*measure(f"{STRANGE}:COMPILED", f"{STRANGE}:REFUSING").values()]
-    write_rows(tmp_path / "rows.csv", CostRow, rows)
-    write_reference(tmp_path / "reference.csv", CostRow, rows)
-    for back in (
-        read_rows(tmp_path / "rows.csv", CostRow),
-        read_reference(tmp_path / "reference.csv", CostRow),
-    ):
-        assert back == rows
-        assert [type(row.peak_bytes) for row in back] == [type(row.peak_bytes) for row in rows]
 
 
 def test_check_says_why_a_peer_could_not_be_measured():

@@ -10,11 +10,10 @@ import torch
 
 import run_bench
 from bench import data
-from bench.records import GrowthRow, key_of, read_rows, write_rows
+from bench.records import GrowthRow, key_of, read_rows
 from bench.studies import growth
 from bench.suites import SUITES
 from solvers import GRADIENTS
-from solvers.gradients.binomial import recomputed_steps
 from tests.bench.builders import CPU
 
 SUITE = SUITES["growth"]
@@ -102,18 +101,6 @@ def test_evaluations_of_the_single_checkpoint_grow_with_the_square(rows):
         assert row.nfe_backward == row.n_steps * (row.n_steps + 1)
 
 
-def test_evaluations_of_the_binomial_schedule_are_the_formulas(rows):
-    for row in against_steps(rows, "anode-revolve"):
-        checkpoints = max(1, math.ceil(math.log2(row.n_steps)))
-        assert row.nfe_backward == 2 * recomputed_steps(row.n_steps, checkpoints)
-
-
-@pytest.mark.parametrize("checked", [64, 1024])
-def test_binomial_schedule_has_no_hidden_quadratic_term(checked):
-    checkpoints = math.ceil(math.log2(checked))
-    assert recomputed_steps(checked, checkpoints) <= checked * checkpoints
-
-
 def test_table_is_printed_and_figures_are_drawn_again(folder, capsys):
     line = [*LINE, "--plots-only", "--out", str(folder.parent)]
     assert run_bench.main(line) == 0
@@ -153,13 +140,6 @@ def test_method_that_does_not_fit_is_recorded_and_the_others_go_on(tmp_path, mon
     assert [(row.gradient, row.batch_size) for row in lost] == [("backprop", 3)]
     assert all(math.isnan(row.seconds) for row in lost)
     assert "did not fit into memory at batch size = 3" in capsys.readouterr().out
-
-
-def test_rows_are_read_as_they_were_written(tmp_path):
-    where = ("width", f"{growth.WIDE}3", "rk2", 2, "anode", "backprop,anode", 2, 3, "cpu", "ok")
-    row = GrowthRow(*where, 0.1, 0.2, 0.5, 0.4, 0.6, 0.01, 0.1, 0.05, 0.2, 7, 10, 4, 5)
-    write_rows(tmp_path / "rows.csv", GrowthRow, [row])
-    assert read_rows(tmp_path / "rows.csv", GrowthRow) == [row]
 
 
 def test_batches_that_are_timed_are_whole_and_go_on_for_ever(monkeypatch):
