@@ -40,7 +40,7 @@ def test_suite_runs_to_its_figures_and_is_not_run_again(tmp_path):
     assert "3 runs, about" in first.stdout
     assert "generated images" in first.stdout
     folder = tmp_path / "smoke"
-    assert len(list((folder / "figures").glob("*.png"))) == 3
+    assert len(list((folder / "figures").glob("*.png"))) == 4
     frame = records.load(folder)
     assert len(frame) == 3 * 2
     assert set(frame["gradient"]) == {"baseline", "node", "anode"}

@@ -111,7 +111,7 @@ class GradientStudy(Study):
     weights: tuple[str, ...] = ("initial", "trained")
     activations: tuple[str, ...] = tuple(ACTIVATIONS)
     scales: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
-    varied_methods: tuple[str, ...] = ("euler", "rk2")
+    varied_methods: tuple[str, ...] = ("euler", "rk2", "rk4_38")
     varied_gradients: tuple[str, ...] = ("anode", "node", "node-grid")
     scaled_n_steps: tuple[int, ...] = (2,)
     images: int = 4

@@ -3,6 +3,7 @@ each is judged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import pandas as pd
 
@@ -43,17 +44,20 @@ class Steps(Claim):
         if needed is None:
             measured = f"never, up to {_steps(rows['n_steps'].max())}"
         else:
-            measured = _steps(needed) + self._both_ways(rows) + self._comes_back(rows, needed)
+            both_ways, comes_back = self._both_ways(rows), self._comes_back(rows, needed)
+            measured = _steps(needed) + _of_seeds(rows, self.rho) + both_ways + comes_back
         at_paper = rows[(rows["n_steps"] == self.steps) & (rows["tolerance"] == 0)]["rho"]
         if len(at_paper):
-            measured += f"; ρ = {at_paper.median():.2g} at {self.steps:,}"
+            low, high = at_paper.min(), at_paper.max()
+            spread = f" ({low:.2g} … {high:.2g})" if len(at_paper) > 1 else ""
+            measured += f"; ρ = {at_paper.median():.2g}{spread} at {self.steps:,}"
         return needed is not None and self.steps / 2 <= needed <= 2 * self.steps, measured
 
     def _both_ways(self, rows: pd.DataFrame) -> str:
         """An adaptive solver's steps with those of the way back: the paper does not say which."""
         both = steps_needed(rows.assign(n_steps=rows["n_steps"] + rows["n_steps_back"]), self.rho)
         adaptive = (rows["tolerance"] > 0).all()
-        return f" ({round(both):,} with those back)" if adaptive and both is not None else ""
+        return f" ({ceil(both):,} with those back)" if adaptive and both is not None else ""
 
     def _comes_back(self, rows: pd.DataFrame, needed: float) -> str:
         """An error that grows again, as rounding makes it, where there are more steps."""
@@ -88,7 +92,7 @@ class Reversible(Claim):
         needed = steps_needed(rows, self.rho)
         if needed is None:
             return False, f"never, up to {_steps(rows['n_steps'].max())}"
-        return needed <= self.steps, _steps(needed)
+        return needed <= self.steps, _steps(needed) + _of_seeds(rows, self.rho)
 
 
 @dataclass(frozen=True)
@@ -157,4 +161,16 @@ CLAIMS: Sequence[Claim] = (
 
 
 def _steps(number: float) -> str:
-    return "1 step" if round(number) == 1 else f"{round(number):,} steps"
+    return "1 step" if ceil(number) == 1 else f"{ceil(number):,} steps"
+
+
+def _of_seeds(rows: pd.DataFrame, rho: float) -> str:
+    """The smallest and the largest number of steps that a seed needs, where there are several."""
+    needed = [steps_needed(own, rho) for _, own in rows.groupby("seed")]
+    if len(needed) < 2:
+        return ""
+    reached = [number for number in needed if number is not None]
+    count = f"{len(needed)} seeds"
+    if len(reached) < len(needed):
+        count = f"{len(reached)} of {count}, the others never"
+    return f" ({ceil(min(reached)):,} … {ceil(max(reached)):,} over {count})"

@@ -10,8 +10,8 @@ class Anode:
     """Keeps the block's input alone; the backward pass solves the block again, storing all.
 
     The gradient of the discrete forward pass, bit for bit that of backprop. Memory O(L) + O(Nt)
-    for L blocks of Nt steps, time one extra forward pass: about 4/3 of backprop. It gains nothing
-    over backprop in a network with a single block.
+    for L blocks of Nt steps, time one extra forward pass. It gains nothing over backprop in a
+    network with a single block.
 
     Source: Gholami, Keutzer, Biros, "ANODE: Unconditionally Accurate Memory-Efficient Gradients
     for Neural ODEs", IJCAI 2019, section V and figure 6.

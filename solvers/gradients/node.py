@@ -18,10 +18,11 @@ class Node:
     """Keeps z(1) alone and solves state, adjoint and parameter integral backwards from it.
 
     Memory O(L) for L blocks, whatever the number of steps. Not the gradient of the discrete
-    forward pass: the reconstructed states drift, and without drift an O(dt) inconsistency stays.
-    Not for training where either matters; see the paper on ANODE. While it solves backwards,
-    torchdiffeq evaluates the right-hand side in training mode, so BatchNorm's running statistics
-    change a second time, on the drifted states.
+    forward pass: the states solved backwards drift, and even at the forward pass's own states the
+    discretised adjoint equation is another than the discrete adjoint; for a smooth right-hand side
+    the error is O(dt^p) with a method of order p. Not for training where either matters; see the
+    paper on ANODE. While it solves backwards, torchdiffeq evaluates the right-hand side in training
+    mode, so BatchNorm's running statistics change a second time, at the backward evaluations.
 
     Source: Chen, Rubanova, Bettencourt, Duvenaud, "Neural Ordinary Differential Equations",
     NeurIPS 2018; `torchdiffeq.odeint_adjoint`.

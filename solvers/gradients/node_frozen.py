@@ -19,9 +19,10 @@ class NodeFrozen:
     """node, but that its backward solve leaves no trace in the right-hand side's buffers.
 
     An ablation: the gradient is node's, and BatchNorm's running statistics see the forward pass
-    alone. In training mode BatchNorm does not use them, so both train the same weights; what
-    separates their test accuracies is the damage of polluted statistics, and what separates it
-    from anode that of the wrong gradient.
+    alone. In training mode BatchNorm does not use them, so both train the same weights, and what
+    separates their test accuracies is the second update of the statistics. What separates it from
+    anode is not the gradient alone: other weights have other running statistics, which mix the
+    evaluations of a step in both.
 
     Source: as node; the separation is ours.
     """

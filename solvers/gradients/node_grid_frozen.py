@@ -1,4 +1,4 @@
-"""The continuous adjoint without drift, with BatchNorm's statistics left alone."""
+"""The continuous adjoint, each step's state restored, BatchNorm's statistics left alone."""
 
 import torchdiffeq
 from torch import Tensor
@@ -11,9 +11,9 @@ from solvers.with_torchdiffeq import frozen_afterwards, last_state, scheme, unit
 class NodeGridFrozen:
     """node-grid, but that its backward solve leaves no trace in the right-hand side's buffers.
 
-    An ablation: of node's three faults, inconsistency, drift and polluted statistics, it has the
-    first alone. What separates it from anode in training is the damage of the inconsistency, what
-    separates it from node-frozen that of the drift. Not for training; as node-grid.
+    An ablation. What separates it from node-grid in training is the second update of the running
+    statistics, what separates it from node-frozen the drift from step to step, and what separates
+    it from anode all that is left of node's gradient error. Not for training; as node-grid.
 
     Source: as node-grid; the separation is ours.
     """

@@ -145,10 +145,17 @@ def test_values_that_make_no_sense_are_refused(change, said):
 
 
 @pytest.mark.parametrize(
-    ("suite", "runs"), [("smoke", 12), ("cifar10-quick", 12), ("cifar10", 100), ("cifar100", 3)]
+    ("suite", "runs"),
+    [
+        ("smoke", 12),
+        ("cifar10-quick", 12),
+        ("cifar10-short", 84),
+        ("cifar10", 140),
+        ("cifar100", 3),
+    ],
 )
 def test_suites_have_so_many_runs(suite, runs):
-    # cifar10: four networks, five seeds, Euler and RK2 for two methods, and one baseline.
+    # cifar10: four networks, five seeds, three schemes for two methods, and one baseline.
     experiments = SUITES[suite].experiments()
     assert len(experiments) == runs
     assert len({experiment.name for experiment in experiments}) == runs
@@ -158,4 +165,13 @@ def test_full_suite_follows_the_protocol():
     for experiment in SUITES["cifar10"].experiments():
         assert (experiment.num_epochs, experiment.batch_size, experiment.lr) == (350, 256, 0.1)
         assert experiment.train_images is None
-        assert experiment.is_baseline or experiment.n_steps == 2
+        scheme = experiment.method, experiment.n_steps
+        assert scheme in {("euler", 1), ("euler", 2), ("rk2", 2)}
+
+
+def test_schemes_that_a_suite_leaves_out_are_run_where_both_are_asked_for():
+    suite = SUITES["cifar10-short"]
+    schemes = {(e.method, e.n_steps) for e in suite.replaced(methods=("rk2",)).experiments()}
+    assert schemes == {("rk2", 2), ("euler", 1)}  # the baseline's
+    both = suite.replaced(methods=("rk2",), n_steps=(1,), gradients=("node",))
+    assert {(e.method, e.n_steps) for e in both.experiments()} == {("rk2", 1)}

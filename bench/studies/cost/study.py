@@ -34,7 +34,8 @@ JAX_PEERS = ("bench.peers.with_diffrax:RECURSIVE", "bench.peers.with_diffrax:BAC
 PEERS = (*TORCH_PEERS, *JAX_PEERS)
 """Gradient methods of other libraries; see bench/peers/."""
 
-IN_BOTH_LAYOUTS = ("backprop", "node", *TORCH_PEERS)
+IN_BOTH_LAYOUTS = ("backprop", "anode", "anode-auto", "node", *TORCH_PEERS)
+CHECKED_IN_BOTH_LAYOUTS = ("backprop", "node")
 
 
 @dataclass(frozen=True)
@@ -71,23 +72,30 @@ class CostStudy(Study):
     comparison: ClassVar[CostComparison] = CostComparison()
 
     def cases(self) -> tuple[CostCase, ...]:
-        return self._cases(self.gradients)
+        return self._cases(self.gradients, IN_BOTH_LAYOUTS)
 
     def check_cases(self) -> tuple[CostCase, ...]:
-        return self._cases(self.check_gradients)
+        return self._cases(self.check_gradients, CHECKED_IN_BOTH_LAYOUTS)
 
     def remark(self, case: CostCase, row: CostRow) -> str:
         return f"{case.name}, {row.gradient}: {row.reason}" if row.reason else ""
 
-    def _cases(self, gradients: tuple[str, ...]) -> tuple[CostCase, ...]:
+    def _cases(
+        self, gradients: tuple[str, ...], in_both_layouts: tuple[str, ...]
+    ) -> tuple[CostCase, ...]:
         found = (
-            self._case(network, method, n_steps, gradients)
+            self._case(network, method, n_steps, gradients, in_both_layouts)
             for network, method, n_steps in product(self.networks, self.methods, self.n_steps)
         )
         return tuple(dict.fromkeys(found))
 
     def _case(
-        self, network: str, method: str, n_steps: int, gradients: tuple[str, ...]
+        self,
+        network: str,
+        method: str,
+        n_steps: int,
+        gradients: tuple[str, ...],
+        in_both_layouts: tuple[str, ...],
     ) -> CostCase:
         def experiment(gradient: str) -> Experiment:
             return Experiment(
@@ -110,12 +118,12 @@ class CostStudy(Study):
             raise ValueError(
                 f"a baseline has no ODE blocks: leave it out with the suite {self.name}"
             )
-        is_in_both = any(one.gradient in IN_BOTH_LAYOUTS for one in chosen)
+        is_in_both = any(one.gradient in in_both_layouts for one in chosen)
         variants = [
             Variant(one, layout)
             for one in dict.fromkeys((experiment("backprop"), *chosen))
             for layout in (CHANNELS_LAST, CONTIGUOUS)
-            if layout == CHANNELS_LAST or (is_in_both and one.gradient in IN_BOTH_LAYOUTS)
+            if layout == CHANNELS_LAST or (is_in_both and one.gradient in in_both_layouts)
         ]
         return CostCase(tuple(variants), self.repeats, tuple(dict.fromkeys(refused)))
 

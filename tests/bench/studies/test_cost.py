@@ -22,7 +22,7 @@ def test_suite_measures_records_and_draws(tmp_path):
     variants = {(row.gradient, row.layout) for row in rows}
     assert variants == {
         *((g, "channels_last") for g in ("backprop", "anode", "anode-auto", "node")),
-        *((g, "contiguous") for g in ("backprop", "node")),
+        *((g, "contiguous") for g in ("backprop", "anode", "anode-auto", "node")),
         *(("bench.peers.original:ORIGINAL", layout) for layout in ("channels_last", "contiguous")),
     }
     assert len(rows) == len(variants) * 4
@@ -90,19 +90,37 @@ def test_bars_are_judged_by_the_measured_ratios():
         row(gradient="backprop", seconds=0.1, peak_bytes=300),
         row(gradient="anode", ratio=1.33, peak_bytes=200),
         row(gradient="anode-auto", seconds=0.104, ratio=1.04, peak_bytes=201),
-        row(gradient="node", seconds=0.2),
-        row(gradient="node", seconds=0.15, layout="contiguous"),
-        row(gradient="bench.peers.original:ORIGINAL", seconds=0.2, layout="contiguous"),
+        row(gradient="node", seconds=0.15),
+        row(gradient="bench.peers.original:ORIGINAL", seconds=0.1, layout="contiguous"),
         row(gradient="bench.peers.torch_checkpoint:BLOCK", seconds=0.2, peak_bytes=999),
     ]
     found = bars(rows)
-    assert found["anode / backprop"] == (pytest.approx(1.33), True)
-    assert found["anode-auto / backprop"] == (pytest.approx(1.04), False)
-    assert found["peak memory of anode-auto / anode"] == (pytest.approx(201 / 200), False)
-    node = found["Neural ODE (continuous adjoint) (better layout) / anode-auto"]
+    assert found["anode-auto / backprop (channels-last)"] == (pytest.approx(1.04), False)
+    memory = found["peak memory of anode-auto / anode (channels-last)"]
+    assert memory == (pytest.approx(201 / 200), False)
+    node = found["Neural ODE (continuous adjoint) / anode-auto (channels-last)"]
     assert node == (pytest.approx(0.15 / 0.104), False)
-    # A peer that needs more memory is not compared.
+    # A peer that needs more memory, or was timed in another layout, is not compared.
     assert not any("torch.utils.checkpoint" in what for what in found)
+    assert not any("published" in what for what in found)
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "bar", "holds"), [(1, 2, 4 / 3, False), (2, 3, 1.4, True)]
+)
+def test_anode_is_judged_by_the_networks_own_forward_and_backward_times(
+    forward, backward, bar, holds, tmp_path
+):
+    rows = [
+        row(gradient="backprop", ratio=1.0),
+        row(gradient="backprop", phase="forward", seconds=forward / 100),
+        row(gradient="backprop", phase="backward", seconds=backward / 100),
+        row(gradient="anode", ratio=1.36),
+    ]
+    assert bars(rows)["anode / backprop (channels-last)"] == (1.36, holds)
+    table = pd.DataFrame([dataclasses.asdict(row) for row in rows])
+    cost_table.draw(table, tmp_path)
+    assert f"| {backward / forward:.2f} | {bar:.2f} |" in (tmp_path / "cost.md").read_text()
 
 
 def test_reference_of_the_suite_is_refused_where_there_is_none(tmp_path, capsys):

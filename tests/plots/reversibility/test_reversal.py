@@ -46,6 +46,24 @@ def test_steps_are_the_median_over_seeds():
     assert steps_needed(pd.concat(three), 0.01) == 100
 
 
+def test_verdict_says_the_spread_over_seeds():
+    two = [
+        rows("gaussian", "rk2", {1_000: 1.0, n: 1e-7, 10_000: rho}).assign(seed=seed)
+        for seed, (n, rho) in enumerate([(5_000, 1e-8), (8_000, 3e-8)])
+    ]
+    _, measured = verdict(pd.concat(two), "about 10,000", "rk2")
+    assert measured.endswith("; ρ = 2e-08 (1e-08 … 3e-08) at 10,000")
+    assert "over 2 seeds)" in measured
+    never = rows("gaussian", "rk2", {1_000: 1.0, 10_000: 1e-6}).assign(seed=2)
+    _, measured = verdict(pd.concat([*two, never]), "about 10,000", "rk2")
+    assert "over 2 of 3 seeds, the others never)" in measured
+
+
+def test_a_number_of_steps_between_two_is_the_larger():
+    frame = rows("linear-100", "rk4", {100: 1.0, 1000: 1e-4})
+    assert verdict(frame, "200,000", "rk4")[1] == "317 steps"
+
+
 def test_every_claim_is_in_the_table_even_where_nothing_is_measured():
     table = claims.judge(rows("linear-100", "euler", {1: 1.0}))
     assert set(table["claim"]) == {claim.text for claim in CLAIMS}

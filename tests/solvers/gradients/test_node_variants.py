@@ -1,4 +1,4 @@
-"""The relatives of node, each of which takes one cause of its error away."""
+"""The ablations of node, and backpropagation through torchdiffeq."""
 
 import contextlib
 import math
@@ -69,7 +69,7 @@ def gradient_of(rhs, z0, gradient, method, n_steps):
     ("gradient", "drifts"),
     [("node-grid", False), ("node-grid-frozen", False), ("node", True), ("node-frozen", True)],
 )
-def test_grid_goes_back_over_the_very_states_of_the_forward_pass(gradient, drifts):
+def test_grid_restores_the_states_between_euler_steps(gradient, drifts):
     torch.manual_seed(0)
     rhs = Counting(Tanh())
     z0 = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
@@ -81,8 +81,23 @@ def test_grid_goes_back_over_the_very_states_of_the_forward_pass(gradient, drift
     assert same == ([True, False, False, False] if drifts else [True] * 4)
 
 
+def test_grid_solves_for_the_states_inside_a_step_backwards():
+    torch.manual_seed(0)
+    rhs = Counting(Tanh())
+    z0 = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    z1 = odeint(rhs, z0, method="rk2", n_steps=2, gradient="node-grid")
+    starts, midpoints = rhs.states[::2], rhs.states[1::2]
+    rhs.states.clear()
+    z1.sum().backward()
+    backward_starts, backward_midpoints = rhs.states[::2], rhs.states[1::2]
+    assert torch.equal(backward_starts[0], z1)
+    assert torch.equal(backward_starts[1], starts[1])
+    for there, back in zip(midpoints, reversed(backward_midpoints), strict=True):
+        assert not torch.equal(there, back)
+
+
 @pytest.mark.parametrize("method", SHARED)
-def test_grids_inconsistency_falls_at_the_order_of_the_method(method):
+def test_error_with_restored_step_states_falls_at_the_order_of_the_method(method):
     torch.manual_seed(0)
     rhs, z0 = Tanh(), torch.randn(4, 3, dtype=torch.float64)
     errors = [
