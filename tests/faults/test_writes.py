@@ -36,6 +36,8 @@ TRAIN = f"{TINY} --gradient anode"
 class OfImages(ReversibilityStudy):
     """The images alone: the other problems take a minute, and are written all at once."""
 
+    figures = ("reversal_pictures",)
+
     def cases(self):
         return tuple(self._of_images(self.schemes))
 
@@ -45,7 +47,6 @@ PICTURES = OfImages(
     "one image, one step",
     activations=("relu",),
     image_steps=(1,),
-    figures=("reversal_pictures",),
 )
 COMMANDS = {
     "train": TRAIN,
