@@ -25,7 +25,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 import plots
-from bench import cli, data, environment, precision, records
+from bench import cli, data, environment, records
 from bench.commands import list as listing
 from bench.commands import measure as gate
 from bench.commands import reproduction
@@ -98,7 +98,7 @@ def _run(
     say: Callable[[str], None],
 ) -> int:
     device = executor.find_device(request.device)
-    precision.check(request.suite.precision, device)
+    environment.check_precision(request.suite.precision, device)
     check_writable(request.out / request.suite.name)
     dataset = data.load(request.data_dir, request.suite.num_classes, generate=request.generated)
     dataset.subset(request.suite.train_images, request.suite.test_images)  # are there so many?
@@ -224,7 +224,7 @@ def reproduce_run(request: cli.Request, console: Console) -> int:
     experiment = reproduction.experiment_of(recorded)
     was = recorded.environment
     device = environment.find_device(was["device"] if request.device == "auto" else request.device)
-    precision.check(experiment.precision, device)
+    environment.check_precision(experiment.precision, device)
     generate = request.generated or (recorded.data["is_generated"] and request.data_dir is None)
     dataset = data.load(request.data_dir, experiment.num_classes, generate=generate)
     if dataset.fingerprint != recorded.data["fingerprint"]:

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 
 import models
-from bench.context import Stepper, Workload
+from bench.context import Workload
 from bench.data import Dataset, DeviceData, train_batches
 from bench.experiment import Experiment
 from bench.faults import free_memory, is_out_of_memory
-from bench.instruments import timing
+from bench.instruments import memory, timing
 from bench.instruments.timing import Passed, Seconds
 from bench.records import GrowthRow
-from bench.training.clock import WHOLE
+from bench.training.clock import TOTAL
+from bench.training.measured_step import MeasuredStep
 
 NT, BATCH_SIZE, WIDTH = "Nt", "batch size", "width"
 WIDE = "models.resnet:CHAIN:width="
@@ -166,14 +167,14 @@ class GrowthLaboratory:
 
     def measure(self, case: GrowthCase) -> list[GrowthRow]:
         """A row for each gradient method: first what is exact, then the times."""
-        steppers: dict[Experiment, Stepper] = {}
+        steppers: dict[Experiment, MeasuredStep] = {}
         rows = {}
         for experiment in case.experiments:
             row = self._row(case, experiment)
             try:
-                stepper = Stepper(self._workload, experiment, case.batch_size)
+                stepper = MeasuredStep(self._workload, experiment, case.batch_size)
                 width = _width(stepper)
-                rows[experiment] = replace(row, width=width, **stepper.needs()._asdict())
+                rows[experiment] = replace(row, width=width, **memory.resources(stepper)._asdict())
                 steppers[experiment] = stepper
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -200,17 +201,17 @@ class GrowthLaboratory:
         )
 
     def _times(
-        self, case: GrowthCase, steppers: Mapping[Experiment, Stepper]
+        self, case: GrowthCase, steppers: Mapping[Experiment, MeasuredStep]
     ) -> dict[Experiment, dict[str, Any]]:
         device = self._workload.device
         runs: dict[Experiment | str, Callable[[Passed], object]] = dict(steppers.items())
         runs[DATA] = _BatchMaker(self._workload, case.batch_size)
-        runs[FIXED] = Stepper(self._workload, YARDSTICK, YARDSTICK.batch_size)
+        runs[FIXED] = MeasuredStep(self._workload, YARDSTICK, YARDSTICK.batch_size)
         once = timing.interleaved(runs, device, 1)
-        round_seconds = sum(float(taken[WHOLE].sum()) for taken in once.values())
+        round_seconds = sum(float(taken[TOTAL].sum()) for taken in once.values())
         affordable = int(case.seconds / round_seconds)
         taken = timing.interleaved(runs, device, min(case.repeats, max(LEAST_REPEATS, affordable)))
-        whole = {name: phases[WHOLE] for name, phases in taken.items()}
+        whole = {name: phases[TOTAL] for name, phases in taken.items()}
         return {
             experiment: _row_times(whole[experiment], whole[DATA], whole[FIXED])
             for experiment in steppers
@@ -229,7 +230,7 @@ def _row_times(step: np.ndarray, data: np.ndarray, yardstick: np.ndarray) -> dic
     }
 
 
-def _width(stepper: Stepper) -> int:
+def _width(stepper: MeasuredStep) -> int:
     """The channels of the widest state of an ODE block. Takes the first step, in which anode-auto
     makes its plan and the optimiser its state."""
     with models.block_inputs(stepper.network) as inputs:

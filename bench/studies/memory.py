@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 import torch
 
 import models
-from bench.context import Stepper, Workload
+from bench.context import Workload
 from bench.data import Dataset
 from bench.experiment import Experiment
+from bench.instruments import memory
 from bench.records import MemoryRow
 from bench.studies.gradients import ALL_GRADIENTS, FOUR_NETWORKS, GATED_GRADIENTS
+from bench.training.measured_step import MeasuredStep
 
 CHAIN = "models.resnet:CHAIN:blocks="
 """ResNet-4, which has one ODE block, with so many of them."""
@@ -97,9 +99,9 @@ class MemoryLaboratory:
 
     def measure(self, case: Experiment) -> list[MemoryRow]:
         """One row, of the second step: the optimiser's own state is there before it."""
-        step = Stepper(self._workload, case, self._workload.batch_size(case))
+        step = MeasuredStep(self._workload, case, self._workload.batch_size(case))
         step()
-        needs = step.needs()
+        needs = memory.resources(step)
         states = _state_bytes(step)
         return [
             MemoryRow(
@@ -116,7 +118,7 @@ class MemoryLaboratory:
         ]
 
 
-def _state_bytes(step: Stepper) -> list[int]:
+def _state_bytes(step: MeasuredStep) -> list[int]:
     """The size of each ODE block's state."""
     with models.block_inputs(step.network) as inputs, torch.no_grad():
         step.network(step.images)

@@ -7,12 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from bench import precision
 from bench.context import Workload
 from bench.data import Dataset
-from bench.environment import prepare
+from bench.environment import CHANNELS_LAST, CONTIGUOUS, check_precision, prepare
 from bench.experiment import Experiment
-from bench.layout import CHANNELS_LAST, CONTIGUOUS
 from bench.records import CostRow
 from bench.studies.cost.cases import CostCase, Refused, Variant
 from bench.studies.cost.laboratory import CostLaboratory
@@ -125,6 +123,6 @@ class CostSuite:
 
     def laboratory(self, dataset: Dataset, device: torch.device) -> "CostLaboratory":
         """Raises UsageError when the data has fewer images than the batch."""
-        precision.check(self.precision, device)
+        check_precision(self.precision, device)
         prepare(device, self.precision)
         return CostLaboratory(Workload.of_steps(self.name, dataset, device, self.batch_size))
