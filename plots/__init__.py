@@ -29,7 +29,7 @@ from plots import (
 )
 from plots.training.recorded import Recorded, read
 
-__all__ = ["FIGURES", "MEASURED_FIGURES", "PRINTED", "draw", "draw_folder", "draw_measured"]
+__all__ = ["FIGURES", "MEASURED_FIGURES", "draw", "draw_folder", "draw_measured"]
 
 MeasuredFigure = Callable[[pd.DataFrame, Path], list[Path]]
 
@@ -49,9 +49,6 @@ MEASURED_FIGURES: Mapping[str, MeasuredFigure] = {
     name: figure for figures in BY_ROW.values() for name, figure in figures.items()
 }
 """The same for the suites that train nothing: from their measurements."""
-
-PRINTED = frozenset({"growth.md"})
-"""Tables that are short enough for the terminal."""
 
 _DESCRIBED = ("network", "problem", "method", "scheme", "n_steps", "gradient")
 

@@ -6,12 +6,14 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from bench.training.measured_step import MeasuredStep
 
 
 def peak_bytes(compute: Callable[[], object], device: torch.device) -> int:
@@ -33,8 +35,24 @@ def peak_bytes(compute: Callable[[], object], device: torch.device) -> int:
     return live.peak
 
 
+class StepResources(NamedTuple):
+    """Peak bytes of a training step, and its evaluations of the right-hand sides."""
+
+    peak_bytes: int
+    nfe_forward: int
+    nfe_backward: int
+
+
+def resources(step: MeasuredStep) -> StepResources:
+    """Measure one eager step: exact, but for the granularity of CUDA's allocator."""
+    counts: list[tuple[int, int]] = []
+    peak = peak_bytes(lambda: counts.append(step.evaluations()), step.images.device)
+    ((forward, backward),) = counts
+    return StepResources(peak, forward, backward)
+
+
 class _LiveBytes(TorchDispatchMode):
-    """Follows every storage that an operator returns from then until it is freed."""
+    """Follows every storage that an operator returns until the storage is freed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,8 +87,8 @@ class _LiveBytes(TorchDispatchMode):
 
 @contextmanager
 def _interrupt_deferred() -> Iterator[None]:
-    """Python swallows what is raised inside a weak reference's callback, a Ctrl-C as well: have
-    it wait until the callbacks are done with."""
+    """Defer SIGINT to the end: Python discards what is raised in a weak reference's callback,
+    KeyboardInterrupt included."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -97,6 +97,35 @@ BAD = {
     "--suite memory --jobs 2": "must run alone, or take turns in one process, to be comparable",
     "--suite cost --executor ray": "the suite cost measures on this machine: leave out --executor",
     "--executor slurm": "argument --executor: invalid choice: 'slurm'",
+    "--executor local --executor local": "argument --executor: it is given twice: give it once",
+    "--lr 1e39": "'1e39' is no positive number that a float32 can be: give one",
+    "--gradient anode-auto:budget": "write anode-auto or anode-auto:budget=VALUE",
+    "--gradient anode:fast": "'fast' is no parameter with its value: write anode",
+    "--gradient anode-revolve:m=2:m=3": "the parameter 'm' twice",
+    "--network models.resnet:CHAIN:blocks=0": "needs at least one block",
+    "--suite os:sep": "suite os:sep cannot be used: it is not a suite",
+    "--suite smoke:lr=1": "give what replaces its values as options",
+    "--device cpu:1": "unknown device 'cpu:1'",
+    "--suite smoke --check": "has no reference: use one of gradients, memory",
+    "--suite reversibility --check": "the suite reversibility has no reference: use one of",
+    "--suite reversibility --update-reference": "the suite reversibility has no reference",
+    "--suite reversibility --reference file": "the suite reversibility has no reference",
+    "--suite reversibility --plots-only": "measurements.csv: run the suite first",
+    "--suite reversibility --method rk54": "rk45, rk45_relative",
+    "--suite gradients --eager": "the suite gradients has no use for it: leave out --eager",
+    "--suite cost --generated": "the suite cost has no use for it: leave out --generated",
+    "--suite cost --tensorboard": "the suite cost trains nothing: leave out --tensorboard",
+    "--suite gradients --lr 0.1": "has no use for --lr: leave it out",
+    "--suite gradients --gradient anode-revolve:m=9": "needs 1 ≤ m ≤ Nt",
+    "--suite gradients --gradient baseline": "unknown gradient method 'baseline'",
+    "--suite memory --data-dir .": "uses generated images: leave out --data-dir",
+    "--suite memory --update-reference --Nt 2": "writes the whole reference",
+    "--suite memory --check --update-reference": "not allowed with argument --check",
+    "--suite memory --check --plots-only": "not allowed with argument",
+    "--suite memory --check --fresh": "--fresh and --check exclude each other",
+    "--suite memory --reference x.csv": "needs --check or --update-reference",
+    "--suite memory --batch_size 6000": "--batch_size 6000: the data has 5000 images",
+    "--suite cost --check --batch_size 7": "anode, anode-auto, backprop, node with batch size 7",
 }
 
 
@@ -134,9 +163,9 @@ def test_help_names_the_suites_and_options(capsys):
 def test_ray_that_is_not_installed_is_one_line_that_says_what_to_install(
     tmp_path, capsys, monkeypatch
 ):
-    for name in [name for name in sys.modules if name.startswith("bench.execution.cluster")]:
+    for name in [name for name in sys.modules if name.startswith("bench.execution.ray_cluster")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr(bench, "cluster", raising=False)
+    monkeypatch.delattr(bench.execution, "ray_cluster", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run_bench.main(["--executor", "ray", "--out", str(tmp_path)]) == 2
     said = capsys.readouterr().err

@@ -1,12 +1,13 @@
-"""Measures the variants of a case of the suite `cost`."""
+"""Measure the training steps of the variants of one case, in turn."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.context import Needs, Stepper, Workload
-from bench.instruments import gradient_error, timing
+from bench.context import Workload
+from bench.instruments import gradient_error, memory, timing
+from bench.instruments.memory import StepResources
 from bench.instruments.timing import Seconds
 from bench.records import CostRow
 from bench.studies.cost.cases import CostCase, Variant
@@ -19,26 +20,27 @@ from bench.studies.peers import (
     verify,
     verify_output,
 )
-from bench.training.clock import WHOLE
+from bench.studies.study import Runner
+from bench.training.clock import TOTAL
+from bench.training.measured_step import MeasuredStep
 
 WARM_UP_STEPS = 2
 COMPILE = "compile"
 
 
-class CostLaboratory:
-    """Measures the variants of a case, on its data's first images."""
+class CostRunner(Runner):
+    """Measures the variants of a case on the first images of its data."""
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
 
     def measure(self, case: CostCase) -> list[CostRow]:
-        """The rows of all variants: first what is exact, then the times, round by round.
+        """The rows of all variants: memory and evaluations first, then the times in turn.
 
-        A peer that cannot do the work, whatever happens to it, gets a row that says why; what
-        goes wrong in a method of ours is raised.
+        A peer that fails gets a row that says why; an error of a method of ours is raised.
         """
         reasons: Reasons[Variant] = Reasons(self._workload.device)
-        steppers: dict[Variant, Stepper] = {}
+        steppers: dict[Variant, MeasuredStep] = {}
         checked: dict[Variant, Checked] = {}
         variants = self._in_both_executions(case.variants)
         for variant in variants:
@@ -64,11 +66,11 @@ class CostLaboratory:
         return rows
 
     def _timed(
-        self, steppers: Mapping[Variant, Stepper], repeats: int, reasons: Reasons[Variant]
+        self, steppers: Mapping[Variant, MeasuredStep], repeats: int, reasons: Reasons[Variant]
     ) -> dict[Variant, dict[str, np.ndarray]]:
-        """The times; begun anew, without it, when a peer fails in the midst of them."""
+        """The times. When a peer fails, the measurement starts again without it."""
 
-        def watched(variant: Variant, stepper: Stepper) -> Callable[[timing.Passed], object]:
+        def watched(variant: Variant, stepper: MeasuredStep) -> Callable[[timing.Passed], object]:
             def step(passed: timing.Passed) -> None:
                 with reasons.kept(variant, variant.experiment.gradient):
                     stepper(passed)
@@ -84,19 +86,19 @@ class CostLaboratory:
             except _AgainError:
                 continue
 
-    def _stepper(self, variant: Variant) -> Stepper:
+    def _stepper(self, variant: Variant) -> MeasuredStep:
         size = self._workload.batch_size(variant.experiment)
-        return Stepper(
+        return MeasuredStep(
             self._workload, variant.experiment, size, variant.layout, variant.is_captured
         )
 
     def _in_both_executions(self, variants: Sequence[Variant]) -> tuple[Variant, ...]:
-        """On CUDA each of these twice: eager, and captured as a CUDA graph."""
+        """On CUDA each variant twice: eager, and captured as a CUDA graph."""
         if self._workload.device.type != "cuda":
             return tuple(variants)
         return (*variants, *(variant._replace(is_captured=True) for variant in variants))
 
-    def _check(self, variant: Variant, stepper: Stepper) -> "Checked":
+    def _check(self, variant: Variant, stepper: MeasuredStep) -> "Checked":
         method = method_of(variant.experiment)
         if is_peer(variant.experiment.gradient):
             verify(self._workload, variant.experiment, variant.layout)
@@ -110,7 +112,7 @@ class CostLaboratory:
         compile_seconds = getattr(method, "compile_seconds", None)
         if getattr(method, "outside_torch", False):
             return Checked(error.error, compile_seconds)
-        return Checked(error.error, compile_seconds, stepper.needs())
+        return Checked(error.error, compile_seconds, memory.resources(stepper))
 
     def _rows(
         self,
@@ -132,7 +134,7 @@ class CostLaboratory:
                 repeats=found.repeats,
             )
             if reference is not None:
-                ratio = Seconds.of(seconds / reference[WHOLE])
+                ratio = Seconds.of(seconds / reference[TOTAL])
                 timed = replace(
                     timed, ratio=ratio.median, ratio_low=ratio.low, ratio_high=ratio.high
                 )
@@ -153,19 +155,19 @@ class CostLaboratory:
             precision=experiment.precision,
             execution="captured" if variant.is_captured else "eager",
             device=self._workload.device.type,
-            phase=WHOLE,
+            phase=TOTAL,
             reason=reason,
         )
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What is known of a variant before it is timed. compile_seconds is None where nothing is
-    compiled, needs where our instruments do not see them."""
+    """Measurements of a variant before it is timed. compile_seconds is None where nothing is
+    compiled, needs where the work is done outside PyTorch."""
 
     gradient_error: float
     compile_seconds: float | None = None
-    needs: Needs | None = None
+    needs: StepResources | None = None
 
 
 class _AgainError(Exception):
