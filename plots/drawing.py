@@ -106,6 +106,12 @@ def legend(figure: Figure, entries: Sequence[Entry], columns: int = 3) -> None:
 def caption(figure: Figure, text: str) -> None:
     """Write what the figure was drawn from below everything, in lines of about one length."""
     figure.draw_without_rendering()  # the height of a legend is known only then
+    names = [name.get_text() for legend in figure.legends for name in legend.get_texts()]
+    if any("\n= " in name for name in names):  # series.name
+        text += " =: the same curve, within 1%."
+    lines = [line for axis in figure.axes for line in axis.get_lines()]
+    if any(isinstance(line.get_markevery(), tuple) for line in lines):  # series.plot
+        text += " Dashes of several colours: curves that coincide."
     lowest = min((legend.get_window_extent().y0 for legend in figure.legends), default=0.0)
     figure.text(
         0.5,

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from plots import labels, series
-from plots.drawing import balanced
+from plots.drawing import balanced, caption
 
 METHODS = [*labels.GRADIENTS, *labels.PEERS, "anode-revolve:m=1", "mine:A", "mine:B"]
 
@@ -44,6 +44,8 @@ def test_curve_that_hides_another_in_one_panel_has_the_dashes_of_both():
     assert first.is_dashed()
     assert second.is_dashed()
     assert [line.get_markevery() for line in (first, second, alone)] == [(0, 2), (1, 2), None]
+    caption(axis.figure, "One step.")
+    assert "curves that coincide" in axis.figure.texts[0].get_text()
 
 
 @given(st.lists(st.sampled_from(METHODS), unique=True))
