@@ -89,7 +89,7 @@ def one_two_five(values: "pd.Series[float]") -> list[float]:
     return [value for value in every if low / 1.3 <= value <= high * 1.3]
 
 
-def legend(figure: Figure, entries: Sequence[Entry], columns: int = 3) -> None:
+def legend(figure: Figure, entries: Sequence[Entry]) -> None:
     """Draw one legend for all panels, below them."""
     handles, names = zip(*entries, strict=True)
     is_wide = figure.get_figwidth() > style.ONE_COLUMN
@@ -98,13 +98,13 @@ def legend(figure: Figure, entries: Sequence[Entry], columns: int = 3) -> None:
         names,
         loc="upper center",
         bbox_to_anchor=(0.5, 0.0),
-        ncols=min(columns, len(entries)) if is_wide else 1,
+        ncols=min(3, len(entries)) if is_wide else 1,
         handlelength=3,
     )
 
 
 def caption(figure: Figure, text: str) -> None:
-    """Write what the figure was drawn from below everything, in lines of about one length."""
+    """Write the caption below the legend, in lines of about one length."""
     figure.draw_without_rendering()  # the height of a legend is known only then
     names = [name.get_text() for legend in figure.legends for name in legend.get_texts()]
     if any("\n= " in name for name in names):  # series.name

@@ -24,7 +24,7 @@ OVERLAPPING = 0.01
 """Distance, in heights of the panel, below which one curve hides another."""
 _FIRST = ("baseline", "node", "anode", "backprop")
 _RANKS = [*_FIRST, "", *(name for name in labels.GRADIENTS if name not in _FIRST)]
-"""Order of importance; "" stands for methods without an entry, a user's own."""
+"""Order of importance; "" is the place of methods without an entry, a user's own."""
 
 
 def coinciding(
@@ -89,8 +89,10 @@ def plot(
     own = rows[rows["gradient"].isin(leaders)]
     if own.empty:
         return
-    heights = own.assign(height=np.log(own[y]) if "y" in log else own[y])
-    near = OVERLAPPING * (heights["height"].max() - heights["height"].min())
+    height = own[y].astype(float).replace([np.inf, -np.inf], np.nan)
+    height = np.log(height.where(height > 0)) if "y" in log else height
+    near = OVERLAPPING * float(height.max() - height.min())
+    heights = own.assign(height=height)
     for together in coinciding(heights, ["height"], [x], relative=0, absolute=near):
         for turn, gradient in enumerate(together):
             values = own[own["gradient"] == gradient].sort_values(x)

@@ -12,52 +12,33 @@ ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0
 
 # Okabe & Ito (2008) and Tol's muted scheme. Red for Neural ODE and blue for ANODE, as in the
 # published figures; related methods have related colours.
-COLOURS = {
-    "baseline": "#555555",
-    "node": "#D55E00",
-    "anode": "#0072B2",
-    "backprop": "#009E73",
-    "anode-auto": "#000000",
-    "anode-steps": "#56B4E9",
-    "anode-revolve": "#332288",
-    "reversible": "#CC79A7",
-    "node-grid": "#E69F00",
-    "node-frozen": "#882255",
-    "node-grid-frozen": "#CC6677",
-    "node-rk45": "#999933",
-    "backprop-torchdiffeq": "#44AA99",
-    "bench.peers.original:ORIGINAL": "#117733",
-    "bench.peers.torch_checkpoint:BLOCK": "#AA4499",
-    "bench.peers.torch_checkpoint:STEPS": "#AA4499",
-    "bench.peers.with_torchode:BACKPROP": "#88CCEE",
-    "bench.peers.with_torchode:ADJOINT": "#88CCEE",
-    "bench.peers.with_torchdyn:BACKPROP": "#DDCC77",
-    "bench.peers.with_torchdyn:ADJOINT": "#DDCC77",
-    "bench.peers.with_diffrax:RECURSIVE": "#661100",
-    "bench.peers.with_diffrax:BACKSOLVE": "#661100",
+_LOOKS = {
+    "baseline": ("#555555", "v"),
+    "node": ("#D55E00", "X"),
+    "anode": ("#0072B2", "o"),
+    "backprop": ("#009E73", "s"),
+    "anode-auto": ("#000000", "*"),
+    "anode-steps": ("#56B4E9", "D"),
+    "anode-revolve": ("#332288", "d"),
+    "reversible": ("#CC79A7", "P"),
+    "node-grid": ("#E69F00", "h"),
+    "node-frozen": ("#882255", "^"),
+    "node-grid-frozen": ("#CC6677", "v"),
+    "node-rk45": ("#999933", ">"),
+    "backprop-torchdiffeq": ("#44AA99", "p"),
+    "bench.peers.original:ORIGINAL": ("#117733", "v"),
+    "bench.peers.torch_checkpoint:BLOCK": ("#AA4499", "v"),
+    "bench.peers.torch_checkpoint:STEPS": ("#AA4499", "^"),
+    "bench.peers.with_torchode:BACKPROP": ("#88CCEE", "<"),
+    "bench.peers.with_torchode:ADJOINT": ("#88CCEE", ">"),
+    "bench.peers.with_torchdyn:BACKPROP": ("#DDCC77", "<"),
+    "bench.peers.with_torchdyn:ADJOINT": ("#DDCC77", ">"),
+    "bench.peers.with_diffrax:RECURSIVE": ("#661100", "<"),
+    "bench.peers.with_diffrax:BACKSOLVE": ("#661100", ">"),
 }
-_OTHER_COLOURS = ("#117733", "#AA4499", "#88CCEE")
+"""Gradient method → colour and marker: one colour for a library, one direction for a kind."""
+_OTHER = (("#117733", "v"), ("#AA4499", "^"), ("#88CCEE", "<"))
 _LINES = {"baseline": (0, (1, 1)), "node": (0, (4, 1.5)), "anode": "solid"}
-_MARKERS = {
-    "backprop": "s",
-    "anode": "o",
-    "node": "X",
-    "anode-steps": "D",
-    "anode-auto": "*",
-    "reversible": "P",
-    "anode-revolve": "d",
-    "backprop-torchdiffeq": "p",
-    "node-grid": "h",
-    "node-frozen": "^",
-    "node-rk45": ">",
-    "bench.peers.torch_checkpoint:STEPS": "^",
-    "bench.peers.with_torchode:BACKPROP": "<",
-    "bench.peers.with_torchode:ADJOINT": ">",
-    "bench.peers.with_torchdyn:BACKPROP": "<",
-    "bench.peers.with_torchdyn:ADJOINT": ">",
-    "bench.peers.with_diffrax:RECURSIVE": "<",
-    "bench.peers.with_diffrax:BACKSOLVE": ">",
-}
 _SETTINGS = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -88,11 +69,7 @@ def applied() -> Iterator[None]:
 
 def colour(gradient: str, others: Sequence[str] = ()) -> str:
     """A gradient method's colour; methods of `others` without an entry get different ones."""
-    own = _entry(COLOURS, gradient)
-    if own:
-        return own
-    rest = [other for other in others or [gradient] if not _entry(COLOURS, other)]
-    return _OTHER_COLOURS[rest.index(gradient) % len(_OTHER_COLOURS)]
+    return _look(gradient, others)[0]
 
 
 def line(gradient: str) -> Any:
@@ -100,21 +77,16 @@ def line(gradient: str) -> Any:
     return _LINES.get(gradient, (0, (6, 1, 1, 1)))
 
 
-def marker(gradient: str) -> str:
-    """A gradient method's marker."""
-    return _entry(_MARKERS, gradient) or "v"
-
-
 def curve(gradient: str, others: Sequence[str] = ()) -> dict[str, Any]:
     """Keyword arguments of a gradient method's curve. With a parameter it is dotted and hollow."""
-    own, varied = colour(gradient, others), "=" in gradient
+    (own, marker), varied = _look(gradient, others), "=" in gradient
     wide = gradient in _LINES
     return {
         "color": own,
         "linestyle": (0, (1, 1.2)) if varied else line(gradient),
         "linewidth": 2.0 if wide else 1.2,
-        "marker": marker(gradient),
-        "markersize": 6.0 if marker(gradient) == "*" else 4.2,
+        "marker": marker,
+        "markersize": 6.0 if marker == "*" else 4.2,
         "markerfacecolor": "white" if varied else own,
         "markeredgecolor": own if varied else "white",
         "markeredgewidth": 0.8 if varied else 0.3,
@@ -127,6 +99,11 @@ def width(panels: int) -> float:
     return ONE_COLUMN if panels == 1 else TWO_COLUMNS
 
 
-def _entry(table: dict[str, str], gradient: str) -> str | None:
-    """The entry of a gradient method, or of the method without its parameters."""
-    return table.get(gradient, table.get(gradient.partition(":")[0]))
+def _look(gradient: str, others: Sequence[str]) -> tuple[str, str]:
+    """Colour and marker of a gradient method, or of the method without its parameters."""
+
+    def entry(name: str) -> tuple[str, str] | None:
+        return _LOOKS.get(name, _LOOKS.get(name.partition(":")[0]))
+
+    rest = [other for other in others or [gradient] if not entry(other)]
+    return entry(gradient) or _OTHER[rest.index(gradient) % len(_OTHER)]

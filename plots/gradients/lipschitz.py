@@ -9,7 +9,7 @@ from plots import curves, drawing
 from plots.gradients.errors import with_floor
 
 FLOOR = 1e-5
-"""Where "exact" stands on the axis."""
+"""The place of "exact" on the axis."""
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from plots.gradients.errors import (
 )
 
 FLOOR = 1e-7
-"""Where "exact" stands on the axis."""
+"""The place of "exact" on the axis."""
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:

@@ -54,6 +54,6 @@ def _draw(
 
 
 def _title(recorded: Recorded, scheme: Scheme) -> str:
-    """The scheme, and whether the baseline also stands for ANODE, which was not run."""
+    """The scheme, and whether the baseline is also ANODE, where that was not run."""
     is_baseline = scheme.is_baseline and "anode" not in recorded.gradients()
     return scheme.title + (" (ANODE = baseline)" if is_baseline else "")

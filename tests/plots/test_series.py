@@ -1,6 +1,7 @@
 """Curves that coincide are one, and no figure has more than six."""
 
 import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -46,6 +47,14 @@ def test_curve_that_hides_another_in_one_panel_has_the_dashes_of_both():
     assert [line.get_markevery() for line in (first, second, alone)] == [(0, 2), (1, 2), None]
     caption(axis.figure, "One step.")
     assert "curves that coincide" in axis.figure.texts[0].get_text()
+
+
+@pytest.mark.parametrize("lost", [0.0, float("inf"), float("nan")])
+def test_value_without_a_place_on_the_axis_hides_no_curve(lost):
+    axis = Figure().subplots()
+    table = rows(node=[1, 2, lost], anode=[5, 4, 3])
+    series.plot(axis, table, "n_steps", "error", [("node",), ("anode",)])
+    assert [line.get_markevery() for line in axis.get_lines()] == [None, None]
 
 
 @given(st.lists(st.sampled_from(METHODS), unique=True))
