@@ -1,4 +1,4 @@
-"""What results that stand side by side do not share, for the caption."""
+"""The conditions in which compared results differ, as a sentence for a caption."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,16 +9,16 @@ import pandas as pd
 
 from bench.records import CONDITION, conditions_of
 
-SHOWN = 3
+MOST_VALUES = 3
 """How many values of a condition a caption has room for."""
 
 
-def not_the_same(results: pd.DataFrame, what: str) -> str:
-    """A sentence that names the conditions in which results, a row each, differ; or "".
+def differences(results: pd.DataFrame, what: str) -> str:
+    """Name the conditions in which results, one row each, differ; "" where they share all.
 
-    what: the name of the results in the sentence. The conditions are the columns that
-    `records.load_runs` has for them, and precision and data where they are columns. A condition is
-    compared among the results that state it.
+    what: the noun for the results. Conditions are the columns that `records.load_runs` has for
+    them, and precision and data where they are columns. Results that do not state a condition are
+    left out of its comparison.
     """
     found = {
         name.removeprefix(CONDITION): results[name].dropna().unique().tolist()
@@ -32,13 +32,8 @@ def not_the_same(results: pd.DataFrame, what: str) -> str:
     return f" Not the same in all {what}: {'; '.join(named)}." if named else ""
 
 
-def _few(values: list[Any]) -> str:
-    more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
-    return " | ".join(map(str, values[:SHOWN])) + more
-
-
-def not_the_same_environments(environments: Iterable[Mapping[str, Any]]) -> str:
-    """The same sentence of the environments in which the rows of a table were measured."""
+def differences_of_environments(environments: Iterable[Mapping[str, Any]]) -> str:
+    """Name the conditions in which the environments of a table's rows differ, as `differences`."""
     rows = [
         {
             **conditions_of(e),
@@ -48,22 +43,27 @@ def not_the_same_environments(environments: Iterable[Mapping[str, Any]]) -> str:
         }
         for e in environments
     ]
-    return not_the_same(pd.DataFrame(rows), "measurements")
+    return differences(pd.DataFrame(rows), "measurements")
 
 
 @contextmanager
-def stated(sentence: str) -> Iterator[None]:
+def noted(sentence: str) -> Iterator[None]:
     """A context in which every caption ends with the sentence."""
-    token = _caveat.set(sentence)
+    token = _note.set(sentence)
     try:
         yield
     finally:
-        _caveat.reset(token)
+        _note.reset(token)
 
 
-def caveat() -> str:
-    """What is `stated` in this context; else ""."""
-    return _caveat.get()
+def note() -> str:
+    """The sentence `noted` in this context, or ""."""
+    return _note.get()
 
 
-_caveat: ContextVar[str] = ContextVar("caveat", default="")
+def _few(values: list[Any]) -> str:
+    more = f" and {len(values) - MOST_VALUES} more" if len(values) > MOST_VALUES else ""
+    return " | ".join(map(str, values[:MOST_VALUES])) + more
+
+
+_note: ContextVar[str] = ContextVar("note", default="")

@@ -1,9 +1,33 @@
-"""Tables in Markdown."""
+"""Tables in Markdown, and how they write numbers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+Columns = Mapping[str, Callable[[Any], object]]
+"""Header → what a row has in this column."""
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table, without a line break at its end."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+def table(columns: Columns, rows: pd.DataFrame | Iterable[Any]) -> str:
+    """A Markdown table, without a line break at its end. A frame's rows are named tuples."""
+    if isinstance(rows, pd.DataFrame):
+        rows = rows.itertuples(index=False)
+    cells = [[str(column(row)) for column in columns.values()] for row in rows]
+    lines = [[*columns], ["---"] * len(columns), *cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def value(name: Hashable, form: str) -> Callable[[Any], object]:
+    """The column of rows, which are mappings, that shows an entry in this format."""
+    return lambda row: number(row[name], form)
+
+
+def number(value: float | None, form: str) -> str:
+    """A number in this format, or a dash where there is none."""
+    return "–" if pd.isna(value) else f"{value:{form}}"
+
+
+def listed(values: "pd.Series[int]") -> str:
+    """The values of a column, each once, sorted, separated by commas."""
+    return ", ".join(str(value) for value in sorted(values.unique()))

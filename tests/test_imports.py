@@ -88,7 +88,6 @@ def test_no_instrument_imports_another():
         assert not {n for n in imports(file) if n.startswith("bench.instruments.")}, file
 
 
-@pytest.mark.xfail(reason="the redesign is on its way")
 def test_plots_know_the_records_alone():
     for file in files("plots"):
         of_bench = {name for name in imports(file) if name.split(".")[0] == "bench"}

@@ -11,8 +11,10 @@ renamed, so it is complete or absent; run.json comes last and says that the run 
 have checksums: `checksums`.
 """
 
-from bench.records.checksums import DamagedRecordError
+from bench.errors import UsageError
+from bench.records.checksums import DamagedRecordError, environments
 from bench.records.conditions import CONDITION, conditions_of
+from bench.records.files import distinct_name, write_whole
 from bench.records.measurements import (
     MEASUREMENTS,
     Configuration,
@@ -63,7 +65,10 @@ __all__ = [
     "Picture",
     "ReversalRow",
     "Run",
+    "UsageError",
     "conditions_of",
+    "distinct_name",
+    "environments",
     "key_of",
     "load",
     "load_correct",
@@ -81,4 +86,5 @@ __all__ = [
     "write_reference",
     "write_rows",
     "write_run",
+    "write_whole",
 ]

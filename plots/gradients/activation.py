@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from plots import style
-from plots.gradients.order import observed_order
-from plots.panels import grid
+from plots import drawing, labels
+from plots.gradients.errors import observed_order
 
 _LOOKS = {
     "relu": ("#D55E00", "solid"),
@@ -19,20 +18,16 @@ GRADIENT = "node"
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """A row for each scheme, a column for each network; the observed orders stand in the legend
-    of each panel."""
+    """A row for each scheme, a column for each network; the legend of each panel has the observed
+    orders."""
     rows = rows[(rows["part"] == "all parameters") & (rows["gradient"] == GRADIENT)]
     rows = rows[(rows["precision"] == "float64") & (rows["weights"] == "initial")]
     rows = rows[rows["scale"] == 1]
-    methods = [
-        method
-        for method, part in rows.groupby("method", sort=False)
-        if part["activation"].nunique() > 1
-    ]
-    if not methods:
+    rows = rows[rows.groupby("method")["activation"].transform("nunique") > 1]
+    if rows.empty:
         return []
-    figure, panels = grid(
-        rows[rows["method"].isin(methods)],
+    figure, panels = drawing.grid(
+        rows,
         x="steps per block, Nt",
         y=f"gradient error of {GRADIENT}",
         row_height=1.9,
@@ -45,6 +40,7 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
             if own.empty:
                 continue
             order = observed_order(own)
+            words = "" if order is None else f", order {order:.1f}"
             axis.loglog(
                 own["n_steps"],
                 own["error"],
@@ -53,15 +49,14 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
                 marker="o",
                 markersize=2,
                 linewidth=1.1,
-                label=style.ACTIVATION_NAMES[activation]
-                + ("" if order is None else f" {order:.1f}"),
+                label=labels.activation(activation) + words,
             )
         axis.legend(fontsize=5.5, loc="lower left", handlelength=2.2, labelspacing=0.2)
-        style.ticks(axis.xaxis, sorted(rows["n_steps"].unique()))
-    style.footnote(
+        drawing.ticks(axis.xaxis, sorted(rows["n_steps"].unique()))
+    drawing.caption(
         figure,
         "Relative error of node's gradient in all parameters, float64, initial weights, generated "
-        "images; the ReLUs of the right-hand sides replaced. Numbers: observed order, fitted to "
-        "the four largest Nt.",
+        "images; the ReLUs of the right-hand sides are replaced. Order: fitted to the four "
+        "largest Nt.",
     )
-    return style.save(figure, folder, "gradient_activation")
+    return drawing.save(figure, folder, "gradient_activation")

@@ -3,69 +3,51 @@
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.axes import Axes
 
-from plots import style
-from plots.gradients.order import EXACT, own_networks
+from plots import curves, labels
+from plots.gradients.errors import ROUNDING, about_other_schemes, unmodified_networks
 
-PARTS = {"block": "in its parameters", "z0 of block": "in its input z(0)"}
+PARTS = {
+    "block": "gradient error\nin its parameters",
+    "z0 of block": "gradient error\nin its input",
+}
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """For each scheme a figure in double precision, at the Nt nearest to two and at
-    initialisation: a row for each kind of gradient, a column for each network with more than one
-    ODE block."""
-    rows = own_networks(rows)
+    """A figure for each scheme, in float64 with initial weights at the Nt nearest to two: a row for
+    each kind of gradient, a column for each network with more than one ODE block."""
+    rows = unmodified_networks(rows)
     rows = rows[(rows["precision"] == "float64") & (rows["weights"] == "initial")]
     parts = rows["part"].str.extract(r"^(z0 of block|block) (\d+)$")
     rows = rows.assign(kind=parts[0], block=parts[1].astype(float)).dropna(subset=["kind"])
-    several = rows.groupby("network")["block"].transform("max") > 1
-    rows = rows[several]
+    rows = rows[rows.groupby("network")["block"].transform("max") > 1]
     if rows.empty:
         return []
     n_steps = min(rows["n_steps"].unique(), key=lambda steps: abs(steps - 2))
-    rows = rows[rows["n_steps"] == n_steps]
-    return [
-        file
-        for method, part in rows.groupby("method", sort=False)
-        for file in _draw(part, str(method), int(n_steps), folder)
-    ]
+    files: list[Path] = []
+    for method, part in rows[rows["n_steps"] == n_steps].groupby("method", sort=False):
+        inexact = part[part.groupby("gradient")["error"].transform("max") > ROUNDING["float64"]]
+        if inexact.empty:
+            continue
+        exact = "; ".join(map(labels.gradient, part.drop(inexact.index)["gradient"].unique()))
+        files += curves.draw(
+            inexact,
+            folder,
+            f"gradient_blocks-{method}-nt{n_steps}",
+            x=("block", "ODE block, from the input"),
+            y=("error", ""),
+            down=("kind", PARTS.__getitem__),
+            log="y",
+            finish=_finish,
+            title=f"{labels.scheme(str(method), n_steps)}, initial weights, float64",
+            caption="Relative error of the gradient, block by block; generated images, training "
+            f"mode. Not drawn, no error beyond rounding: {exact}.{about_other_schemes(inexact)}",
+            sharey=True,
+            sharex="col",
+        )
+    return files
 
 
-def _draw(rows: pd.DataFrame, method: str, n_steps: int, folder: Path) -> list[Path]:
-    networks = list(rows["network"].unique())
-    inexact = rows.groupby("gradient")["error"].max() > EXACT["float64"]
-    gradients = [g for g in rows["gradient"].unique() if inexact[g]]
-    if not gradients:
-        return []
-    figure, axes = style.subplots(
-        2,
-        len(networks),
-        figsize=(style.width(len(networks)), 4.0),
-        sharey=True,
-        sharex="col",
-    )
-    for i, (kind, words) in enumerate(PARTS.items()):
-        for j, network in enumerate(networks):
-            axis = axes[i, j]
-            chosen = rows[(rows["network"] == network) & (rows["kind"] == kind)]
-            for gradient in gradients:
-                own = chosen[chosen["gradient"] == gradient].sort_values("block")
-                axis.semilogy(own["block"], own["error"], **style.curve(gradient, gradients))
-            axis.set_xticks(sorted(chosen["block"].unique()))
-            if i == 0:
-                axis.set_title(style.network_name(network))
-            else:
-                axis.set_xlabel("ODE block, from the input")
-        axes[i, 0].set_ylabel(f"gradient error\n{words}")
-    figure.suptitle(
-        f"{style.method_name(method)}, Nt = {n_steps}, initial weights, float64", fontsize=9
-    )
-    style.legend(figure, gradients)
-    exact = [style.gradient_name(g) for g in rows["gradient"].unique() if g not in gradients]
-    style.footnote(
-        figure,
-        "Relative error of the gradient, block by block; generated images, training mode. "
-        + (f"No error beyond rounding, not drawn: {'; '.join(exact)}." if exact else "")
-        + style.other_schemes(gradients),
-    )
-    return style.save(figure, folder, f"gradient_blocks-{method}-nt{n_steps}")
+def _finish(axis: Axes, rows: pd.DataFrame) -> None:
+    axis.set_xticks(sorted(rows["block"].unique()))

@@ -1,24 +1,24 @@
-"""What the backward pass does to BatchNorm's running statistics, against the number of steps."""
+"""Change of BatchNorm's running statistics by the backward pass, against the number of steps."""
 
 from pathlib import Path
 
 import pandas as pd
 
-from plots.gradients.order import Quantity, draw_quantity, own_networks
-
-STATISTICS = Quantity(
-    "statistics",
-    "statistics moved by",
-    "Relative distance of BatchNorm's running statistics, after both passes, from what backprop "
-    "leaves",
-    "gradient_statistics",
-    has_order=False,
-)
+from plots.gradients.errors import unmodified_networks
+from plots.gradients.order import draw_against_steps
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     """In double precision and on trained weights, whose statistics have settled: those of an
-    untrained network move in every pass, forward ones too."""
-    rows = own_networks(rows)
+    untrained network move in every pass, forward passes included."""
+    rows = unmodified_networks(rows)
     settled = (rows["precision"] == "float64") & (rows["weights"] == "trained")
-    return draw_quantity(rows[settled], STATISTICS, folder)
+    return draw_against_steps(
+        rows[settled & (rows["part"] == "statistics")],
+        folder,
+        "gradient_statistics",
+        label="statistics moved by",
+        meaning="Relative distance of BatchNorm's running statistics, after both passes, from "
+        "those after backprop; generated images, training mode.",
+        has_order=False,
+    )

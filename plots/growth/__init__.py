@@ -1,1 +1,5 @@
-"""Figures and tables of the study of growth."""
+"""Figures and tables of the suite `growth`."""
+
+from plots.growth import curves, table
+
+FIGURES = {"growth": curves.draw, "growth_table": table.draw}

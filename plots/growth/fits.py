@@ -1,4 +1,4 @@
-"""Laws fitted to how something grows, with what the measurements leave open about them."""
+"""Laws fitted to growth, with their standard errors."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,21 +15,10 @@ normally: 1.253 σ / √n, and the quartile range is 1.349 σ."""
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its standard error, nan where nothing tells it."""
+    """A value and its standard error."""
 
     value: float
     error: float
-
-
-@dataclass(frozen=True)
-class Parabola:
-    """y = a + b·x + c·x². share: c·x² ÷ y at the largest x; misfit: the largest relative error."""
-
-    a: float
-    b: float
-    c: float
-    share: Estimate
-    misfit: float
 
 
 def relative_error(low: Values, median: Values, high: Values, repeats: Values) -> Values:
@@ -38,74 +27,74 @@ def relative_error(low: Values, median: Values, high: Values, repeats: Values) -
 
 
 def slope(x: Values, y: Values, error: Values) -> Estimate:
-    """d log y / d log x, least squares over the upper part: at least three points, where there are
-    so many, and all that lie above the geometric middle of the sweep.
+    """d log y / d log x by least squares over the upper part of a sweep: all points above its
+    geometric middle, and three at least where there are three.
 
-    error: the relative standard errors of y. That of the slope is what they come to, or what the
-    points' scatter about the line comes to, whichever is larger: the second sees what disturbed a
-    whole case, and a law that is none.
+    error: the relative standard errors of y.
     """
     order = np.argsort(x)
     x, y, error = x[order], y[order], error[order]
     above = int((x >= np.sqrt(x[0] * x[-1])).sum())
     upper = slice(-max(above, min(3, len(x))), None)
-    terms = np.stack([np.ones_like(x), np.log(x)], axis=1)[upper]
-    (_, found), (_, left_open) = _least_squares(terms, np.log(y[upper]), error[upper])
-    return Estimate(found, left_open)
+    weights = np.ones_like(x[upper])
+    (found, _), (open_, _) = _polynomial(
+        np.log(x[upper]), np.log(y[upper]), 1, weights, error[upper]
+    )
+    return Estimate(float(found), float(open_))
 
 
-def parabola(x: Values, y: Values, error: Values) -> Parabola | None:
-    """Least squares in the relative error, which is what a machine's noise is; None below four
-    points. error as in `slope`."""
+def parabola(x: Values, y: Values, error: Values) -> dict[str, float]:
+    """y = a + b·x + c·x² by least squares in the relative error, as noise is relative.
+
+    Returns a, b, c; quadratic: c·x² ÷ y at the largest x, and its standard error; misfit: the
+    largest relative error. Empty below four points. error as in `slope`.
+    """
     if len(x) < 4:
-        return None
-    terms = np.stack([np.ones_like(x), x, x**2], axis=1) / y[:, None]
-    (a, b, c), (_, _, left_open) = _least_squares(terms, np.ones_like(y), error)
+        return {}
+    found, errors = _polynomial(x, y, 2, 1 / y, y * error)
+    c, b, a = map(float, found)
     last = int(np.argmax(x))
-    in_shares = x[last] ** 2 / y[last]
-    misfit = float(np.abs(terms @ np.array([a, b, c]) - 1).max())
-    share = Estimate(float(c * in_shares), float(left_open * in_shares))
-    return Parabola(a, b, c, share, misfit)
+    in_shares = float(x[last] ** 2 / y[last])
+    return {
+        **{"a": a, "b": b, "c": c},
+        "quadratic": c * in_shares,
+        "quadratic_error": float(errors[0]) * in_shares,
+        "misfit": float(np.abs(np.polyval(found, x) / y - 1).max()),
+    }
 
 
-def _least_squares(
-    terms: Values, values: Values, error: Values
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Coefficients and their standard errors, the larger of two: from the errors of the values, and
-    from the residuals where there are more values than coefficients."""
-    inverse = np.linalg.pinv(terms)
-    found = inverse @ values
-    variance = (inverse**2) @ error**2
-    freedom = len(values) - len(found)
-    if freedom > 0:
-        scatter = float(((terms @ found - values) ** 2).sum()) / freedom
-        variance = np.maximum(variance, scatter * (inverse**2).sum(axis=1))
-    return tuple(found.tolist()), tuple(np.sqrt(variance).tolist())
+def _polynomial(
+    x: Values, y: Values, degree: int, weights: Values, error: Values
+) -> tuple[Values, Values]:
+    """Coefficients, the highest power first, and their standard errors.
+
+    The standard error is the larger of two: from the standard errors of y, and from the scatter
+    about the fit where there are more points than coefficients. The second one also contains what
+    disturbed a whole case, and a wrong law.
+    """
+    found = np.polyfit(x, y, degree, w=weights)
+    # The fit is linear in y: the change of the coefficients by each point's error.
+    changes = np.polyfit(x, np.diag(error), degree, w=weights)
+    variance = (changes**2).sum(axis=1)
+    if len(x) > degree + 1:
+        _, covariance = np.polyfit(x, y, degree, w=weights, cov=True)
+        variance = np.maximum(variance, np.diag(covariance))
+    return found, np.sqrt(variance)
 
 
-def exact_law(x: list[int], y: list[int]) -> tuple[Fraction, Fraction, Fraction] | None:
-    """(a, b, c) of y = a + b·x + c·x² that goes through every point exactly, in whole-number
-    arithmetic. None where there is no such law, or too few points to tell: a law of degree d needs
-    d + 2 of them."""
-    points = sorted(zip(map(Fraction, x), map(Fraction, y), strict=True))
+def exact_law(x: list[int], y: list[int]) -> tuple[Fraction, ...] | None:
+    """(a, b, c) of y = a + b·x + c·x² through every point exactly.
+
+    None where no such law exists, or there are too few points: degree d needs d + 2 of them.
+    """
     for degree in range(3):
-        if len(points) < degree + 2:
+        if len(x) < degree + 2:
             return None
-        law = _through(points[: degree + 1])
-        if all(law[0] + law[1] * at + law[2] * at**2 == value for at, value in points):
-            return law
+        fitted = np.polyfit(x, y, degree)[::-1]
+        law = [Fraction(float(part)).limit_denominator(1000) for part in fitted]
+        law += [Fraction(0)] * (2 - degree)
+        if all(
+            law[0] + law[1] * at + law[2] * at**2 == value for at, value in zip(x, y, strict=True)
+        ):
+            return tuple(law)
     return None
-
-
-def _through(points: list[tuple[Fraction, Fraction]]) -> tuple[Fraction, Fraction, Fraction]:
-    """The parabola, line or constant through three, two points or one: Newton's form."""
-    (x0, y0), *others = points
-    if not others:
-        return y0, Fraction(0), Fraction(0)
-    x1, y1 = others[0]
-    first = (y1 - y0) / (x1 - x0)
-    second = Fraction(0)
-    if len(others) > 1:
-        x2, y2 = others[1]
-        second = ((y2 - y1) / (x2 - x1) - first) / (x2 - x0)
-    return y0 - first * x0 + second * x0 * x1, first - second * (x0 + x1), second

@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.records.files import write_whole
-from plots import style
+from bench.records import write_whole
+from plots import labels, markdown
 
 TERMS = ("1", "L", "Nt", "L·Nt")
 SMALL = 0.1
-"""A coefficient below this many states, per unit, is not named in a law."""
+"""Coefficients below this number of states are left out of a law."""
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """laws.csv, with the coefficients, and laws.md, for people."""
+    """Write laws.csv, with the coefficients, and laws.md, for people."""
     chain = chains(rows)
     table = fit(chain)
     if table.empty:
@@ -27,17 +27,17 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
 
 def chains(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of ResNet-4 with one and with more ODE blocks."""
-    chain = (rows["network"] == "resnet4") | rows["network"].str.startswith(style.CHAIN)
+    chain = (rows["network"] == "resnet4") | rows["network"].str.startswith(labels.CHAIN)
     return rows[chain & ~rows["gradient"].str.contains("anode-revolve:")]
 
 
 def fit(rows: pd.DataFrame) -> pd.DataFrame:
     """For each method × gradient method: peak = a + b·L + c·Nt + d·L·Nt, in states.
 
-    For anode-revolve, which keeps m = ⌈log₂ Nt⌉ states, m stands in the place of Nt. Least squares
-    in the relative error over all L and all Nt > 1 (a single step has nothing to checkpoint);
-    misfit is the largest relative error of a measured peak. The states of all blocks have one
-    size, so the coefficients are numbers of states.
+    For anode-revolve, which keeps m = ⌈log₂ Nt⌉ states, m replaces Nt. Least squares in the
+    relative error over all L and all Nt > 1 (a single step has nothing to checkpoint); misfit is
+    the largest relative error of a measured peak. The states of all blocks have one size, so the
+    coefficients are numbers of states.
     """
     found = []
     for (method, gradient), own in rows.groupby(["method", "gradient"], sort=False):
@@ -74,26 +74,19 @@ def _law(coefficients: np.ndarray, steps: str) -> str:
 
 def _markdown(table: pd.DataFrame, chain: pd.DataFrame) -> str:
     first = chain.iloc[0]
-    lines = [
+    columns: markdown.Columns = {
+        "scheme": lambda row: labels.method(row["method"]),
+        "gradient method": lambda row: labels.gradient(row["gradient"]),
+        **{term: markdown.value(term, "z.2f") for term in TERMS},
+        "misfit": markdown.value("misfit", ".1%"),
+        "law": lambda row: row["law"],
+    }
+    fitted = markdown.table(columns, table.to_dict("records"))
+    return (
         "Peak memory of one training step of ResNet-4 with L ODE blocks, "
         f"{int(first['batch_size'])} images, in states (one state is {first['state_bytes']:,} "
-        f"bytes); {style.how_counted(first['device'])}.",
-        f"Fitted to L = {_listed(chain['n_blocks'])} and Nt = {_listed(chain['n_steps'])}; the "
-        "misfit is the largest relative error. For ANODE with binomial checkpoints m = ⌈log₂ Nt⌉ "
-        "stands in the place of Nt.",
-        "",
-        "| scheme | gradient method | 1 | L | Nt | L·Nt | misfit | law |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in table.to_dict("records"):
-        cells = " | ".join(f"{round(row[term], 2) + 0:.2f}" for term in TERMS)
-        method = style.method_name(row["method"])
-        lines.append(
-            f"| {method} | {style.gradient_name(row['gradient'])} | {cells} | "
-            f"{row['misfit']:.1%} | {row['law']} |"
-        )
-    return "\n".join([*lines, ""])
-
-
-def _listed(values: "pd.Series[int]") -> str:
-    return ", ".join(str(value) for value in sorted(values.unique()))
+        f"bytes); {labels.how_counted(first['device'])}.\n"
+        f"Fitted to L = {markdown.listed(chain['n_blocks'])} and Nt = "
+        f"{markdown.listed(chain['n_steps'])}; the misfit is the largest relative error. For ANODE "
+        f"with binomial checkpoints, m = ⌈log₂ Nt⌉ replaces Nt.\n\n{fitted}\n"
+    )

@@ -3,36 +3,33 @@
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.axes import Axes
 
-from plots import style
-from plots.panels import grid
-
-MIB = 2**20
+from plots import curves, drawing, labels
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """A row for each scheme, a column for each of the networks that are no chain."""
+    """A row for each scheme, a column for each network that is not a chain of blocks."""
     rows = rows[~rows["gradient"].str.contains("anode-revolve:")]
-    rows = rows[~rows["network"].str.startswith(style.CHAIN)]
+    rows = rows[~rows["network"].str.startswith(labels.CHAIN)]
     if rows.empty:
         return []
-    gradients = list(rows["gradient"].unique())
-    figure, panels = grid(rows, x="steps per block, Nt", y="peak memory (MiB)", sharex=True)
-    for axis, chosen in panels:
-        for gradient in gradients:
-            of_gradient = chosen[chosen["gradient"] == gradient].sort_values("n_steps")
-            axis.loglog(
-                of_gradient["n_steps"],
-                of_gradient["peak_bytes"] / MIB,
-                **style.curve(gradient, gradients),
-            )
-        style.ticks(axis.xaxis, sorted(rows["n_steps"].unique()))
-        style.ticks(axis.yaxis, style.one_two_five(chosen["peak_bytes"] / MIB))
-    style.legend(figure, gradients)
-    first = rows.iloc[0]
-    style.footnote(
-        figure,
-        f"One training step of {int(first['batch_size'])} images, what it needs beyond what was "
-        f"there before it; {style.how_counted(first['device'])}.",
+    rows = rows.assign(mebibytes=rows["peak_bytes"] / drawing.MEBIBYTE)
+
+    def finish(axis: Axes, chosen: pd.DataFrame) -> None:
+        of_network = rows[rows["network"] == chosen["network"].iloc[0]]
+        drawing.ticks(axis.xaxis, sorted(rows["n_steps"].unique()))
+        drawing.ticks(axis.yaxis, drawing.one_two_five(of_network["mebibytes"]))
+
+    return curves.draw(
+        rows,
+        folder,
+        "memory_steps",
+        x=("n_steps", "steps per block, Nt"),
+        y=("mebibytes", "peak memory (MiB)"),
+        finish=finish,
+        caption=f"One training step of {int(rows['batch_size'].iloc[0])} images: memory beyond "
+        f"what was allocated before it; {labels.how_counted(rows['device'].iloc[0])}.",
+        sharex=True,
+        sharey="col",
     )
-    return style.save(figure, folder, "memory_steps")

@@ -1,81 +1,88 @@
-"""Peak memory against recomputation: what each gradient method makes of the same block."""
+"""Peak memory against recomputation in the backward pass, for one block."""
 
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.lines import Line2D
 
-from plots import style
+from plots import drawing, labels, series, style
 
-MIB = 2**20
-NONE = 0.7
-"""Where, on the logarithmic axis, "0" stands: at so much of Nt."""
+ZERO = 0.7
+"""The place of "0" on the logarithmic axis, in units of Nt."""
+LABELLED = (1, 2, 4, 8, 16)
+"""Numbers of checkpoints m that the figure names, besides the largest."""
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """anode-revolve with every number m of checkpoints, and beside it the other methods."""
+    """anode-revolve with every number m of checkpoints, and the other methods as points."""
     revolved = rows[rows["gradient"].str.contains("anode-revolve:")]
     if revolved.empty:
         return []
     first = revolved.iloc[-1]
-    network, method, n_steps = first["network"], first["method"], int(first["n_steps"])
-    same = rows[(rows["network"] == network) & (rows["method"] == method)]
-    same = same[same["n_steps"] == n_steps]
-    same = recomputation(same)
+    key = ["network", "method", "n_steps"]
+    same = recomputation(rows[(rows[key] == first[key]).all(axis=1)])
     line = same[same["m"].notna()].sort_values("m")
-    # An adaptive solver takes as many steps as it likes, not Nt.
+    # An adaptive solver chooses its own number of steps.
     others = same[~same["gradient"].str.match("anode-revolve|node-rk45")]
-    figure, ((axis,),) = style.subplots(1, 1, figsize=(style.TWO_COLUMNS * 0.75, 3.0))
-    axis.plot(
-        line["again"],
-        line["peak_bytes"] / MIB,
-        color=style.colour("anode-revolve"),
-        marker=style.marker("anode-revolve"),
-        markersize=4,
-        linewidth=1,
-        zorder=2,
-    )
-    for m in (1, 2, 4, 8, 16, n_steps):
-        for row in line[line["m"] == m].itertuples():
-            axis.annotate(
-                f"m = {m}",
-                (row.again, row.peak_bytes / MIB),
-                xytext=(3, 4),
-                textcoords="offset points",
-                fontsize=6.5,
-                color=style.colour("anode-revolve"),
-            )
-    for row in others.itertuples():
-        axis.plot(
-            max(row.again, NONE * n_steps),
-            row.peak_bytes / MIB,
-            marker=style.marker(row.gradient),
-            color=style.colour(row.gradient),
-            linestyle="none",
-            markersize=6,
-            zorder=3,
-        )
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    at = style.one_two_five(line["again"])
-    style.ticks(axis.xaxis, [NONE * n_steps, n_steps, *(value for value in at if value > n_steps)])
-    axis.set_xticklabels(["0", *axis.get_xticklabels()[1:]])
-    style.ticks(axis.yaxis, style.one_two_five(same["peak_bytes"] / MIB))
-    axis.set_xlabel("steps in the backward pass, beside the differentiation (0 is set apart)")
-    axis.set_ylabel("peak memory (MiB)")
-    style.legend(figure, ["anode-revolve", *others["gradient"]], markers=True)
-    style.footnote(
-        figure,
-        f"{style.network_name(network)}, {style.method_name(method)}, Nt = {n_steps}, one "
-        f"training step of {int(first['batch_size'])} images; "
-        f"{style.how_counted(first['device'])}. m: states that anode-revolve may keep. A step is "
-        "as many evaluations of the right-hand side as the scheme has stages.",
-    )
-    return style.save(figure, folder, "memory_tradeoff")
+    groups = series.coinciding(others, ["again", "mebibytes"], key)
+    return [
+        file
+        for suffix, page in series.pages(groups)
+        for file in _draw(line, others, page, folder, f"memory_tradeoff{suffix}")
+    ]
 
 
 def recomputation(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with two columns more: m, and `again`, the evaluations of the backward pass in
-    steps of the scheme."""
+    """Add the columns m, mebibytes and again: evaluations of the backward pass in steps of the
+    scheme."""
     m = rows["gradient"].str.extract(r":m=(\d+)", expand=False).astype(float)
     stages = rows["nfe_forward"][m.notna()].iloc[0] / rows["n_steps"].iloc[0]
-    return rows.assign(m=m, again=rows["nfe_backward"] / stages)
+    mebibytes = rows["peak_bytes"] / drawing.MEBIBYTE
+    return rows.assign(m=m, again=rows["nfe_backward"] / stages, mebibytes=mebibytes)
+
+
+def _draw(
+    line: pd.DataFrame,
+    others: pd.DataFrame,
+    groups: list[series.Group],
+    folder: Path,
+    name: str,
+) -> list[Path]:
+    n_steps = int(line["n_steps"].iloc[0])
+    look = {**style.curve("anode-revolve"), "linestyle": "solid", "markersize": 4}
+    figure, ((axis,),) = drawing.subplots(1, 1, height=3.0, width=style.TWO_COLUMNS * 0.75)
+    axis.plot(line["again"], line["mebibytes"], **look)
+    for row in line[line["m"].isin([*LABELLED, n_steps])].itertuples():
+        axis.annotate(
+            f"m = {row.m:g}",
+            (row.again, row.mebibytes),
+            xytext=(3, 4),
+            textcoords="offset points",
+            fontsize=6.5,
+            color=style.colour("anode-revolve"),
+        )
+    for group in groups:
+        row = others[others["gradient"] == group[0]].iloc[0]
+        shown = {**style.curve(group[0]), "linestyle": "none", "markersize": 6}
+        axis.plot(max(row["again"], ZERO * n_steps), row["mebibytes"], **shown)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    at = [value for value in drawing.one_two_five(line["again"]) if value > n_steps]
+    drawing.ticks(axis.xaxis, [ZERO * n_steps, n_steps, *at])
+    axis.set_xticklabels(["0", *axis.get_xticklabels()[1:]])
+    every = pd.concat([line["mebibytes"], others["mebibytes"]])
+    drawing.ticks(axis.yaxis, drawing.one_two_five(every))
+    axis.set_xlabel("steps recomputed in the backward pass (0 is placed apart)")
+    axis.set_ylabel("peak memory (MiB)")
+    revolve = "ANODE, binomial checkpoints,\nat most m states kept"
+    points = series.entries(groups, linestyle="none", markersize=6)
+    drawing.legend(figure, [(Line2D([], [], **look), revolve), *points])
+    first = line.iloc[0]
+    drawing.caption(
+        figure,
+        f"{labels.network(first['network'])}, {labels.scheme(first['method'], n_steps)}, one "
+        f"training step of {int(first['batch_size'])} images; "
+        f"{labels.how_counted(first['device'])}. A step has as many evaluations of the right-hand "
+        "side as the scheme has stages.",
+    )
+    return drawing.save(figure, folder, name)

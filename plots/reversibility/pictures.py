@@ -1,4 +1,4 @@
-"""Images that were solved there and back: Figures 1 and 7 of the ANODE paper."""
+"""Images solved forward and backward in time: Figures 1 and 7 of the ANODE paper."""
 
 import re
 from collections.abc import Sequence
@@ -11,16 +11,18 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from bench import records
 from bench.records import Picture
-from plots import style
-from plots.reversibility.rows import scheme_name
+from plots import drawing, labels, style
 
-COLUMNS = ("input", "output", "reconstruction", "difference")
+TITLES = ("input", "output,\nstretched", "reconstruction,\nclipped", "difference")
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """A figure for each solver of the recorded pictures: a row for each activation."""
-    pictures = records.read_pictures(folder.parent)
-    pictures.sort(key=_solver)
+    """A figure for each solver of the recorded pictures: a row for each activation. None where no
+    pictures are recorded."""
+    suite_folder = next(p for p in folder.parents if (p / records.MEASUREMENTS).exists())
+    if not (suite_folder / records.PICTURES).exists():
+        return []
+    pictures = sorted(records.read_pictures(suite_folder), key=_solver)
     return [
         file
         for solver, part in groupby(pictures, key=_solver)
@@ -29,51 +31,54 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def _solver(picture: Picture) -> str:
-    """A solver in words: an adaptive one by its tolerance, the number of its steps varies."""
-    name = scheme_name(picture.scheme)
+    """The label of a solver: an adaptive one has a tolerance and no fixed number of steps."""
+    name = labels.solver(picture.scheme)
     if picture.tolerance:
         return f"{name}, rtol {picture.tolerance:g}"
     return f"{name}, {picture.n_steps} step{'' if picture.n_steps == 1 else 's'}"
 
 
 def _draw(solver: str, pictures: Sequence[Picture], folder: Path) -> list[Path]:
-    figure, axes = style.subplots(
+    figure, axes = drawing.subplots(
         len(pictures),
-        len(COLUMNS),
-        figsize=(style.ONE_COLUMN * 1.35, 0.35 + 0.92 * len(pictures)),
+        len(TITLES),
+        height=0.75 + 0.92 * len(pictures),
+        width=style.ONE_COLUMN * 1.35,
         layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0),
     )
     for line, picture in zip(axes, pictures, strict=True):
-        for axis, values in zip(line, _columns(picture), strict=True):
-            axis.imshow(values.transpose(1, 2, 0), interpolation="nearest")
+        for axis, values in zip(line, _images(picture), strict=True):
+            difference = axis.imshow(values, "magma", vmin=0, vmax=1, interpolation="nearest")
             axis.set_xticks([])
             axis.set_yticks([])
             axis.spines[:].set_visible(False)
-        line[0].set_ylabel(style.ACTIVATION_NAMES.get(picture.activation, picture.activation))
+        line[0].set_ylabel(labels.activation(picture.activation))
         steps = f"\n{picture.n_steps} steps" if picture.tolerance else ""
         line[-1].text(1.06, 0.5, f"ρ = {picture.rho:.2g}{steps}", va="center",
                       transform=line[-1].transAxes)  # fmt: skip
-    for axis, title in zip(axes[0], COLUMNS, strict=True):
+    for axis, title in zip(axes[0], TITLES, strict=True):
         axis.set_title(title)
     figure.suptitle(solver, fontsize=9)
-    style.footnote(
+    scale = figure.colorbar(
+        difference, ax=axes, location="bottom", shrink=0.6, aspect=30, extend="max"
+    )
+    scale.set_label("difference: |reconstruction − input|, mean of the three channels", fontsize=7)
+    drawing.caption(
         figure,
         "One 3×3 convolution with Gaussian weights, then the activation, from t = 0 to 1 and back. "
-        "Input and reconstruction are clipped to [0, 1], the output is stretched to its own range, "
-        f"the difference is |reconstruction − input| clipped to [0, 1]. Data: {pictures[0].data}.",
+        "Stretched: to the output's own range. Clipped: to [0, 1]. "
+        f"Data: {pictures[0].data}.",
     )
     slug = re.sub(r"[^a-z0-9.]+", "-", solver.lower()).strip("-")
-    return style.save(figure, folder, f"reversal_pictures-{slug}")
+    return drawing.save(figure, folder, f"reversal_pictures-{slug}")
 
 
-def _columns(picture: Picture) -> tuple[np.ndarray, ...]:
-    """What COLUMNS show, in [0, 1]. What is not a number is black."""
+def _images(picture: Picture) -> tuple[np.ndarray, ...]:
+    """What TITLES name: three images (32, 32, 3) in [0, 1], and the difference (32, 32). Values
+    that are not finite are black in the images."""
     output = np.nan_to_num(picture.output, posinf=0.0, neginf=0.0)
     span = np.ptp(output) or 1.0
     back = np.nan_to_num(picture.reconstruction, posinf=1.0)
-    return (
-        picture.input.clip(0, 1),
-        (output - output.min()) / span,
-        back.clip(0, 1),
-        np.abs(back - picture.input).clip(0, 1),
-    )
+    shown = (picture.input.clip(0, 1), (output - output.min()) / span, back.clip(0, 1))
+    difference = np.abs(back - picture.input).mean(axis=0)
+    return (*(image.transpose(1, 2, 0) for image in shown), difference)

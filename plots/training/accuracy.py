@@ -1,12 +1,12 @@
-"""The min / max / avg table of the ANODE repository's README, its numbers beside ours."""
+"""Test accuracy as min / max / avg, with the numbers of the ANODE repository's README."""
 
 from pathlib import Path
 
 import pandas as pd
 
-from bench.records.files import write_whole
-from plots import style
-from plots.recorded import BASELINE, Panel, Recorded
+from bench.records import write_whole
+from plots import labels, markdown
+from plots.training.recorded import BASELINE, Recorded, Scheme
 
 # Test accuracy in per cent, min / max / avg. The scheme and the number of repeats are not stated.
 PUBLISHED = {
@@ -23,18 +23,18 @@ PUBLISHED = {
 
 
 def draw(recorded: Recorded, folder: Path) -> list[Path]:
-    """accuracy.csv, with everything, and accuracy.md, for people."""
+    """Write accuracy.csv, with everything, and accuracy.md, for people."""
     table = summarise(recorded)
-    csv, markdown = folder / "accuracy.csv", folder / "accuracy.md"
+    csv, text = folder / "accuracy.csv", folder / "accuracy.md"
     write_whole(csv, table.to_csv(index=False))
-    write_whole(markdown, _markdown(table, recorded))
-    return [csv, markdown]
+    write_whole(text, _markdown(table, recorded))
+    return [csv, text]
 
 
 def summarise(recorded: Recorded) -> pd.DataFrame:
     """A row for each network × scheme × gradient method: test accuracy after the last epoch, in
-    per cent, over the seeds whose runs are complete, and the published values where there are
-    any (CIFAR-10 alone, not generated images)."""
+    per cent, over the seeds whose runs are complete, and the published values, which exist for
+    CIFAR-10 alone and not for generated images."""
     rows = []
     groups = recorded.runs.groupby(
         ["network", "method", "n_steps", "gradient"], sort=False, observed=True
@@ -73,37 +73,30 @@ def published(runs: pd.DataFrame) -> tuple[float, float, float] | None:
 
 
 def _markdown(table: pd.DataFrame, recorded: Recorded) -> str:
-    lines = [
-        "| network | scheme | gradient method | min / max | avg | seeds | published min / max "
-        "| published avg |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in table.itertuples():
-        is_baseline = row.gradient == BASELINE
-        scheme = "" if is_baseline else Panel(str(row.method), int(row.n_steps)).title
-        seeds = f"{row.seeds}" + (f" ({row.diverged} diverged)" if row.diverged else "")
-        lines.append(
-            f"| {style.network_name(row.network)} | {scheme} | {style.gradient_name(row.gradient)} "
-            f"| {_range(row.min, row.max)} | {_number(row.avg)} | {seeds} "
-            f"| {_range(row.published_min, row.published_max)} | {_number(row.published_avg)} |"
-        )
-    return "\n".join(
-        [
-            "Test accuracy after the last epoch, in per cent.",
-            "",
-            *lines,
-            "",
-            recorded.protocol(),
-            "Published: the table in the ANODE repository's README, 350 epochs on the official "
-            "CIFAR-10; its scheme and number of repeats are not stated there.",
-            "",
-        ]
+    columns: markdown.Columns = {
+        "network": lambda row: labels.network(row.network),
+        "scheme": lambda row: scheme_title(row.gradient, row.method, row.n_steps),
+        "gradient method": lambda row: labels.gradient(row.gradient),
+        "min / max": lambda row: _range(row.min, row.max),
+        "avg": lambda row: markdown.number(row.avg, ".2f"),
+        "seeds": lambda row: (
+            f"{row.seeds}" + (f" ({row.diverged} diverged)" if row.diverged else "")
+        ),
+        "published min / max": lambda row: _range(row.published_min, row.published_max),
+        "published avg": lambda row: markdown.number(row.published_avg, ".2f"),
+    }
+    lines = markdown.table(columns, table)
+    return (
+        f"Test accuracy after the last epoch, in per cent.\n\n{lines}\n\n{recorded.protocol()}\n"
+        "Published: the table in the ANODE repository's README, 350 epochs on the official "
+        "CIFAR-10; its scheme and number of repeats are not stated there.\n"
     )
+
+
+def scheme_title(gradient: str, method: str, n_steps: float) -> str:
+    """The scheme of a group of runs; "" for a baseline."""
+    return "" if gradient == BASELINE else Scheme(method, int(n_steps)).title
 
 
 def _range(low: float, high: float) -> str:
     return "–" if pd.isna(low) else f"{low:.2f} / {high:.2f}"
-
-
-def _number(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.2f}"

@@ -1,76 +1,56 @@
 """Gradient error against epoch."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
-from plots import style
-from plots.recorded import BASELINE, Recorded
+from plots import drawing, labels, series
+from plots.training import epochs
+from plots.training.recorded import BASELINE, Recorded, Scheme
 
 
 def draw(recorded: Recorded, folder: Path) -> list[Path]:
-    """A figure for each method and number of steps, a panel for each network.
+    """A figure for each scheme, a panel for each network.
 
-    An error of exactly zero has no place on a logarithmic axis: it is drawn on a line of its own
-    below the axis's smallest error, labelled "0".
+    An error of exactly zero, which a logarithmic axis lacks, is drawn a decade below the smallest
+    error, at "0".
     """
-    return [
-        file
-        for panel in recorded.panels()
-        for file in _draw(recorded.of(panel), panel.title, folder, f"gradient_error-{panel.slug}")
-    ]
+    files: list[Path] = []
+    measured = recorded.having("gradient_error")
+    exact = measured.runs["gradient"] == BASELINE
+    measured = replace(measured, runs=measured.runs[~exact])
+    for scheme in measured.schemes() if len(measured.runs) else ():
+        own = measured.of_scheme(scheme)
+        for suffix, page in series.pages(epochs.groups(own, ["gradient_error"])):
+            files += _draw(own, scheme, page, folder, f"gradient_error-{scheme.slug}{suffix}")
+    return files
 
 
-def _draw(recorded: Recorded, title: str, folder: Path, name: str) -> list[Path]:
-    epochs = recorded.epochs[
-        (recorded.epochs["gradient"] != BASELINE) & recorded.epochs["gradient_error"].notna()
-    ]
-    if epochs.empty:
-        return []
-    networks = [n for n in recorded.networks() if n in set(epochs["network"])]
-    gradients = [g for g in recorded.gradients() if g in set(epochs["gradient"])]
-    figure, axes = style.subplots(
-        1,
-        len(networks),
-        figsize=(style.width(len(networks)), 2.2),
-        sharey=True,
-    )
-    positive = epochs["gradient_error"][epochs["gradient_error"] > 0]
-    smallest = float(positive.min()) if len(positive) else 1e-1
-    largest = float(positive.max()) if len(positive) else 1.0
+def _draw(
+    recorded: Recorded, scheme: Scheme, groups: list[series.Group], folder: Path, name: str
+) -> list[Path]:
+    errors = recorded.epochs["gradient_error"]
+    positive = errors[errors > 0]
+    smallest, largest = (positive.min(), positive.max()) if len(positive) else (0.1, 1.0)
     zero = 10 ** (np.floor(np.log10(smallest)) - 1)
+    top = np.ceil(np.log10(largest) + 0.1)
+    shown = recorded.epochs.assign(gradient_error=errors.where(errors > 0, zero))
+    networks = recorded.networks()
+    figure, axes = drawing.subplots(1, len(networks), height=2.2, sharey=True)
     for axis, network in zip(axes[0], networks, strict=True):
-        of_network = epochs[epochs["network"] == network]
-        for gradient in gradients:
-            of_gradient = of_network[of_network["gradient"] == gradient]
-            colour = style.colour(gradient, gradients)
-            shown = of_gradient["gradient_error"].where(of_gradient["gradient_error"] > 0, zero)
-            seeds = shown.groupby(of_gradient["epoch"])
-            mean = seeds.mean()
-            axis.plot(
-                mean.index,
-                mean,
-                color=colour,
-                linestyle=style.line(gradient),
-                linewidth=1.4,
-                marker="o" if len(mean) <= 20 else None,
-                markersize=2.5,
-            )
-            axis.fill_between(mean.index, seeds.min(), seeds.max(), color=colour, alpha=0.15, lw=0)
-        axis.set_yscale("log")
-        axis.set_ylim(zero / 2, 10 ** np.ceil(np.log10(largest) + 0.1))
-        decades = np.arange(np.log10(zero) + 1, np.ceil(np.log10(largest) + 0.1) + 1)
+        epochs.plot(axis, shown[shown["network"] == network], "gradient_error", groups, log="y")
+        axis.set_ylim(zero / 2, 10**top)
+        decades = np.arange(np.log10(zero) + 1, top + 1)
         axis.set_yticks(
             [zero, *10.0**decades], ["0", *(f"$10^{{{int(decade)}}}$" for decade in decades)]
         )
         axis.minorticks_off()
         axis.axhline(zero * 10**0.5, color="0.6", linewidth=0.6, linestyle=(0, (2, 2)))
-        axis.set_title(style.network_name(network))
+        axis.set_title(labels.network(network))
         axis.set_xlabel("epoch")
-        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes[0, 0].set_ylabel("gradient error\n" r"$\|g - g_{ref}\|_2\,/\,\|g_{ref}\|_2$")
-    figure.suptitle(title, fontsize=9)
-    style.legend(figure, gradients)
-    style.footnote(figure, recorded.protocol())
-    return style.save(figure, folder, name)
+    figure.suptitle(scheme.title, fontsize=9)
+    drawing.legend(figure, epochs.entries(recorded, groups))
+    drawing.caption(figure, recorded.protocol())
+    return drawing.save(figure, folder, name)

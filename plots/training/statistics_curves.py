@@ -1,17 +1,17 @@
 """Test accuracy against epoch, with running statistics and with each test batch's own."""
 
 from pathlib import Path
-from typing import Any
 
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
-from plots import style
-from plots.recorded import Panel, Recorded
+from plots import drawing, labels, series
+from plots.training import epochs
+from plots.training.recorded import Recorded, Scheme
 
-_ROWS = (
-    ("test_accuracy", "BatchNorm's\nrunning statistics"),
-    ("test_accuracy_batch", "each test batch's\nown statistics"),
-)
+_ROWS = {
+    "test_accuracy": "BatchNorm's\nrunning statistics",
+    "test_accuracy_batch": "each test batch's\nown statistics",
+}
 
 
 def draw(recorded: Recorded, folder: Path) -> list[Path]:
@@ -20,54 +20,40 @@ def draw(recorded: Recorded, folder: Path) -> list[Path]:
     Nothing where no run has the test batches' own statistics.
     """
     measured = recorded.having("test_accuracy_batch")
-    return [
-        file
-        for network in measured.networks()
-        for file in _draw(measured.of_network(network), network, folder)
-    ]
+    files: list[Path] = []
+    for network in measured.networks():
+        own = measured.of_network(network)
+        keys = ["method", "n_steps", "seed", "epoch"]
+        for suffix, page in series.pages(series.coinciding(own.epochs, [*_ROWS], keys, relative=0)):
+            files += _draw(own, network, page, folder, f"statistics-{network}{suffix}")
+    return files
 
 
-def _draw(recorded: Recorded, network: str, folder: Path) -> list[Path]:
-    panels = recorded.panels()
-    figure, axes = style.subplots(
-        len(_ROWS),
-        len(panels),
-        figsize=(style.width(len(panels)), 3.6),
-        sharex=True,
-        sharey=True,
-    )
-    gradients = recorded.gradients()
-    for column, panel in enumerate(panels):
-        for row, (quantity, label) in enumerate(_ROWS):
-            axis = axes[row, column]
-            _curves(axis, recorded.of(panel), quantity, gradients)
+def _draw(
+    recorded: Recorded, network: str, groups: list[series.Group], folder: Path, name: str
+) -> list[Path]:
+    schemes = recorded.schemes()
+    figure, axes = drawing.subplots(2, len(schemes), height=3.6, sharex=True, sharey=True)
+    for column, scheme in enumerate(schemes):
+        own = recorded.of_scheme(scheme)
+        for axis, quantity in zip(axes[:, column], _ROWS, strict=True):
+            epochs.plot(axis, own.epochs, quantity, groups)
             axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-            axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            if column == 0:
-                axis.set_ylabel(label)
-        axes[0, column].set_title(_title(recorded.of(panel), panel))
+        axes[0, column].set_title(_title(own, scheme))
         axes[-1, column].set_xlabel("epoch")
-    figure.suptitle(f"{style.network_name(network)}: test accuracy", fontsize=9)
-    style.legend(figure, gradients)
-    style.footnote(
+    for axis, label in zip(axes[:, 0], _ROWS.values(), strict=True):
+        axis.set_ylabel(label)
+    figure.suptitle(f"{labels.network(network)}: test accuracy", fontsize=9)
+    drawing.legend(figure, epochs.entries(recorded, groups))
+    drawing.caption(
         figure,
-        "Thin: one seed. Thick: the mean of the seeds. Before the last epoch the lower row is "
-        f"measured on up to 5,000 shuffled test images. {recorded.protocol()}",
+        "Before the last epoch, the accuracy with each test batch's own statistics is measured on "
+        f"up to 5,000 shuffled test images. {recorded.protocol()}",
     )
-    return style.save(figure, folder, f"statistics-{network}")
+    return drawing.save(figure, folder, name)
 
 
-def _curves(axis: Any, recorded: Recorded, quantity: str, gradients: list[str]) -> None:
-    for gradient in recorded.gradients():
-        epochs = recorded.epochs[recorded.epochs["gradient"] == gradient]
-        colour = style.colour(gradient, gradients)
-        for _, run in epochs.groupby("run"):
-            axis.plot(run["epoch"], run[quantity], color=colour, alpha=0.4, linewidth=0.6)
-        mean = epochs.groupby("epoch")[quantity].mean()
-        axis.plot(mean.index, mean, color=colour, linestyle=style.line(gradient), linewidth=1.4)
-
-
-def _title(recorded: Recorded, panel: Panel) -> str:
-    """The scheme; and that ANODE is the baseline, where it is and was not run."""
-    is_baseline = panel.is_baseline and "anode" not in recorded.gradients()
-    return panel.title + (" (ANODE = baseline)" if is_baseline else "")
+def _title(recorded: Recorded, scheme: Scheme) -> str:
+    """The scheme, and whether the baseline also stands for ANODE, which was not run."""
+    is_baseline = scheme.is_baseline and "anode" not in recorded.gradients()
+    return scheme.title + (" (ANODE = baseline)" if is_baseline else "")

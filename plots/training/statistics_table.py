@@ -1,16 +1,16 @@
-"""Test accuracy with each kind of BatchNorm statistics, and what `node` loses with each."""
+"""Test accuracy with each kind of BatchNorm statistics, and the loss of `node` with each."""
 
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from bench.records.files import write_whole
-from plots import style
-from plots.markdown import table
-from plots.recorded import BASELINE, Panel, Recorded
-from plots.training.accuracy import published
+from bench.records import write_whole
+from plots import labels, markdown
+from plots.training.accuracy import published, scheme_title
+from plots.training.recorded import BASELINE, Recorded
 
 KINDS = {
     "running": "running",
@@ -20,20 +20,19 @@ KINDS = {
     "batch": "test batch's own",
     "plain": "re-estimated, plain images",
 }
-"""The kinds of statistics, and how they are called here."""
+"""Kind of statistics → its name in the table."""
 
 _EXPLAINED = (
-    "*running*: as trained. *forward*: as the running statistics are when forward passes alone "
-    "update them. *re-estimated*: means over all training images, augmented as in training, with "
-    "the final weights; *per evaluation*: the same with one set for each evaluation of f; *plain*: "
-    "from images that are not augmented. *test batch's own*: what the weights can do."
+    "*running*: as trained. *forward*: the running statistics had forward passes alone updated "
+    "them. *re-estimated*: means over all training images, augmented as in training, with the "
+    "final weights; *per evaluation*: the same with one set for each evaluation of f; *plain*: "
+    "from images that are not augmented. *test batch's own*: mean and variance of the test batch."
 )
 
 
 def draw(recorded: Recorded, folder: Path) -> list[Path]:
-    """statistics.csv and statistics.md: accuracies; statistics-gaps.csv: the paired differences.
-
-    Nothing where no run has these statistics.
+    """Write statistics.csv and statistics.md, the accuracies, and statistics-gaps.csv, the paired
+    differences. Nothing where no run has these statistics.
     """
     accuracies = final_accuracies(recorded)
     if accuracies.empty:
@@ -60,8 +59,8 @@ def final_accuracies(recorded: Recorded) -> pd.DataFrame:
 
 
 def paired_gaps(recorded: Recorded) -> pd.DataFrame:
-    """One row for each pair of runs of one seed and kind of statistics: by how many percentage
-    points `node` tests below the exact gradient.
+    """One row for each pair of runs of one seed and kind of statistics: the test accuracy of the
+    exact gradient minus that of `node`, in percentage points.
 
     only_exact and only_node: the numbers of test images that one of the two alone classified
     correctly; standard_error: of the gap over test images, in points; p_value: McNemar's test.
@@ -135,39 +134,40 @@ def _markdown(accuracies: pd.DataFrame, gaps: pd.DataFrame, recorded: Recorded) 
 
 
 def _accuracy_table(accuracies: pd.DataFrame) -> str:
-    groups = accuracies.groupby(["network", "method", "n_steps", "gradient"], sort=False)
-    rows = []
-    for (network, method, n_steps, gradient), runs in groups:
-        scheme = "" if gradient == BASELINE else Panel(method, int(n_steps)).title
-        values = published(runs)
-        rows.append(
-            [
-                style.network_name(network),
-                scheme,
-                style.gradient_name(gradient),
-                len(runs),
-                *(_mean_and_spread(runs[kind]) for kind in KINDS),
-                f"{values[2]:.1f}" if values else "–",
-            ]
-        )
-    header = ["network", "scheme", "gradient method", "seeds", *KINDS.values(), "published average"]
-    return table(header, rows)
+    columns: markdown.Columns = {
+        "network": lambda runs: labels.network(runs["network"].iloc[0]),
+        "scheme": lambda runs: scheme_title(*runs[["gradient", "method", "n_steps"]].iloc[0]),
+        "gradient method": lambda runs: labels.gradient(runs["gradient"].iloc[0]),
+        "seeds": len,
+        **{name: partial(_mean_and_spread, kind) for kind, name in KINDS.items()},
+        "published average": lambda runs: markdown.number(
+            (published(runs) or [None] * 3)[2], ".1f"
+        ),
+    }
+    keys = ["network", "method", "n_steps", "gradient"]
+    return markdown.table(columns, (runs for _, runs in accuracies.groupby(keys, sort=False)))
 
 
 def _gap_table(gaps: pd.DataFrame) -> str:
-    rows = []
-    for (network, method, n_steps, kind), pairs in gaps.groupby(
-        ["network", "method", "n_steps", "statistics"], sort=False
-    ):
-        each = ", ".join(f"{p.gap:+.1f} ± {p.standard_error:.1f}" for p in pairs.itertuples())
-        error = f" ± {pairs['gap'].sem():.1f}" if len(pairs) > 1 else ""
-        scheme = Panel(method, int(n_steps)).title
-        mean = f"{pairs['gap'].mean():+.1f}{error}"
-        rows.append([style.network_name(network), scheme, KINDS[kind], mean, each])
-    return table(["network", "scheme", "statistics", "mean", "each seed"], rows)
+    columns: markdown.Columns = {
+        "network": lambda pairs: labels.network(pairs["network"].iloc[0]),
+        "scheme": lambda pairs: scheme_title("node", *pairs[["method", "n_steps"]].iloc[0]),
+        "statistics": lambda pairs: KINDS[pairs["statistics"].iloc[0]],
+        "mean": lambda pairs: (
+            f"{pairs['gap'].mean():+.1f}"
+            + (f" ± {pairs['gap'].sem():.1f}" if len(pairs) > 1 else "")
+        ),
+        "each seed": lambda pairs: ", ".join(
+            f"{gap:+.1f} ± {error:.1f}"
+            for gap, error in zip(pairs["gap"], pairs["standard_error"], strict=True)
+        ),
+    }
+    keys = ["network", "method", "n_steps", "statistics"]
+    return markdown.table(columns, (pairs for _, pairs in gaps.groupby(keys, sort=False)))
 
 
-def _mean_and_spread(values: pd.Series) -> str:
+def _mean_and_spread(kind: str, runs: pd.DataFrame) -> str:
+    values = runs[kind]
     if values.isna().all():
         return "–"
     return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")

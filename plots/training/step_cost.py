@@ -4,98 +4,89 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.patches import Patch
 
-from plots import style
-from plots.conditions import not_the_same_environments
-from plots.recorded import Recorded
+from plots import drawing, labels, series, style
+from plots.conditions import differences_of_environments
+from plots.training.recorded import Recorded, Scheme
 
 _ROWS = (
-    ("peak_memory", "peak memory (MiB)", 1 / 2**20),
+    ("peak_memory", "peak memory (MiB)", 1 / drawing.MEBIBYTE),
     ("seconds_per_step", "time per step (ms)", 1e3),
 )
 _MOST_LABELS = 3
-"""So many bars of a panel have their names below them; more are told apart by a legend."""
+"""A panel with at most this number of bars names them below; otherwise a legend does."""
 
 
 def draw(recorded: Recorded, folder: Path) -> list[Path]:
-    """A figure for each method and number of steps: memory above, time below."""
-    return [
-        file
-        for panel in recorded.panels()
-        for file in _draw(recorded.of(panel), panel.title, folder, f"cost-{panel.slug}")
-    ]
+    """A figure for each scheme: memory above, time below, a column for each network."""
+    files: list[Path] = []
+    for scheme in recorded.schemes():
+        own = recorded.of_scheme(scheme)
+        measured = {*own.measurements["gradient"]}
+        groups = [(gradient,) for gradient in own.gradients() if gradient in measured]
+        for suffix, page in series.pages(groups):
+            gradients = [gradient for (gradient,) in page]
+            files += _draw(own, scheme, gradients, folder, f"cost-{scheme.slug}{suffix}")
+    return files
 
 
-def _draw(recorded: Recorded, title: str, folder: Path, name: str) -> list[Path]:
+def _draw(
+    recorded: Recorded, scheme: Scheme, gradients: list[str], folder: Path, name: str
+) -> list[Path]:
     measured = recorded.measurements
-    if measured.empty:
-        return []
-    order = recorded.gradients()
     networks = [n for n in recorded.networks() if n in set(measured["network"])]
-    are_labelled = len(order) <= _MOST_LABELS
-    figure, axes = style.subplots(
-        len(_ROWS),
-        len(networks),
-        figsize=(style.width(len(networks)), 3.6),
-    )
+    named = len(gradients) <= _MOST_LABELS
+    figure, axes = drawing.subplots(len(_ROWS), len(networks), height=3.6)
     for row, (quantity, label, scale) in enumerate(_ROWS):
+        axes[row, 0].set_ylabel(label)
         for column, network in enumerate(networks):
-            axis = axes[row, column]
-            of_network = measured[
-                (measured["network"] == network) & (measured["quantity"] == quantity)
-            ]
-            gradients = [g for g in order if g in set(of_network["gradient"])]
-            bars = of_network.set_index("gradient").loc[gradients]
-            _bars(axis, bars, gradients, scale, are_labelled=are_labelled)
-            if column == 0:
-                axis.set_ylabel(label)
-            if row == 0:
-                axis.set_title(style.network_name(network))
-    first = measured.iloc[0]
-    figure.suptitle(title, fontsize=9)
-    if not are_labelled:
-        style.legend(figure, order, filled=True)
-    style.footnote(
+            of_panel = (measured["network"] == network) & (measured["quantity"] == quantity)
+            values = measured[of_panel].set_index("gradient")[["value", "low", "high"]] * scale
+            chosen = values.loc[[g for g in gradients if g in values.index]]
+            _bars(axes[row, column], chosen, named=named)
+            axes[0, column].set_title(labels.network(network))
+    figure.suptitle(scheme.title, fontsize=9)
+    if not named:
+        boxes = [Patch(color=style.colour(g, gradients)) for g in gradients]
+        drawing.legend(figure, list(zip(boxes, map(labels.gradient, gradients), strict=True)))
+    drawing.caption(
         figure,
-        f"One training step of {int(first['batch_size'])} images; whiskers: quartiles of steps "
-        "interleaved with the others of a network that one command timed. A baseline evaluates the "
-        "right-hand side of each block once. "
-        f"{recorded.protocol()}{not_the_same_environments(recorded.measured_in)}",
+        f"One training step of {int(measured.iloc[0]['batch_size'])} images; whiskers: quartiles "
+        "of steps of one network's gradient methods that took turns. A baseline evaluates the "
+        f"right-hand side of each block once. {recorded.protocol()}"
+        f"{differences_of_environments(recorded.measured_in)}",
     )
-    return style.save(figure, folder, name)
+    return drawing.save(figure, folder, name)
 
 
-def _bars(
-    axis: Any, measured: pd.DataFrame, gradients: list[str], scale: float, *, are_labelled: bool
-) -> None:
-    values = measured["value"] * scale
-    spread = [
-        (measured["value"] - measured["low"]) * scale,
-        (measured["high"] - measured["value"]) * scale,
-    ]
+def _bars(axis: Any, values: pd.DataFrame, *, named: bool) -> None:
+    """A bar for each gradient method, with its value and quartiles."""
+    gradients = list(values.index)
+    spread = [values["value"] - values["low"], values["high"] - values["value"]]
     axis.bar(
         range(len(gradients)),
-        values,
-        yerr=spread if float(sum(map(sum, spread))) > 0 else None,
+        values["value"],
+        yerr=spread if (values["high"] > values["low"]).any() else None,
         error_kw={"linewidth": 0.8},
         color=[style.colour(gradient, gradients) for gradient in gradients],
         width=0.65,
     )
-    for position, value in enumerate(values):
+    for position, (value, _, high) in enumerate(values.itertuples(index=False)):
         axis.annotate(
             f"{value:.3g}",
-            (position, 0 if are_labelled else measured["high"].iloc[position] * scale),
+            (position, 0 if named else high),
             xytext=(0, 3),
             textcoords="offset points",
             ha="center",
-            rotation="horizontal" if are_labelled else "vertical",
+            rotation="horizontal" if named else "vertical",
             fontsize=6.5,
-            color="white" if are_labelled else "black",
+            color="white" if named else "black",
             fontweight="bold",
         )
-    if are_labelled:
-        axis.set_xticks(range(len(gradients)), [style.short_name(g) for g in gradients])
+    axis.set_xticks(range(len(gradients)) if named else [])
+    if named:
+        axis.set_xticklabels([labels.short_gradient(gradient) for gradient in gradients])
     else:
-        axis.set_xticks([])
         axis.margins(y=0.25)
     axis.grid(False, axis="x")

@@ -7,7 +7,7 @@ import pytest
 import plots
 from bench import records
 from bench.records import Measurement, MemoryRow
-from plots import style
+from plots import drawing, labels
 from tests.bench.builders import row, run
 
 HERE = {
@@ -47,7 +47,7 @@ def captions(monkeypatch):
         drawn[name] = " ".join(" ".join(text.get_text() for text in figure.texts).split())
         return []
 
-    monkeypatch.setattr(style, "save", keep)
+    monkeypatch.setattr(drawing, "save", keep)
     return drawn
 
 
@@ -98,7 +98,7 @@ def measured(tmp_path, *environments):
         for gradient in ("anode", "node")
     ]
     rows += [
-        replace(r, network=f"{style.CHAIN}{blocks}", n_blocks=blocks, peak_bytes=9 * blocks)
+        replace(r, network=f"{labels.CHAIN}{blocks}", n_blocks=blocks, peak_bytes=9 * blocks)
         for r in rows
         for blocks in (2, 3)
     ]

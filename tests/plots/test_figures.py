@@ -1,6 +1,6 @@
 import dataclasses
-import subprocess
-import sys
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +9,20 @@ import plots
 from bench import records
 from bench.errors import UsageError
 from bench.records import Measurement
-from plots import style
-from plots.recorded import read
+from plots import drawing, style
+from plots.__main__ import main as draw_again
 from plots.training import accuracy as accuracy_table
+from plots.training.recorded import read
 from tests.bench.builders import row, run
 
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+NOT_KEPT = {
+    *("ablation-rk2-nt2.png", "ablation.md", "ablation.csv"),
+    *("reversal_pictures-euler-1-step.png", "reversal_pictures-rk45-adaptive-rtol-0.1.png"),
+    "reversal_pictures-rk45-adaptive-rtol-0.001.png",
+    "reversal_pictures-reversible-pair-over-euler-1-step.png",
+}
+"""Committed figures whose code or images are not kept; see results/reference/README.md."""
 NETWORKS = ("alexnet", "resnet4")
 ACCURACY = {"baseline": 0.8, "node": 0.5, "anode": 0.82}
 
@@ -76,7 +85,7 @@ def figures(monkeypatch):
         drawn[name] = figure
         return []
 
-    monkeypatch.setattr(style, "save", keep)
+    monkeypatch.setattr(drawing, "save", keep)
     return drawn
 
 
@@ -111,7 +120,7 @@ def test_training_figure_shows_loss_and_accuracy_of_every_network(recorded, figu
     loss, accuracy = figure.axes[1], figure.axes[3]
     assert loss.get_title() == "ResNet-4"
     assert loss.get_yscale() == "log"
-    curves = {tuple(np.round(line.get_ydata(), 6)) for line in accuracy.get_lines()}
+    curves = {tuple(np.round(line.get_ydata().astype(float), 6)) for line in accuracy.get_lines()}
     # Raw curves of both seeds, and their mean.
     for seed_part in (0, 0.01, 0.005):
         assert tuple(np.round(0.5 + seed_part - 0.1 * np.array([3, 2, 1, 0]), 6)) in curves
@@ -218,11 +227,6 @@ def test_nothing_recorded_says_so(recorded):
         plots.draw(["training"], recorded[0], ["another"])
 
 
-def test_figures_are_drawn_without_torch():
-    code = "import sys, plots; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 def test_methods_without_a_colour_of_their_own_get_different_ones():
     drawn = ["backprop", "mine:A", "node", "anode", "mine:B", "mine:C"]
     assert len({style.colour(gradient, drawn) for gradient in drawn}) == len(drawn)
@@ -247,3 +251,46 @@ def test_small_print_tells_all_devices_and_how_many_seeds_there_are_of_each(tmp_
         records.write_run(tmp_path, made)
     names = [f"{gradient}-{seed}" for gradient, seed, _ in runs]
     assert said in read(tmp_path / "suite", names).protocol()
+
+
+def test_run_of_one_epoch_is_drawn(tmp_path, figures):
+    records.write_run(tmp_path, run("a", epochs=[row(1)], gradient="node"))
+    plots.draw(["training", "gradient_error"], tmp_path / "suite", ["a"])
+    for axis in (axis for figure in figures.values() for axis in figure.axes):
+        assert {line.get_marker() for line in axis.get_lines() if len(line.get_xdata()) == 1} == {
+            "X"
+        }
+
+
+def test_figures_of_other_runs_leave_those_of_the_whole_suite(recorded):
+    folder, names = recorded
+    whole = plots.draw(["accuracy_table"], folder, names, names)
+    before = [file.read_bytes() for file in whole]
+    chosen = [name for name in names if name.startswith("resnet4-anode")]
+    (csv, text) = plots.draw(["accuracy_table"], folder, chosen, names)
+    assert csv.parent.parent == folder / "figures"
+    assert csv.parent.name.startswith("resnet4-rk2-2-anode-")
+    assert [file.read_bytes() for file in whole] == before
+    assert plots.draw(["accuracy_table"], folder, chosen, names) == [csv, text]
+    (other, _) = plots.draw(["accuracy_table"], folder, chosen[:1], names)
+    assert other != csv
+
+
+@pytest.mark.parametrize("folder", sorted(p.parent for p in REFERENCE.glob("*/measurements.csv")))
+def test_committed_figures_are_drawn_again_from_their_records(folder, tmp_path, monkeypatch):
+    if not (folder / "figures").exists():
+        pytest.skip("records without figures")
+    monkeypatch.setattr(drawing, "save", lambda figure, to, name: [to / f"{name}.png"])
+    kept = tmp_path / folder.name
+    shutil.copytree(folder, kept, ignore=shutil.ignore_patterns("figures"))
+    drawn = plots.draw_folder(kept)
+    committed = [f for f in (folder / "figures").iterdir() if f.suffix != ".svg"]
+    assert {f.name for f in committed} - NOT_KEPT <= {f.name for f in drawn}
+    for file in drawn:
+        if file.suffix in (".md", ".csv"):
+            assert (folder / "figures" / file.name).read_text() == file.read_text(), file.name
+
+
+def test_folder_without_records_is_one_line(tmp_path, capsys):
+    assert draw_again([str(tmp_path)]) == 2
+    assert "has no recorded runs and no measurements.csv" in capsys.readouterr().err

@@ -109,6 +109,7 @@ def test_table_is_printed_and_figures_are_drawn_again(folder, capsys):
     assert "against width = 2, 3" in said
     assert {file.name for file in (folder / "figures").iterdir()} == {
         *("growth-resnet4-rk2.png", "growth-resnet4-rk2.svg"),
+        *("growth-resnet4-rk2-2.png", "growth-resnet4-rk2-2.svg"),
         *("growth.csv", "growth.md", "data_path.csv"),
     }
 

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plots.reversibility import claims, steps
-from plots.reversibility.claim import CLAIMS
-from plots.reversibility.rows import steps_needed
+from plots.reversibility import steps
+from plots.reversibility import table as claims
+from plots.reversibility.claims import CLAIMS
+from plots.reversibility.errors import steps_needed
 
 
 def rows(problem, scheme, errors, *, tolerance=0.0, activation="relu", precision="float64"):
@@ -118,7 +119,7 @@ def test_single_precision_rows_are_told_apart():
         ]
     )
     assert verdict(frame, "with 11 steps", "rk4")[0] == "no"
-    assert "Computed in float32" in claims._markdown(claims.judge(frame), frame)
+    assert "Computed in float32" in "".join(claims._markdown(claims.judge(frame), frame))
 
 
 def test_table_and_figure_are_drawn_from_few_rows(tmp_path):

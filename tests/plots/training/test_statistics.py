@@ -6,9 +6,9 @@ from scipy.stats import binomtest
 
 import plots
 from bench import records
-from plots import style
-from plots.recorded import read
+from plots import drawing
 from plots.training import statistics_table
+from plots.training.recorded import read
 from tests.bench.builders import row, run
 
 N_IMAGES = 200
@@ -98,7 +98,7 @@ def test_figure_has_a_column_for_each_scheme_and_a_row_for_each_kind(recorded, m
         drawn[name] = figure
         return []
 
-    monkeypatch.setattr(style, "save", keep)
+    monkeypatch.setattr(drawing, "save", keep)
     plots.draw(["statistics_curves"], *recorded)
     axes = np.array(drawn["statistics-resnet4"].axes).reshape(2, 2)
     assert [axis.get_title() for axis in axes[0]] == [

@@ -1,4 +1,4 @@
-"""What a figure is drawn from."""
+"""The recorded runs of a suite, as the figures of this folder use them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,24 +8,23 @@ from typing import Any
 import pandas as pd
 
 from bench import records
-from bench.records import checksums
-from bench.records.files import distinct_name
-from plots import style
-from plots.conditions import not_the_same
+from plots import labels
+from plots.conditions import differences
 
 BASELINE = "baseline"
 
 
 @dataclass(frozen=True)
-class Panel:
-    """A scheme; baselines, which have none, belong to every panel."""
+class Scheme:
+    """A time-stepping scheme with its number of steps. Baselines, which have none, are compared
+    with every scheme."""
 
     method: str
     n_steps: int
 
     @property
     def slug(self) -> str:
-        return distinct_name(self.method, f"nt{self.n_steps}")
+        return records.distinct_name(self.method, f"nt{self.n_steps}")
 
     @property
     def is_baseline(self) -> bool:
@@ -34,14 +33,16 @@ class Panel:
 
     @property
     def title(self) -> str:
-        steps = "step" if self.n_steps == 1 else "steps"
-        return f"{style.method_name(self.method)}, {self.n_steps} {steps}"
+        return f"{labels.method(self.method)}, {_count(self.n_steps, 'step')}"
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """epochs, runs and measurements as bench.records loads them; correct: for each run, which test
-    images it classified correctly; measured_in: the environments of the measurements."""
+    """Runs of a suite with their step costs.
+
+    epochs, runs and measurements: as bench.records loads them. correct: for each run, the test
+    images that it classified correctly. measured_in: the environments of the measurements.
+    """
 
     epochs: pd.DataFrame
     runs: pd.DataFrame
@@ -49,24 +50,24 @@ class Recorded:
     correct: Mapping[str, pd.DataFrame]
     measured_in: Sequence[Mapping[str, Any]]
 
-    def panels(self) -> list[Panel]:
-        """The schemes of the runs, in the order they come."""
+    def schemes(self) -> list[Scheme]:
+        """The schemes of the runs, in their order."""
         own = self.runs[self.runs["gradient"] != BASELINE]
         pairs = own[["method", "n_steps"]].drop_duplicates()
-        found = [Panel(row.method, int(row.n_steps)) for row in pairs.itertuples()]
-        return found or [Panel("euler", 1)]
+        found = [Scheme(row.method, int(row.n_steps)) for row in pairs.itertuples()]
+        return found or [Scheme("euler", 1)]
 
-    def of(self, panel: Panel) -> "Recorded":
-        """What belongs to a panel."""
+    def of_scheme(self, scheme: Scheme) -> "Recorded":
+        """The runs of one scheme, and the baselines."""
 
         def chosen(frame: pd.DataFrame) -> pd.DataFrame:
-            own = (frame["method"] == panel.method) & (frame["n_steps"] == panel.n_steps)
+            own = (frame["method"] == scheme.method) & (frame["n_steps"] == scheme.n_steps)
             return frame[own | (frame["gradient"] == BASELINE)]
 
         return self._map(chosen)
 
     def of_network(self, network: str) -> "Recorded":
-        """The part of one network."""
+        """The runs of one network."""
         return self._map(lambda frame: frame[frame["network"] == network])
 
     def having(self, column: str) -> "Recorded":
@@ -90,8 +91,7 @@ class Recorded:
         return list(self.runs["gradient"].unique())
 
     def protocol(self) -> str:
-        """Data, seeds, epochs and images, and what is not the same in all runs, for the foot of a
-        figure."""
+        """For captions: data, seeds, epochs, images, and the conditions that runs do not share."""
         first = self.runs.iloc[0]
         precision = first["precision"]
         seeds = self.runs.groupby(["network", "method", "n_steps", "gradient"])["seed"].nunique()
@@ -103,7 +103,7 @@ class Recorded:
             f"{fewest}{_count(int(seeds.max()), 'seed')}, "
             f"{'' if precision == 'float32' else f'{precision}, '}"
             f"on {' and '.join(self.runs['device_name'].unique())}."
-            f"{not_the_same(self.runs, 'runs')}"
+            f"{differences(self.runs, 'runs')}"
         )
 
 
@@ -112,7 +112,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def read(suite_folder: Path, names: Sequence[str]) -> Recorded:
-    """The named runs of a suite, as far as they are recorded, and its measurements.
+    """Read the named runs of a suite, as far as they are recorded, and its measurements.
 
     Raises UsageError when none of them is recorded.
     """
@@ -120,21 +120,23 @@ def read(suite_folder: Path, names: Sequence[str]) -> Recorded:
     order = {name: position for position, name in enumerate(names)}
     runs = runs.sort_values("run", key=lambda column: column.map(order))
     epochs = records.load(suite_folder, names)
+    epochs = epochs.sort_values("run", key=lambda column: column.map(order), kind="stable")
     return Recorded(
         epochs,
         runs,
         _of_runs(records.load_measurements(suite_folder), runs),
         {name: records.load_correct(suite_folder / name) for name in runs["run"]},
-        checksums.environments(suite_folder / records.MEASUREMENTS),
+        records.environments(suite_folder / records.MEASUREMENTS),
     )
 
 
 def _of_runs(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """The measurements of the runs' configurations, on the device and at the batch of the first."""
+    """The measurements of the runs' configurations, on the device and at the batch size of the
+    first run."""
     first = runs.iloc[0]
     batch = int(first["batch_size"])
     if not pd.isna(first["train_images"]):
         batch = min(batch, int(first["train_images"]))
-    at_hand = (measurements["device"] == first["device"]) & (measurements["batch_size"] == batch)
+    same = (measurements["device"] == first["device"]) & (measurements["batch_size"] == batch)
     key = ["network", "method", "n_steps", "gradient", "precision"]
-    return measurements[at_hand].merge(runs[key].drop_duplicates(), on=key)
+    return measurements[same].merge(runs[key].drop_duplicates(), on=key)
