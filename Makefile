@@ -25,7 +25,8 @@ test-peers: $(VENV)/installed
 
 # Ray ends the process, here pytest, that has lost the head of its cluster, without a result. What
 # Ray wrote is shown then, and the tests are run once more. Tests that fail are not.
-TEST_CLUSTER = $(VENV)/bin/python -m pytest tests/bench/cluster tests/faults/test_cluster.py \
+TEST_CLUSTER = $(VENV)/bin/python -m pytest \
+	tests/bench/execution/test_ray_cluster.py tests/faults/test_cluster.py \
 	--junitxml $(VENV)/cluster.xml
 RAY_ERRORS = grep -hr ' [EC] ' /tmp/ray/session_latest/logs | tail -n 20
 

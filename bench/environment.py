@@ -17,15 +17,19 @@ from typing import Any
 
 import torch
 
-from bench import __version__
+import bench
 from bench.errors import UsageError
-from bench.layout import layout_of
 
 PACKAGES = (
     *("torch", "torchvision", "torchdiffeq", "checkpoint-schedules", "numpy", "pandas", "pillow"),
     *("diffrax", "jax", "torchode", "torchdyn", "ray"),
 )
 """The packages that results depend on; a record holds the versions of the installed ones."""
+
+CHANNELS_LAST, CONTIGUOUS = "channels_last", "contiguous"
+_FASTEST_FORMAT = {"cpu": CHANNELS_LAST, "cuda": CHANNELS_LAST}
+"""Memory formats by kind of device. On a CPU measured, in results/reference/cost-cpu; on CUDA not
+yet: the suite `cost` times backprop and node in both."""
 
 
 def find_device(name: str) -> torch.device:
@@ -57,8 +61,19 @@ def find_device(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
+def memory_format_of(device: torch.device) -> str:
+    """The memory format of training on a device, the same for all gradient methods."""
+    return _FASTEST_FORMAT.get(device.type, CHANNELS_LAST)
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise UsageError if the device does not have the precision."""
+    if precision == "tf32" and device.type != "cuda":
+        raise UsageError("--precision tf32 needs a CUDA device: use float32 or bfloat16")
+
+
 def prepare(device: torch.device, precision: str = "float32") -> None:
-    """Make this process fit to measure in, on a device, with one of `precision.PRECISIONS`.
+    """Make this process fit to measure in, on a device, with one of `experiment.PRECISIONS`.
 
     A CUDA device becomes the current one: streams and events are otherwise made on the first.
     TF32 is on for "tf32" alone: PyTorch's own default differs between operators. cuDNN is made to
@@ -132,7 +147,7 @@ def part(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cpu": _cpu_name(),
         **_code(),
-        "memory_format": layout_of(device),
+        "memory_format": memory_format_of(device),
     }
 
 
@@ -182,7 +197,7 @@ def _code() -> dict[str, Any]:
     """The git revision of this code, read once: the files may change while the process runs."""
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
-        "version": __version__,
+        "version": bench.__version__,
         "git_revision": _git("rev-parse", "HEAD"),
         "git_dirty": None if changes is None else bool(changes),
     }

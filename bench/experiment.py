@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields
 
 import models
 import solvers
-from bench.precision import PRECISIONS
 from bench.records.files import distinct_name
 
 MOMENTUM = 0.9
@@ -14,6 +13,10 @@ LR_DROP = 0.1
 PUBLISHED_EPOCHS = 350
 PUBLISHED_DROPS = (150, 250)
 
+PRECISIONS = ("float32", "tf32", "bfloat16")
+"""float32: no TF32 anywhere. tf32: float32, but convolutions and matrix products on CUDA use ten
+bits of mantissa. bfloat16: autocast; weights and states stay float32."""
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -21,7 +24,7 @@ class Experiment:
 
     lr is the initial learning rate. train_images and test_images of None mean the whole data set;
     probe_images is the size of the fixed batch on which the gradient error is measured; precision
-    is one of `bench.precision.PRECISIONS`. Names are stored as registered, and a baseline always
+    is one of PRECISIONS. Names are stored as registered, and a baseline always
     has method "euler" and one step, since its blocks are z + f(z).
 
     Raises ValueError, saying what to do, for a value that makes no sense.

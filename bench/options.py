@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from bench.errors import UsageError
 from bench.execution.executors import EXECUTORS
-from bench.precision import PRECISIONS
+from bench.experiment import PRECISIONS
 from bench.studies.reversibility import ADAPTIVE, PAIR
 from bench.suites import DEFAULT_SUITE, SUITES
 from models import BASELINE, NETWORKS

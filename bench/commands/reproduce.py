@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import cli, data, environment, precision, records
+from bench import cli, data, environment, records
 from bench.commands.exit_codes import CHECK_FAILED, DONE
 from bench.context import Workload
 from bench.errors import UsageError, unwritable
@@ -42,7 +42,7 @@ def run(request: cli.TrainingRequest, console: Console) -> int:
     experiment = experiment_of(recorded)
     was = recorded.environment
     device = environment.find_device(was["device"] if request.device == "auto" else request.device)
-    precision.check(experiment.precision, device)
+    environment.check_precision(experiment.precision, device)
     dataset = _same_data(request, recorded, experiment.num_classes)
     results = place(request.out, recorded.suite, experiment.name)
     make_writable(results)

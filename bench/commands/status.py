@@ -100,8 +100,7 @@ def _of_checkpoint(file: Path) -> tuple[int, str]:
         return 0, f"its checkpoint cannot be used: {error}"
     if found is None:
         return 0, ""
-    steps = found.trainer["so_far"]["steps"]
-    return len(found.rows), f"in epoch {len(found.rows) + 1}, {progress.count(steps, 'step')}"
+    return len(found.rows), f"in epoch {found.epoch}, {progress.count(found.steps, 'step')}"
 
 
 def of_cases(suite_folder: Path, row: type[Any], key: Sequence[str], cases: Iterable[Any]) -> State:

@@ -7,7 +7,7 @@ from functools import partial
 
 from rich.console import Console
 
-from bench import cli, data, precision, records
+from bench import cli, data, environment, records
 from bench.commands.draw import draw_runs
 from bench.commands.exit_codes import SOME_FAILED
 from bench.commands.places import describe_archived
@@ -47,7 +47,7 @@ def _workload(request: cli.TrainingRequest, executor: executors.Executor) -> Wor
     """Everything that can be refused is checked before anything is written."""
     suite = request.suite
     device = executor.find_device(request.device)
-    precision.check(suite.precision, device)
+    environment.check_precision(suite.precision, device)
     check_writable(request.out / suite.name)
     dataset = data.load(request.data_dir, suite.num_classes, generate=request.generated)
     dataset.subset(suite.train_images, suite.test_images)  # raises UsageError for too few images

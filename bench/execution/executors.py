@@ -14,7 +14,7 @@ from bench.errors import UsageError, unwritable
 from bench.execution import archive, processes
 from bench.execution.run import record_experiment
 from bench.execution.step_costs import configuration, measure_step_costs
-from bench.execution.work_queue import Left
+from bench.execution.work_queue import WorkQueue
 from bench.experiment import Experiment
 from bench.records import Measurement, Run, checksums, locks
 from bench.records.checksums import DamagedRecordError
@@ -23,31 +23,30 @@ from bench.reporting.progress import Reporter
 
 
 class Executor(Protocol):
-    """Where experiments run."""
+    """The place where experiments run."""
 
     def find_device(self, name: str) -> torch.device:
-        """As `environment.find_device`, of the machines where they run."""
+        """As `environment.find_device`, for the machines of this executor."""
 
     def device_name(self, device: torch.device) -> str:
-        """For people."""
+        """The device's model, for the user."""
 
     def describe(self, device: torch.device, precision: str) -> Mapping[str, Any]:
-        """As `environment.describe`, of a machine where they run."""
+        """As `environment.describe`, for a machine of this executor."""
 
     def measure_step_costs(
         self, workload: Workload, experiments: Sequence[Experiment]
     ) -> list[Measurement]:
-        """As `step_costs.measure_step_costs`, there."""
+        """As `step_costs.measure_step_costs`, on a machine of this executor."""
 
     def run_all(
         self, workload: Workload, experiments: Sequence[Experiment], reporter: Reporter
     ) -> list[Run]:
-        """Run and record each experiment; one that goes wrong does not stop the others. Returns
-        the runs in that order.
+        """Run and record each experiment; one that fails does not stop the others.
 
-        One that another process is running is waited for at the end: its record is among those
-        that are returned, and it is run here if that process dies.
-        Raises UsageError when a record cannot be written.
+        Returns the runs in the order of the experiments. Waits at the end for experiments that
+        another process is running; if that process dies, they are run here. Raises UsageError if a
+        record cannot be written.
         """
 
 
@@ -57,8 +56,10 @@ def step_costs(
     experiments: Sequence[Experiment],
     say: Callable[[str], None],
 ) -> list[Measurement]:
-    """The cost of a training step of every configuration, measured and recorded where it is not
-    yet; with all that is recorded of others. `say` is called with a line for the person."""
+    """Measure and record the cost of a training step of every configuration that has none yet.
+
+    Returns all recorded measurements of the suite. say: takes a line for the user.
+    """
     file = workload.folder / records.MEASUREMENTS
     with locks.wait_for(workload.folder, locks.MEASUREMENTS, lambda: say(locks.WAITING)):
         remove_parts(workload.folder)
@@ -91,22 +92,22 @@ def run_all(workload: Workload, experiments: Sequence[Experiment], reporter: Rep
     processes of their own."""
     if workload.jobs > 1:
         return processes.run_all(workload, experiments, reporter)
-    left = Left(workload, experiments, reporter)
-    runs = []
-    while left:
-        experiment = left.take()
+    queue = WorkQueue(workload, experiments, reporter.note)
+    runs: dict[Experiment, Run] = {}
+    while queue:
+        experiment = queue.take()
         if experiment is None:
             time.sleep(locks.SECONDS_BETWEEN_LOOKS)
             continue
         reporter.run_started(experiment)
-        run = record_experiment(workload, experiment, reporter, left.before[experiment])
+        run = record_experiment(workload, experiment, reporter, queue.stamps[experiment])
         if run is None:
             reporter.run_postponed(experiment)
-            left.put_back(experiment)
+            queue.put_back(experiment)
         else:
             reporter.run_finished(run)
-            runs.append(run)
-    return runs
+            runs[experiment] = run
+    return [runs[experiment] for experiment in experiments]
 
 
 class Local:
@@ -141,14 +142,14 @@ def _local(say: Callable[[str], None]) -> Iterator[Executor]:
 @contextmanager
 def _on_ray(say: Callable[[str], None]) -> Iterator[Executor]:
     try:
-        from bench.execution import cluster
+        from bench.execution import ray_cluster
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
         raise UsageError(
             "--executor ray needs the package ray: pip install -e '.[ray]', on each machine"
         ) from error
-    with cluster.connected(say) as executor:
+    with ray_cluster.connected(say) as executor:
         yield executor
 
 
@@ -156,5 +157,5 @@ EXECUTORS: Mapping[str, Callable[[Callable[[str], None]], AbstractContextManager
     "local": _local,
     "ray": _on_ray,
 }
-"""Where a suite's experiments run, by the name that --executor takes: each is a context that gives
-an executor, and is given a function that tells the person a line."""
+"""By the name that --executor takes: a function that takes `say`, for lines for the user, and
+returns a context with the executor."""

@@ -1,4 +1,4 @@
-"""Ctrl-C that waits until a training step is over."""
+"""Defer Ctrl-C and SIGTERM to the end of a training step."""
 
 import signal
 import threading
@@ -8,37 +8,44 @@ from types import FrameType
 
 
 class Interrupts:
-    """Whether somebody wants to stop."""
+    """arrived: whether the process is asked to stop."""
 
     def __init__(self) -> None:
         self.arrived = False
 
 
 @contextmanager
-def noted() -> Iterator[Interrupts]:
-    """Inside, a first Ctrl-C is noted, for whoever looks to raise KeyboardInterrupt; a second one
-    has its own way. One that nobody looked at is Ctrl-C again at the end.
+def deferred() -> Iterator[Interrupts]:
+    """Defer the first SIGINT or SIGTERM; the second takes effect at once.
 
-    Does nothing outside of the main thread, to which signals come, or where Ctrl-C is ignored, as
-    a shell has it for what it runs in the background.
+    Code inside looks at `arrived` and raises KeyboardInterrupt. If it does not, the signal is
+    raised again at the end. A signal that the process ignores, as SIGINT in the background of a
+    shell, stays ignored. Does nothing outside of the main thread, which alone handles signals.
     """
     interrupts = Interrupts()
-    before = signal.getsignal(signal.SIGINT)
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or before in (signal.SIG_IGN, None):
+    if threading.current_thread() is not threading.main_thread():
         yield interrupts
         return
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {n: h for n, h in handlers.items() if h not in (signal.SIG_IGN, None)}
+    received: list[int] = []
+
+    def restore() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
     def note(number: int, frame: FrameType | None) -> None:
         interrupts.arrived = True
-        signal.signal(signal.SIGINT, before)
+        received.append(number)
+        restore()
 
-    signal.signal(signal.SIGINT, note)
+    for number in handlers:
+        signal.signal(number, note)
     try:
         yield interrupts
     except BaseException:
-        signal.signal(signal.SIGINT, before)
+        restore()
         raise
-    signal.signal(signal.SIGINT, before)
-    if interrupts.arrived:
-        signal.raise_signal(signal.SIGINT)
+    restore()
+    if received:
+        signal.raise_signal(received[0])

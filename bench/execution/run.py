@@ -1,18 +1,16 @@
-"""Run one experiment and make its record, whatever happens to it."""
+"""Run one experiment and record it, however it ends."""
 
 import math
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from bench import records, sources
-from bench.context import Stepper, Workload
-from bench.environment import describe, prepare
+from bench.context import Workload
+from bench.environment import describe, now, part, prepare
 from bench.errors import (
     UsageError,
     check_there,
@@ -22,99 +20,79 @@ from bench.errors import (
     unwritable,
 )
 from bench.execution import archive, interrupts
-from bench.execution.checkpointing import Keeper, Listener
-from bench.execution.work_queue import Before, recorded_by_another
+from bench.execution.checkpointing import Checkpointer, Listener
+from bench.execution.work_queue import RecordStamp, recorded_since
 from bench.experiment import Experiment
 from bench.instruments import gradient_error, memory
 from bench.instruments.batchnorm import StatisticsTest
-from bench.records import RESULTS, Run, locks
+from bench.records import RESULTS, EpochRow, Run, locks
 from bench.records.files import remove_parts
-from bench.training.course import Course
-from bench.training.trainer import DivergedError, EpochFinished, Probe, Trainer
+from bench.training.checkpoint import DamagedError, RunState
+from bench.training.measured_step import MeasuredStep
+from bench.training.trainer import DivergedError, Probe, Trainer
+
+EpochFinished = Callable[[Experiment, EpochRow], None]
 
 
 def record_experiment(
-    workload: Workload,
-    experiment: Experiment,
-    listener: Listener,
-    before: Before,
-    carry: Callable[[Path], None] = lambda file: None,
+    workload: Workload, experiment: Experiment, listener: Listener, stamp: RecordStamp
 ) -> Run | None:
-    """Run an experiment, from its checkpoint where there is one, write its record and return it.
+    """Run an experiment, from its checkpoint if there is one; write its record and return it.
 
-    All that an executor has to call, in whatever process it calls it: what it takes and returns
-    are plain values. before: what was recorded of it when the command began. None: another process
-    is running it. Where another has recorded it since, that is returned. carry is called with each
-    checkpoint that was written, whole. On Ctrl-C the step is finished and a checkpoint written.
-    Raises UsageError when something cannot be written.
+    Every executor calls this, in any process. stamp: of the record when the command began. If
+    another process has recorded the experiment since, that record is returned; if another process
+    is running it, None. On SIGINT or SIGTERM the step is finished, a checkpoint is written and
+    KeyboardInterrupt raised. Raises UsageError if something cannot be written.
     """
     with (
         locks.claim(workload.folder, experiment.name) as is_ours,
-        interrupts.noted() as noted,
+        interrupts.deferred() as deferred,
     ):
         if not is_ours:
             return None
-        other = recorded_by_another(workload, experiment, before)
+        other = recorded_since(workload, experiment, stamp)
         if other is not None:
             listener.note(f"{experiment.name}: another process has run it")
             return other
         archive.put_changed_run_aside(workload, experiment, listener.note)
         prepare(workload.device, experiment.precision)
         remove_parts(workload.folder / experiment.name)
-        keeper = Keeper(workload, experiment, listener, noted, carry)
-        run = write(workload, run_experiment(workload, experiment, listener.epoch_finished, keeper))
+        checkpointer = Checkpointer(workload, experiment, listener, deferred)
+        run = run_experiment(workload, experiment, listener.epoch_finished, checkpointer)
+        _write(workload, run)
         if run.status in RESULTS:
-            keeper.remove()
+            checkpointer.remove()
         return run
 
 
 def record_death(
-    workload: Workload,
-    experiment: Experiment,
-    reason: str,
-    course: Course,
-    environment: Mapping[str, Any] | None = None,
+    workload: Workload, experiment: Experiment, reason: str, state: RunState | None
 ) -> Run:
-    """Record, in its place, a run that ended with its process, and return it. environment: that
-    process's, where it is not like this one's."""
-    run = _run(workload, experiment, "failed", reason, course, environment=environment)
-    return write(workload, run)
-
-
-def write(workload: Workload, run: Run) -> Run:
-    """Write a run's record. Raises UsageError when it cannot be written, or its folder is gone."""
-    check_there(workload.folder)
-    try:
-        records.write_run(workload.results, run)
-    except OSError as error:
-        raise unwritable(str(run.folder(workload.results)), error) from error
-    return run
+    """Record a run whose process died as failed. state: of its last checkpoint."""
+    return _write(workload, _run(workload, experiment, "failed", reason, state or RunState()))
 
 
 def run_experiment(
     workload: Workload,
     experiment: Experiment,
     epoch_finished: EpochFinished,
-    keeper: Keeper | None = None,
+    checkpointer: Checkpointer | None = None,
 ) -> Run:
     """Train and measure; the record's status and reason say how it ended.
 
-    What was observed before it ended is in the record. Nothing is raised but an interrupt, and
-    UsageError when the keeper cannot write.
+    The record has what was observed before the end. Raises nothing but KeyboardInterrupt, and
+    UsageError if a checkpoint cannot be written.
     """
-    course = Course()
     trainer: Trainer | None = None
     status, reason = "ok", None
     try:
         with torch.random.fork_rng(devices=_cuda(workload.device)):
-            trainer = _trainer(workload, experiment, course, keeper)
-            _train(workload, experiment, epoch_finished, trainer, course, keeper)
-    except UsageError:
+            trainer = _trainer(workload, experiment, checkpointer)
+            _train(workload, experiment, epoch_finished, trainer, checkpointer)
+    except (KeyboardInterrupt, UsageError):
         raise
     except DivergedError as error:
         status, reason = "diverged", str(error)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # one bad experiment never stops the suite
         if is_out_of_memory(error):
             status, reason = "oom", first_line(error) or type(error).__name__
@@ -122,22 +100,35 @@ def run_experiment(
             status, reason = "failed", traceback.format_exc()
     if status == "oom":
         free_memory(workload.device)
-    execution = trainer.execution if trainer else None
-    return _run(workload, experiment, status, reason, course, execution)
+    if trainer is None:
+        return _run(workload, experiment, status, reason, RunState(started_at=now()))
+    trainer.state.count_seconds()
+    return _run(workload, experiment, status, reason, trainer.state, trainer.execution)
 
 
 def _trainer(
-    workload: Workload, experiment: Experiment, course: Course, keeper: Keeper | None
+    workload: Workload, experiment: Experiment, checkpointer: Checkpointer | None
 ) -> Trainer:
-    """At its start, or where the run stopped, together with the course and the random state."""
-    if keeper is not None:
-        trainer = Trainer(experiment, workload.device, eager=workload.eager)
-        if keeper.go_on(trainer, course):
+    """Make a trainer, from the checkpoint if there is one. Sets the random state."""
+    device, eager = workload.device, workload.eager
+    found = checkpointer.read() if checkpointer else None
+    if checkpointer and found:
+        try:
+            trainer = Trainer(experiment, device, found, eager=eager)
+        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+            if is_out_of_memory(error):
+                raise
+            checkpointer.set_aside(DamagedError("it does not hold this experiment's training"))
+        else:
+            checkpointer.resume(trainer)
             return trainer
-        del trainer  # its memory is not to be measured
-    torch.manual_seed(experiment.seed)  # for whoever has dropout
-    course.peak_bytes = _peak_bytes(workload, experiment)
-    return Trainer(experiment, workload.device, eager=workload.eager)
+    state = RunState(started_at=now(), parts=(part(device),))
+    torch.manual_seed(experiment.seed)  # for a network with dropout
+    state.peak_bytes = _peak_bytes(workload, experiment)
+    trainer = Trainer(experiment, device, state, eager=eager)
+    if checkpointer:
+        checkpointer.write(trainer)  # shows that the run has started
+    return trainer
 
 
 def _train(
@@ -145,23 +136,18 @@ def _train(
     experiment: Experiment,
     epoch_finished: EpochFinished,
     trainer: Trainer,
-    course: Course,
-    keeper: Keeper | None,
+    checkpointer: Checkpointer | None,
 ) -> None:
-    def between() -> None:
-        if keeper is not None:
-            keeper.between_steps(trainer, course)
+    def on_step_end() -> None:
+        if checkpointer:
+            checkpointer.on_step_end(trainer)
 
     data = workload.data_for(experiment)
     statistics = StatisticsTest(experiment, data, workload.device)
-    for row in trainer.epochs(data, _probe(workload, experiment), statistics.measure, between):
-        course.rows.append(row)
+    for row in trainer.epochs(data, _probe(workload, experiment), statistics.measure, on_step_end):
         epoch_finished(experiment, row)
-        if keeper is not None:
-            keeper.write(trainer, course)
-    course.correct = {
-        kind: records.packed(correct.numpy()) for kind, correct in trainer.correct.items()
-    }
+        if checkpointer:
+            checkpointer.write(trainer)
 
 
 def _run(
@@ -169,24 +155,25 @@ def _run(
     experiment: Experiment,
     status: str,
     reason: str | None,
-    course: Course,
+    state: RunState,
     execution: str | None = None,
-    environment: Mapping[str, Any] | None = None,
 ) -> Run:
-    rows = course.rows
+    rows = state.rows
+    current = state.parts[-1] if state.parts else {}
     return Run(
         suite=workload.suite,
         name=experiment.name,
         experiment=asdict(experiment),
         environment={
-            **(environment or describe(workload.device, experiment.precision)),
+            **describe(workload.device, experiment.precision),
+            **current,
             "sources": sources.of(experiment),
             "execution": execution,
             "executor": workload.executor,
             "jobs": workload.jobs,
-            "started_at": course.started_at,
-            "resumed_at": [*course.resumed_at],
-            "earlier_parts": [*course.earlier_parts] or None,
+            "started_at": state.started_at,
+            "resumed_at": [*state.resumed_at],
+            "earlier_parts": [*state.parts[:-1]] or None,
         },
         data=workload.dataset.described,
         status=status,
@@ -194,12 +181,22 @@ def _run(
         summary={
             **_summary(rows),
             "overhead": _overhead(rows, _steps_an_epoch(workload, experiment)),
-            "peak_memory_bytes": course.peak_bytes,
-            "seconds": course.seconds,
+            "peak_memory_bytes": state.peak_bytes,
+            "seconds": state.seconds,
         },
-        correct=course.correct,
+        correct={k: records.packed(c.numpy()) for k, c in state.correct_images.items()},
         epochs=rows,
     )
+
+
+def _write(workload: Workload, run: Run) -> Run:
+    """Write a run's record. Raises UsageError if that is impossible or the folder is gone."""
+    check_there(workload.folder)
+    try:
+        records.write_run(workload.results, run)
+    except OSError as error:
+        raise unwritable(str(run.folder(workload.results)), error) from error
+    return run
 
 
 def _probe(workload: Workload, experiment: Experiment) -> Callable[[nn.Module], Probe]:
@@ -215,8 +212,8 @@ def _probe(workload: Workload, experiment: Experiment) -> Callable[[nn.Module], 
 
 
 def _peak_bytes(workload: Workload, experiment: Experiment) -> int:
-    step = Stepper(workload, experiment, workload.batch_size(experiment))
-    step()  # the optimiser's own state is there before the step that is measured
+    step = MeasuredStep(workload, experiment, workload.batch_size(experiment))
+    step()  # allocates the optimiser's state, which does not count
     return memory.peak_bytes(step, workload.device)
 
 
@@ -241,7 +238,7 @@ def _steps_an_epoch(workload: Workload, experiment: Experiment) -> int:
 
 
 def _overhead(rows: Sequence[records.EpochRow], steps: int) -> float | None:
-    """What part of the epochs' time, testing left out, was not spent in training steps."""
+    """Share of the epochs' time, without tests, that was not spent in training steps."""
     whole = sum(row.train_seconds + row.probe_seconds for row in rows)
     return 1 - sum(row.seconds_per_step * steps for row in rows) / whole if whole else None
 

@@ -5,17 +5,18 @@ from dataclasses import astuple
 from itertools import groupby
 
 import solvers
-from bench.context import Stepper, Workload
+from bench.context import Workload
 from bench.errors import UsageError, free_memory, is_out_of_memory
 from bench.experiment import Experiment
 from bench.instruments import memory, timing
 from bench.records import Configuration, Measurement, key_of
-from bench.training.clock import WHOLE
+from bench.training.clock import TOTAL
+from bench.training.measured_step import MeasuredStep
 
 TIMED_STEPS = 3
 
 _EVERY_SIZE = ("network", "method", "n_steps", "gradient")
-"""By which the time of an image is known: taken to be the same in every batch."""
+"""The fields that determine the time of one image; it is taken to be equal for all batch sizes."""
 
 
 def measure_step_costs(
@@ -25,11 +26,11 @@ def measure_step_costs(
     batch_size: int | None = None,
     repeats: int = TIMED_STEPS,
 ) -> list[Measurement]:
-    """Four measurements for each network × method × Nt × gradient method of the experiments.
+    """Measure each network × method × Nt × gradient method of the experiments: four rows each.
 
-    The configurations of a network take turns, so that their ratios hold on a machine that does
-    other things besides. batch_size replaces the experiments' own. A configuration that does not
-    fit into memory, or fails, is left out: its runs will be recorded as what they are.
+    The configurations of a network are interleaved, so that their ratios hold on a busy machine.
+    batch_size replaces that of the experiments. A configuration that does not fit into memory, or
+    fails, is left out: the records of its runs will say so.
     """
     configurations = {configuration(workload, e): e for e in experiments}
     ordered = sorted(configurations.values(), key=lambda experiment: experiment.network)
@@ -46,10 +47,10 @@ def estimate_seconds(
     train_images: int,
     test_images: int,
 ) -> float:
-    """About how long the experiments will take one after another on the measured device.
+    """Estimate the seconds that the experiments take one after another on the measured device.
 
-    Training steps as measured, and a third of that for each test image (a forward pass alone).
-    train_images and test_images are the size of the whole data set.
+    A training image costs what was measured, a test image (a forward pass) a third of that.
+    train_images and test_images: the sizes of the whole data set.
     """
     per_image = {
         key_of(m, _EVERY_SIZE): m.value / m.batch_size
@@ -66,7 +67,7 @@ def estimate_seconds(
 
 
 def configuration(workload: Workload, experiment: Experiment) -> Configuration:
-    """What a step's cost depends on."""
+    """The configuration that determines the cost of an experiment's step."""
     return _configuration(experiment, workload.batch_size(experiment), workload.device.type)
 
 
@@ -85,13 +86,13 @@ def _configuration(experiment: Experiment, batch_size: int, device: str) -> Conf
 def _measure(
     workload: Workload, experiments: list[Experiment], batch_size: int | None, repeats: int
 ) -> list[Measurement]:
-    steppers: dict[Experiment, Stepper] = {}
+    steppers: dict[Experiment, MeasuredStep] = {}
     peaks: dict[Experiment, int] = {}
     for experiment in experiments:
         try:
             size = batch_size or workload.batch_size(experiment)
-            stepper = Stepper(workload, experiment, size, is_captured=not workload.eager)
-            stepper.eagerly()  # what libraries keep for good is there before what is measured
+            stepper = MeasuredStep(workload, experiment, size, is_captured=not workload.eager)
+            stepper.eagerly()  # allocates what libraries keep, which does not count
             peaks[experiment] = memory.peak_bytes(stepper.eagerly, workload.device)
             steppers[experiment] = stepper
         except solvers.ContractError as error:
@@ -109,14 +110,14 @@ def _measure(
             experiment,
             stepper,
             workload.device.type,
-            timing.Seconds.of(taken[experiment][WHOLE]),
+            timing.Seconds.of(taken[experiment][TOTAL]),
             peaks[experiment],
         )
     ]
 
 
 def _measurements(
-    experiment: Experiment, stepper: Stepper, device: str, seconds: timing.Seconds, peak: int
+    experiment: Experiment, stepper: MeasuredStep, device: str, seconds: timing.Seconds, peak: int
 ) -> list[Measurement]:
     forward, backward = stepper.evaluations()
     exact = (

@@ -1,10 +1,9 @@
-"""What is left to run, where several processes share a folder of results."""
+"""Which experiments are left to run, when several processes share a results folder."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
 
 from bench import records, sources
 from bench.context import Workload
@@ -14,18 +13,18 @@ from bench.records import RESULTS, RUN, Run, locks
 from bench.records.checksums import DamagedRecordError
 from bench.training import checkpoint
 
-Before = tuple[int, int] | None
-"""Which record there was of an experiment: its file's time and number; None: none."""
+RecordStamp = tuple[int, int] | None
+"""`(mtime_ns, inode)` of an experiment's run.json, or None if there is none."""
 
 
 def left_to_run(
     workload: Workload, experiments: Sequence[Experiment], say: Callable[[str], None]
 ) -> list[Experiment]:
-    """The experiments that are not recorded yet, or were with other code of the user's own.
+    """Return the experiments without a result of the present code.
 
-    A damaged record is set aside, and `say` is called with a line about it. Of those that are
-    recorded, a checkpoint goes that a process left which was killed just before it had removed it.
-    Raises UsageError when a record under one's name is of another experiment or of other data.
+    A damaged record is set aside, and `say` is called with a line about it. The checkpoint of a
+    recorded experiment is removed: its process was killed before it could do so. Raises UsageError
+    if the record of an experiment's name is of another experiment or of other data.
     """
     left = [e for e in experiments if _whole_status(workload, e, say) not in RESULTS]
     for experiment in {*experiments} - {*left}:
@@ -33,19 +32,19 @@ def left_to_run(
     return left
 
 
-def recorded_by_another(workload: Workload, experiment: Experiment, before: Before) -> Run | None:
-    """The record that another process has made since `before` was seen, or None.
+def recorded_since(workload: Workload, experiment: Experiment, stamp: RecordStamp) -> Run | None:
+    """Return the record that a process has written since the stamp was taken, or None.
 
-    A failed run is tried again by the next command, not by one that ran at the same time.
+    A failed run counts: the next command repeats it, not one that ran at the same time.
     """
     status = _recorded_status(workload, experiment)
     folder = workload.folder / experiment.name
-    if status in RESULTS or (status and recorded_before(folder) != before):
+    if status in RESULTS or (status and record_stamp(folder) != stamp):
         return records.read_whole_run(folder)
     return None
 
 
-def recorded_before(folder: Path) -> Before:
+def record_stamp(folder: Path) -> RecordStamp:
     try:
         found = (folder / RUN).stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -53,30 +52,32 @@ def recorded_before(folder: Path) -> Before:
     return found.st_mtime_ns, found.st_ino
 
 
-class Hears(Protocol):
-    def note(self, line: str) -> None: ...
+class WorkQueue:
+    """The experiments that wait to be run.
 
-
-class Left:
-    """The experiments that are left. Those that another process is running come last, until it
-    has recorded them, or died."""
+    Those that another process is running come last, until it has recorded them or died. stamps:
+    of their records when the queue was made. say: takes a line for the user.
+    """
 
     def __init__(
-        self, workload: Workload, experiments: Sequence[Experiment], listener: Hears
+        self,
+        workload: Workload,
+        experiments: Sequence[Experiment],
+        say: Callable[[str], None],
     ) -> None:
-        self.before: Mapping[Experiment, Before] = {
-            e: recorded_before(workload.folder / e.name) for e in experiments
+        self.stamps: Mapping[Experiment, RecordStamp] = {
+            e: record_stamp(workload.folder / e.name) for e in experiments
         }
         self._folder = workload.folder
         self._waiting = deque(experiments)
-        self._listener = listener
+        self._say = say
         self._said: set[Experiment] = set()
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
     def take(self) -> Experiment | None:
-        """The next one that no other process is running; None when there is none now."""
+        """Return the next one that no other process is running, or None."""
         for _ in range(len(self._waiting)):
             experiment = self._waiting.popleft()
             if locks.is_free(self._folder, experiment.name):
@@ -85,11 +86,11 @@ class Left:
         return None
 
     def put_back(self, experiment: Experiment) -> None:
-        """It turned out that another process is running it."""
+        """Append one that another process is running after all."""
         self._waiting.append(experiment)
         if experiment not in self._said:
             self._said.add(experiment)
-            self._listener.note(
+            self._say(
                 f"{experiment.name}: another process is running it: looked at again at the end"
             )
 

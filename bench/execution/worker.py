@@ -1,142 +1,56 @@
-"""What happens in a process that runs one experiment for another process."""
+"""Run one experiment in a process of its own: the code inside that process."""
 
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from multiprocessing import parent_process
-from multiprocessing.connection import Connection
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import torch
 
 from bench.context import Workload
 from bench.errors import UsageError
+from bench.execution.checkpointing import Unheard
 from bench.execution.run import record_experiment
-from bench.execution.work_queue import Before
+from bench.execution.work_queue import RecordStamp
 from bench.experiment import Experiment
-from bench.records import EpochRow, Run
-from bench.training.course import Course
 
 SECONDS_TO_STOP = 10.0
-"""So long a worker may take to stop when it is told to; then it is killed."""
+"""How long a worker may take to write its checkpoint before it is killed."""
 
-
-@dataclass(frozen=True)
-class Started:
-    """The experiment's process runs, in this environment (`environment.describe`); None: in the
-    one of the process that hears it."""
-
-    environment: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Note:
-    """A line for the person."""
-
-    line: str
-
-
-@dataclass(frozen=True)
-class Busy:
-    """Another process is running the experiment."""
-
-
-Ending = Run | Busy | UsageError | str
-Message = Started | EpochRow | Course | Note | Ending
-"""What a worker sends: what happens, a Course when it goes on from a checkpoint; then its run,
-which is recorded, or that it is busy; or an error that stops the suite; or the traceback of any
-other."""
+USAGE_ERROR = 2
+"""Exit code: the suite has to stop, and the error file says why."""
 
 
 def work(
-    messages: Connection, workload: Workload, experiment: Experiment, before: Before, threads: int
+    workload: Workload, experiment: Experiment, stamp: RecordStamp, threads: int, errors: Path
 ) -> None:
-    """Run and record the experiment and send what there is to tell.
+    """Run and record the experiment; the results folder shows its progress and its end.
 
-    SIGTERM and the end of the process that started this one are Ctrl-C to the experiment.
+    A terminal sends Ctrl-C to all processes, so SIGINT is ignored here: the parent decides, and
+    sends SIGTERM. An unexpected error is written to the file `errors`, and the exit code is not 0.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
     try:
-        _stop_when_told()
-        torch.set_num_threads(threads)
-        told = Told(messages.send)
-        told.tell(ending(workload, experiment, told, before))
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # from here on nothing is left half-done
+        record_experiment(workload, experiment, Unheard(), stamp)
     except KeyboardInterrupt:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)  # not a traceback, and the exit status says why
-
-
-def ending(
-    workload: Workload,
-    experiment: Experiment,
-    told: "Told",
-    before: Before,
-    carry: Callable[[Path], None] = lambda file: None,
-) -> Ending:
-    """Run and record the experiment, and return how it ended; an interrupt alone is raised."""
-    try:
-        return record_experiment(workload, experiment, told, before, carry) or Busy()
+        os.kill(os.getpid(), signal.SIGTERM)  # end without a traceback; the exit status says why
     except UsageError as error:
-        return error
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        return traceback.format_exc()
-
-
-class Told:
-    """Sends what it is told, with a function that raises BrokenPipeError where nobody listens."""
-
-    def __init__(self, send: Callable[[Message], None]) -> None:
-        self._send = send
-
-    def tell(self, message: Message) -> None:
-        try:
-            self._send(message)
-        except BrokenPipeError:  # nobody listens any more
-            raise KeyboardInterrupt from None
-
-    def epoch_finished(self, experiment: Experiment, row: EpochRow) -> None:
-        self.tell(row)
-
-    def run_resumed(self, experiment: Experiment, course: Course) -> None:
-        self.tell(course)
-
-    def note(self, line: str) -> None:
-        self.tell(Note(line))
-
-
-def _stop_when_told() -> None:
-    """An experiment knows how to stop on SIGINT, so SIGTERM is turned into that. SIGINT itself is
-    blocked since before this process began, because a terminal sends it to all processes at once
-    and it is for the one that started this one to say who stops."""
-    signal.signal(signal.SIGINT, _interrupt_once)
-    signal.signal(signal.SIGTERM, _pass_on)
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
-
-
-def _pass_on(number: int, frame: FrameType | None) -> None:
-    # One that waits already comes now, and a second one would be in a hurry.
-    waits = signal.SIGINT in signal.sigpending()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    if not waits:
-        signal.raise_signal(signal.SIGINT)
-
-
-def _interrupt_once(number: int, frame: FrameType | None) -> None:
-    for again in (signal.SIGINT, signal.SIGTERM):  # must not disturb the clearing up
-        signal.signal(again, signal.SIG_IGN)
-    raise KeyboardInterrupt
+        errors.write_text(str(error), encoding="utf-8")
+        sys.exit(USAGE_ERROR)
+    except Exception:
+        errors.write_text(traceback.format_exc(), encoding="utf-8")
+        sys.exit(1)
 
 
 def _stop_with_parent() -> None:
-    """A parent that is killed cannot tell its workers to stop."""
+    """Stop when the parent ends: if it is killed it cannot stop its workers."""
     parent = parent_process()
     assert parent is not None
     parent.join()

@@ -15,6 +15,7 @@ test accuracy depends on which statistics it was taken with:
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -25,7 +26,8 @@ from bench.data import DeviceData, evaluation_batches, train_batches
 from bench.data.batches import epoch_plan
 from bench.experiment import Experiment
 from bench.training.forward_statistics import batch_norms
-from bench.training.step import Evaluation, build_network, evaluate
+from bench.training.network import build_network
+from bench.training.step import Evaluation, evaluate
 
 EVERY_EPOCH, AT_THE_END = ("forward", "batch"), ("reestimated", "per_evaluation", "plain")
 KINDS = (*EVERY_EPOCH, *AT_THE_END)
@@ -56,7 +58,7 @@ class StatisticsTest:
         running: Evaluation,
         forward: Mapping[str, Tensor] | None,
         epoch: int,
-        between: Callable[[], None] = lambda: None,
+        on_step_end: Callable[[], None] = lambda: None,
     ) -> dict[str, Evaluation]:
         """Loss, accuracy and correct predictions with each kind of statistics that this epoch has.
 
@@ -65,7 +67,7 @@ class StatisticsTest:
         measured, on all test images; before it, those of EVERY_EPOCH on the first
         TEST_IMAGES_OF_AN_EPOCH of the shuffled ones. Empty for a network without BatchNorm;
         `per_evaluation` is left out where the number of evaluations of f is not the same for every
-        batch. between is called after every batch.
+        batch. `on_step_end` is called after every batch.
         """
         if not batch_norms(self._network):
             return {}
@@ -74,7 +76,7 @@ class StatisticsTest:
         images, labels = self._data.test_images[order], self._data.test_labels[order]
 
         def test(batch_size: int | None = None) -> Evaluation:
-            return evaluate(self._network, images, labels, between, batch_size)
+            return evaluate(self._network, images, labels, on_step_end, batch_size)
 
         found: dict[str, Evaluation] = {}
         self._copy(network, forward or {})
@@ -83,7 +85,7 @@ class StatisticsTest:
         with _own_statistics(self._network):
             found["batch"] = test(_even(len(labels), self._experiment.batch_size))
         if is_last:
-            augmented = self._estimated(network, lambda: self._augmented(epoch), between)
+            augmented = self._estimated(network, lambda: self._augmented(epoch), on_step_end)
             augmented.put_one_set_into(self._network)
             found["reestimated"] = test()
             if augmented.is_regular:
@@ -91,7 +93,7 @@ class StatisticsTest:
                     per_evaluation = test()
                 if not without_statistics:
                     found["per_evaluation"] = per_evaluation
-            plain = self._estimated(network, lambda: self._plain(epoch), between)
+            plain = self._estimated(network, lambda: self._plain(epoch), on_step_end)
             plain.put_one_set_into(self._network)
             found["plain"] = test()
         if is_last:  # in the order of the data set, so that two runs can be compared
@@ -102,13 +104,18 @@ class StatisticsTest:
         return {"forward": running, **found}
 
     def _copy(self, network: nn.Module, buffers: Mapping[str, Tensor]) -> None:
-        self._network.load_state_dict({**network.state_dict(), **buffers})
+        # Not by state_dict, which lacks buffers that are not persistent.
+        given = {**dict(network.named_parameters()), **dict(network.named_buffers()), **buffers}
+        own = chain(self._network.named_parameters(), self._network.named_buffers())
+        with torch.no_grad():
+            for name, tensor in own:
+                tensor.copy_(given[name])
 
     def _estimated(
-        self, network: nn.Module, batches: Batches, between: Callable[[], None]
+        self, network: nn.Module, batches: Batches, on_step_end: Callable[[], None]
     ) -> "BatchStatistics":
         self._copy(network, {})
-        return estimate(self._network, batches(), between)
+        return estimate(self._network, batches(), on_step_end)
 
     def _augmented(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         experiment = self._experiment
@@ -178,7 +185,7 @@ class BatchStatistics(NamedTuple):
 def estimate(
     network: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
-    between: Callable[[], None] = lambda: None,
+    on_step_end: Callable[[], None] = lambda: None,
 ) -> BatchStatistics:
     """Statistics of every BatchNorm over batches (images, labels) in training mode.
 
@@ -212,7 +219,7 @@ def estimate(
                 evaluations.clear()
                 network(images)
                 counts.add(tuple(sorted(evaluations.items())))
-                between()
+                on_step_end()
     finally:
         for hook in hooks:
             hook.remove()

@@ -6,12 +6,14 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from bench.training.measured_step import MeasuredStep
 
 
 def peak_bytes(compute: Callable[[], object], device: torch.device) -> int:
@@ -31,6 +33,22 @@ def peak_bytes(compute: Callable[[], object], device: torch.device) -> int:
     with _interrupt_deferred(), _LiveBytes() as live:
         compute()
     return live.peak
+
+
+class StepResources(NamedTuple):
+    """Peak bytes of a training step, and its evaluations of the right-hand sides."""
+
+    peak_bytes: int
+    nfe_forward: int
+    nfe_backward: int
+
+
+def resources(step: MeasuredStep) -> StepResources:
+    """Measure one eager step: exact, but for the granularity of CUDA's allocator."""
+    counts: list[tuple[int, int]] = []
+    peak = peak_bytes(lambda: counts.append(step.evaluations()), step.images.device)
+    ((forward, backward),) = counts
+    return StepResources(peak, forward, backward)
 
 
 class _LiveBytes(TorchDispatchMode):

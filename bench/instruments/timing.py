@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from bench.training.clock import WHOLE, start
+from bench.training.clock import TOTAL, start
 
 Variant = TypeVar("Variant", bound=Hashable)
 Passed = Callable[[str], None]
@@ -44,8 +44,8 @@ def interleaved(
     for _ in range(repeats):
         for name, run in variants.items():
             clock = start(device)
-            run(clock.passed)
-            clock.passed(WHOLE)
+            run(clock.end_phase)
+            clock.end_phase(TOTAL)
             taken[name].append(clock.seconds())
     return {
         name: {phase: np.array([round_[phase] for round_ in rounds]) for phase in rounds[0]}

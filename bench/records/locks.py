@@ -10,7 +10,6 @@ its lock service, Lustre mounted with `flock`.
 
 import contextlib
 import errno
-import fcntl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,15 +65,18 @@ def is_free(suite_folder: Path, name: str) -> bool:
 
 
 def is_held(suite_folder: Path, name: str) -> bool:
-    """Whether a process works on what has that name just now, as far as can be seen without
-    writing anything."""
+    """Whether a process works on what has that name just now. Creates no file."""
+    file = suite_folder / LOCKS / f"{name}.lock"
+    if not file.exists():
+        return False
+    lock = FileLock(file)
     try:
-        with (suite_folder / LOCKS / f"{name}.lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+        lock.acquire(blocking=False)
+    except Timeout:
         return True
     except OSError:
         return False
+    lock.release()
     return False
 
 

@@ -1,7 +1,7 @@
-"""Tells a person how far a suite is: live lines in a terminal, plain lines elsewhere."""
+"""Show the progress of a suite: live lines in a terminal, plain lines in a log."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
@@ -12,42 +12,40 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from bench.errors import readable
 from bench.experiment import Experiment
 from bench.records import EpochRow, Run
-from bench.training.course import Course
 
 SECONDS_BETWEEN_LINES = 60.0
-"""A log gets a line of a run no more often than this."""
+"""The least interval between two lines of one run in a log."""
 
 LONGEST = 300
-"""So many characters of an exception are shown."""
+"""Number of characters of an exception that are shown."""
 
 ENOUGH = 0.05
-"""The part of a suite from which to tell the rest. Its runs differ: the first epochs say little."""
+"""The part of a suite after which its remaining time is estimated: runs differ in their speed."""
 
 
 class Reporter(Protocol):
-    """Is told how far a suite is. Several experiments may be running at once."""
+    """Receives the events of a suite. Several experiments may be running at once."""
 
     def run_started(self, experiment: Experiment) -> None: ...
 
-    def run_resumed(self, experiment: Experiment, course: Course) -> None:
-        """It goes on from a checkpoint, with this course behind it: what it did before in another
-        process, or, where that process died, less than was told of it."""
+    def run_resumed(self, experiment: Experiment, rows: Sequence[EpochRow]) -> None:
+        """The run continues from a checkpoint, after these epochs. If its last process died, they
+        may be fewer than were reported."""
 
     def epoch_finished(self, experiment: Experiment, row: EpochRow) -> None: ...
     def run_finished(self, run: Run) -> None: ...
 
     def run_postponed(self, experiment: Experiment) -> None:
-        """Another process is running it: it was not started after all."""
+        """Another process is running it: it has not started here."""
 
     def note(self, line: str) -> None:
-        """A line for the person."""
+        """Show a line to the user."""
 
 
 class SuiteProgress:
-    """A context in which a suite reports: a line for each experiment that is running and one for
-    the whole. See `Reporter`.
+    """A reporter that shows a line for each running experiment and one for the suite, as a context.
 
-    estimates: for each experiment's name how long it may take, in any unit; only the ratios count.
+    estimates: the expected time of each experiment, by name, in any unit; only ratios count.
     """
 
     def __init__(self, console: Console, estimates: Mapping[str, float]) -> None:
@@ -92,10 +90,10 @@ class SuiteProgress:
             task, _Clock(total), self._weights[experiment.name] / total
         )
 
-    def run_resumed(self, experiment: Experiment, course: Course) -> None:
-        # What it did in another process took no time now, so nothing is to be told from it. What
-        # was told of one that died and is done again is so much more to do.
-        run, done = self._running[experiment.name], len(course.rows)
+    def run_resumed(self, experiment: Experiment, rows: Sequence[EpochRow]) -> None:
+        # Epochs of an earlier process say nothing about the speed of this one. Epochs that a dead
+        # process had reported but not saved are done again.
+        run, done = self._running[experiment.name], len(rows)
         run.clock.total -= done - run.epochs
         self._suite.total -= run.weight * (done - run.epochs)
         run.epochs = done
@@ -127,7 +125,7 @@ class SuiteProgress:
         shown = self._running.pop(run.name)
         self._bar.remove_task(shown.task)
         self._finished += 1
-        # One that ended early leaves nothing to wait for.
+        # A run that ended early leaves no epochs to wait for.
         self._advance_suite(shown.weight * (shown.clock.total - shown.clock.done))
         left = self._suite.left(ENOUGH)
         of_suite = f"; the suite: {left}" if left and self._finished < self._n_runs else ""
@@ -148,7 +146,7 @@ class SuiteProgress:
 
 @dataclass
 class _Clock:
-    """How long the rest takes if it goes on as it went from the start, in whatever unit."""
+    """Estimates the remaining time from the speed since the start."""
 
     total: float
     done: float = 0.0
@@ -158,7 +156,7 @@ class _Clock:
         self.done += by
 
     def left(self, enough: float = 0.0) -> str:
-        """In words; none before more than this part of the total is done."""
+        """The remaining time in words; empty before this part of the total is done."""
         if self.done <= enough * self.total:
             return ""
         seconds = (time.monotonic() - self._started) * max(0.0, self.total / self.done - 1)
@@ -167,7 +165,7 @@ class _Clock:
 
 @dataclass
 class _Running:
-    """weight: an epoch's part of the suite. epochs: how many are over."""
+    """weight: an epoch's part of the suite. epochs: number of finished epochs."""
 
     task: TaskID
     clock: _Clock
@@ -184,7 +182,7 @@ class _Running:
 
 
 def describe(run: Run) -> str:
-    """How a run ended, in a line."""
+    """One line about the end of a run."""
     if run.status == "ok":
         last = run.epochs[-1]
         error = "" if last.gradient_error is None else f", gradient error {last.gradient_error:.2g}"
@@ -196,7 +194,7 @@ def describe(run: Run) -> str:
 
 
 def _told(reason: str) -> str:
-    """A line, or of a traceback the one that names the exception."""
+    """The reason in one line: of a traceback, the line that names the exception."""
     last = reason.rpartition("Traceback (most recent call last):\n")[2].strip("\n")
     line = next((line for line in last.split("\n") if line[:1].strip()), "")
     told = readable(line)
@@ -204,7 +202,7 @@ def _told(reason: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words, rounded to a unit that a person thinks in."""
+    """Seconds in words, rounded to a suitable unit."""
     if seconds < 60:
         return count(round(seconds), "second")
     if seconds < 3600:

@@ -1,4 +1,4 @@
-"""What is observed in a suite's runs, for TensorBoard."""
+"""Write the rows of a suite's runs for TensorBoard."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -9,19 +9,16 @@ from bench.errors import UsageError, unwritable
 from bench.experiment import Experiment
 from bench.records import EpochRow, Run
 from bench.reporting.progress import Reporter
-from bench.training.course import Course
 
 FOLDER = "tensorboard"
 """In the suite's folder: `tensorboard --logdir results/<suite>/tensorboard`."""
 
 
 class TensorBoard:
-    """A reporter that passes on what it is told, and writes it for TensorBoard as well, a folder
-    for each experiment.
+    """A reporter that writes rows for TensorBoard and forwards all events to another reporter.
 
-    What it writes is a copy of what is recorded, so the folder of an experiment that starts, or
-    goes on, is written anew. Raises UsageError when the package is missing, or a file cannot be
-    written.
+    Each experiment has a folder, which is rewritten when the run starts or resumes: the rows are
+    in the record anyway. Raises UsageError if the package is missing or a file cannot be written.
     """
 
     def __init__(self, reporter: Reporter, suite_folder: Path) -> None:
@@ -34,9 +31,9 @@ class TensorBoard:
     def run_started(self, experiment: Experiment) -> None:
         self._reporter.run_started(experiment)
 
-    def run_resumed(self, experiment: Experiment, course: Course) -> None:
-        self._reporter.run_resumed(experiment, course)
-        self._write_anew(experiment.name, course.rows)
+    def run_resumed(self, experiment: Experiment, rows: Sequence[EpochRow]) -> None:
+        self._reporter.run_resumed(experiment, rows)
+        self._write_anew(experiment.name, rows)
 
     def epoch_finished(self, experiment: Experiment, row: EpochRow) -> None:
         self._reporter.epoch_finished(experiment, row)
@@ -46,7 +43,7 @@ class TensorBoard:
             self._write(experiment.name, [row])
 
     def run_finished(self, run: Run) -> None:
-        if self._written.get(run.name) != len(run.epochs):  # another process has run it
+        if self._written.get(run.name) != len(run.epochs):  # another process ran it
             self._write_anew(run.name, run.epochs)
         self._close(run.name)
         self._reporter.run_finished(run)
@@ -88,7 +85,7 @@ class TensorBoard:
 
 
 def scalars(row: EpochRow) -> Iterator[tuple[str, float]]:
-    """What is shown of an epoch, each under the name of its chart."""
+    """The values of an epoch, with the names of their charts."""
     yield "loss/train", row.train_loss
     yield "loss/test", row.test_loss
     yield "accuracy/train", row.train_accuracy
@@ -104,7 +101,7 @@ def scalars(row: EpochRow) -> Iterator[tuple[str, float]]:
 
 
 def writer_class() -> Any:
-    """TensorBoard's writer. Raises UsageError when the package is missing."""
+    """Return TensorBoard's writer class. Raises UsageError if the package is missing."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

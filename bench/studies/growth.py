@@ -9,15 +9,16 @@ import numpy as np
 import torch
 
 import models
-from bench.context import Stepper, Workload
+from bench.context import Workload
 from bench.data import Dataset, DeviceData, train_batches
 from bench.errors import free_memory, is_out_of_memory
 from bench.experiment import Experiment
-from bench.instruments import timing
+from bench.instruments import memory, timing
 from bench.instruments.timing import Passed, Seconds
 from bench.records import GrowthRow
 from bench.studies.study import Runner, Study
-from bench.training.clock import WHOLE
+from bench.training.clock import TOTAL
+from bench.training.measured_step import MeasuredStep
 
 NT, BATCH_SIZE, WIDTH = "Nt", "batch size", "width"
 WIDE = "models.resnet:CHAIN:width="
@@ -160,14 +161,14 @@ class GrowthRunner(Runner):
 
     def measure(self, case: GrowthCase) -> list[GrowthRow]:
         """One row per gradient method: memory and evaluations first, then the times in turn."""
-        steppers: dict[Experiment, Stepper] = {}
+        steppers: dict[Experiment, MeasuredStep] = {}
         rows = {}
         for experiment in case.experiments:
             row = self._row(case, experiment)
             try:
-                stepper = Stepper(self._workload, experiment, case.batch_size)
+                stepper = MeasuredStep(self._workload, experiment, case.batch_size)
                 width = _width(stepper)
-                rows[experiment] = replace(row, width=width, **stepper.needs()._asdict())
+                rows[experiment] = replace(row, width=width, **memory.resources(stepper)._asdict())
                 steppers[experiment] = stepper
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -194,17 +195,17 @@ class GrowthRunner(Runner):
         )
 
     def _times(
-        self, case: GrowthCase, steppers: Mapping[Experiment, Stepper]
+        self, case: GrowthCase, steppers: Mapping[Experiment, MeasuredStep]
     ) -> dict[Experiment, dict[str, Any]]:
         device = self._workload.device
         runs: dict[Experiment | str, Callable[[Passed], object]] = dict(steppers.items())
         runs[DATA] = _BatchMaker(self._workload, case.batch_size)
-        runs[FIXED] = Stepper(self._workload, REFERENCE_STEP, REFERENCE_STEP.batch_size)
+        runs[FIXED] = MeasuredStep(self._workload, REFERENCE_STEP, REFERENCE_STEP.batch_size)
         once = timing.interleaved(runs, device, 1)
-        round_seconds = sum(float(taken[WHOLE].sum()) for taken in once.values())
+        round_seconds = sum(float(taken[TOTAL].sum()) for taken in once.values())
         affordable = int(case.seconds / round_seconds)
         taken = timing.interleaved(runs, device, min(case.repeats, max(LEAST_REPEATS, affordable)))
-        whole = {name: phases[WHOLE] for name, phases in taken.items()}
+        whole = {name: phases[TOTAL] for name, phases in taken.items()}
         return {
             experiment: _row_times(whole[experiment], whole[DATA], whole[FIXED])
             for experiment in steppers
@@ -224,7 +225,7 @@ def _row_times(step: np.ndarray, data: np.ndarray, reference: np.ndarray) -> dic
     }
 
 
-def _width(stepper: Stepper) -> int:
+def _width(stepper: MeasuredStep) -> int:
     """The number of channels of an ODE block's widest state. Takes the first step, in which
     anode-auto makes its plan and the optimiser its state."""
     with models.block_inputs(stepper.network) as inputs:

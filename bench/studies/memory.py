@@ -8,13 +8,15 @@ from typing import ClassVar
 import torch
 
 import models
-from bench.context import Stepper, Workload
+from bench.context import Workload
 from bench.data import Dataset
 from bench.experiment import Experiment
+from bench.instruments import memory
 from bench.records import MemoryRow
 from bench.studies.gradients import ALL_GRADIENTS, FIXED_STEP_GRADIENTS
 from bench.studies.regression import Comparison
 from bench.studies.study import FOUR_NETWORKS, Runner, Study
+from bench.training.measured_step import MeasuredStep
 
 CHAIN = "models.resnet:CHAIN:blocks="
 """ResNet-4 with this number of ODE blocks instead of one."""
@@ -128,9 +130,9 @@ class MemoryRunner(Runner):
 
     def measure(self, case: Experiment) -> list[MemoryRow]:
         """One row, of the second step: the first one allocates the optimiser's state."""
-        step = Stepper(self._workload, case, self._workload.batch_size(case))
+        step = MeasuredStep(self._workload, case, self._workload.batch_size(case))
         step()
-        needs = step.needs()
+        needs = memory.resources(step)
         states = _state_bytes(step)
         return [
             MemoryRow(
@@ -147,7 +149,7 @@ class MemoryRunner(Runner):
         ]
 
 
-def _state_bytes(step: Stepper) -> list[int]:
+def _state_bytes(step: MeasuredStep) -> list[int]:
     """The size of each ODE block's state."""
     with models.block_inputs(step.network) as inputs, torch.no_grad():
         step.network(step.images)

@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 import torch
 
 import solvers
-from bench.context import Stepper, Workload
+from bench.context import Workload
 from bench.errors import first_line, free_memory, in_a_line, is_out_of_memory
 from bench.experiment import Experiment
 from bench.instruments import gradient_error
 from bench.instruments.gradient_error import GradientError
+from bench.training.measured_step import MeasuredStep
 from solvers import GRADIENTS
 
 Variant = TypeVar("Variant", bound=Hashable)
@@ -53,7 +54,7 @@ def verify(workload: Workload, experiment: Experiment, layout: str) -> None:
     reproduced = getattr(method_of(experiment), "reproduces", None)
     if reproduced is None:
         return
-    stepper = Stepper(workload, replace(experiment, precision="float32"), IMAGES, layout)
+    stepper = MeasuredStep(workload, replace(experiment, precision="float32"), IMAGES, layout)
     given = (stepper.network.double(), stepper.images.double(), stepper.labels)
     found = gradient_error.observe(*given)
     verify_output(gradient_error.compare(found, gradient_error.reference(*given)), DOUBLE)

@@ -1,19 +1,21 @@
-"""A run that is not finished, in a file: what it takes to go on with it.
+"""What a run is resumed from: one state, written as one dictionary in one file.
 
-The file is one line, which has the SHA-256 of the rest, and then what `torch.save` writes. It is
-read with `weights_only=True`, which builds tensors and plain values and runs no code.
+The file is one line with the SHA-256 of the rest, then what `torch.save` writes. It is read with
+`weights_only=True`, which builds tensors and plain values and runs no code.
 """
 
 import hashlib
 import io
 import pickle
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bench import sources
 from bench.errors import unwritable
@@ -21,8 +23,8 @@ from bench.experiment import Experiment
 from bench.records import EpochRow
 from bench.records.files import read_whole, write_whole
 
-SCHEMA = 5
-"""Of what is in a checkpoint: goes up whenever that changes its meaning."""
+SCHEMA = 6
+"""Version of the file's content. Increase it with every change of meaning."""
 
 NAME = "checkpoint.pt"
 _HEAD = re.compile(rb"anode-bench checkpoint, schema (\d{1,9}), sha256 ([0-9a-f]{64})\n")
@@ -33,7 +35,7 @@ class DamagedError(Exception):
 
 
 class ForeignError(Exception):
-    """The checkpoint is whole, but of another run than the one that is to go on."""
+    """The checkpoint is valid, but belongs to another run."""
 
 
 @dataclass(frozen=True)
@@ -55,28 +57,73 @@ class Owner:
         return cls(asdict(experiment), fingerprint, device.type, pytorch, code)
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """trainer is `Trainer.state()`, rows are the epochs that are over. parts: the different
-    `environment.part()` in which it was made, the last one last. seconds: spent on the run so far.
-    resumed_at: in which epochs it was gone on with. started_at: when the run began, in words."""
+@dataclass
+class RunState:
+    """The whole resumable state of a run: history, running totals of the epoch, training tensors.
 
-    owner: Owner
-    trainer: Mapping[str, Any]
-    rows: tuple[EpochRow, ...]
-    peak_bytes: int | None
-    parts: tuple[Mapping[str, Any], ...]
-    seconds: float
-    resumed_at: tuple[int, ...] = ()
+    History of the run across resumes:
+    started_at: when the run began. seconds: spent on it, up to the last `count_seconds`.
+    rows: the finished epochs. resumed_at: the epochs in which it was resumed. parts: the different
+    `environment.part()` that it ran in, the current one last. peak_bytes: of one step.
+    correct_images: for each kind of BatchNorm statistics, which test images are classified
+    correctly after the last epoch, bool (n,). notes: lines for the user since the last resume.
+
+    Running totals of the current epoch:
+    epoch: its number, from 1. steps: finished steps. loss_sum: over images. n_correct: correct
+    predictions. evaluations: of the right-hand sides in one step, forward and backward.
+    step_seconds: in steps alone. epoch_seconds: since the epoch began.
+
+    Training, None before the first snapshot:
+    network: every weight and buffer by name. optimizer, schedule: their `state_dict`. random,
+    device_random: the generators' states. forward_statistics: `ForwardStatistics.tensors`.
+    """
+
     started_at: str = ""
+    seconds: float = 0.0
+    rows: list[EpochRow] = field(default_factory=list)
+    resumed_at: tuple[int, ...] = ()
+    parts: tuple[Mapping[str, Any], ...] = ()
+    peak_bytes: int | None = None
+    correct_images: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    epoch: int = 1
+    steps: int = 0
+    loss_sum: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    n_correct: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
+    evaluations: tuple[int, int] = (0, 0)
+    step_seconds: float = 0.0
+    epoch_seconds: float = 0.0
+
+    network: Mapping[str, Tensor] | None = None
+    optimizer: Mapping[str, Any] | None = None
+    schedule: Mapping[str, Any] | None = None
+    random: Tensor | None = None
+    device_random: Tensor | None = None
+    forward_statistics: Mapping[str, Tensor] | None = None
+
+    _counted: float = field(default_factory=time.perf_counter, init=False, compare=False)
+
+    def count_seconds(self) -> None:
+        """Add to `seconds` what passed in this process since the last call."""
+        now = time.perf_counter()
+        self.seconds += now - self._counted
+        self._counted = now
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Reset the running totals."""
+        self.epoch, self.steps = epoch, 0
+        self.loss_sum = torch.zeros_like(self.loss_sum)
+        self.n_correct = torch.zeros_like(self.n_correct)
+        self.step_seconds = self.epoch_seconds = 0.0
 
 
-def write(file: Path, checkpoint: Checkpoint) -> None:
-    """Write it in place of the last one."""
-    # Not all of it with asdict, which would copy every tensor.
-    content = {f.name: getattr(checkpoint, f.name) for f in fields(Checkpoint)}
-    content["owner"] = asdict(checkpoint.owner)
-    content["rows"] = [asdict(row) for row in checkpoint.rows]
+def write(file: Path, owner: Owner, state: RunState) -> None:
+    """Write a checkpoint in place of the last one."""
+    # Not with asdict, which copies every tensor.
+    content = {f.name: getattr(state, f.name) for f in fields(RunState) if f.init}
+    content["rows"] = [asdict(row) for row in state.rows]
+    content["owner"] = asdict(owner)
     stream = io.BytesIO()
     torch.save(content, stream)
     body = stream.getvalue()
@@ -86,7 +133,7 @@ def write(file: Path, checkpoint: Checkpoint) -> None:
 
 
 def remove(file: Path) -> None:
-    """Remove it where there is one. Raises UsageError when it cannot be removed."""
+    """Remove a checkpoint if it exists. Raises UsageError if it cannot be removed."""
     try:
         file.unlink(missing_ok=True)
     except NotADirectoryError:
@@ -95,22 +142,28 @@ def remove(file: Path) -> None:
         raise unwritable(str(file), error) from error
 
 
-def read(file: Path, owner: Owner) -> Checkpoint | None:
-    """The checkpoint, its tensors on the CPU; None where there is none.
+def read(file: Path, owner: Owner) -> RunState | None:
+    """Read the owner's checkpoint, tensors on the CPU; None if there is none.
 
-    Raises DamagedError or ForeignError, which say why, where there is one that is not to be used.
+    Raises DamagedError or ForeignError, which say why, if the checkpoint cannot be used.
     """
-    found = read_any(file)
-    if found is None:
+    content = _read(file)
+    if content is None:
         return None
+    found, state = content
     for part in fields(Owner):
-        if getattr(found.owner, part.name) != getattr(owner, part.name):
+        if getattr(found, part.name) != getattr(owner, part.name):
             raise ForeignError(f"it is of another run: its {part.name} is not this one's")
-    return found
+    return state
 
 
-def read_any(file: Path) -> Checkpoint | None:
-    """What `read` returns, whoever's it is."""
+def read_any(file: Path) -> RunState | None:
+    """As `read`, whoever owns the checkpoint."""
+    content = _read(file)
+    return content and content[1]
+
+
+def _read(file: Path) -> tuple[Owner, RunState] | None:
     try:
         content = read_whole(file)
     except (FileNotFoundError, NotADirectoryError):
@@ -128,9 +181,9 @@ def read_any(file: Path) -> Checkpoint | None:
         raise ForeignError(f"it is of another version, schema {int(schema)} and not {SCHEMA}")
     try:
         values = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-        values["owner"] = Owner(**values["owner"])
-        values["rows"] = tuple(EpochRow(**row) for row in values["rows"])
-        return Checkpoint(**values)
+        owner = Owner(**values.pop("owner"))
+        values["rows"] = [EpochRow(**row) for row in values["rows"]]
+        return owner, RunState(**values)
     except pickle.UnpicklingError as error:
         raise DamagedError("it holds more than tensors and plain values") from error
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, EOFError) as error:

@@ -1,30 +1,30 @@
-"""Seconds of what runs on a device."""
+"""Seconds of computations on a device."""
 
 import time
 from typing import Protocol
 
 import torch
 
-WHOLE = "step"
-"""The phase that all others make up."""
+TOTAL = "step"
+"""The name of the whole step, beside those of its phases."""
 
 
 class Clock(Protocol):
-    """Runs from when it is made. Told when phases are over, it says how long each took."""
+    """Starts when it is made. `seconds` returns how long each ended phase took."""
 
-    def passed(self, phase: str) -> None: ...
+    def end_phase(self, phase: str) -> None: ...
     def seconds(self) -> dict[str, float]: ...
 
 
 def start(device: torch.device) -> Clock:
-    """A clock for a device; on CUDA with events, so that the host need not wait."""
+    """Return a clock for a device; on CUDA it uses events, so that the host does not wait."""
     return _CudaClock() if device.type == "cuda" else _HostClock()
 
 
 class Stopwatch:
-    """Adds up the seconds of what runs inside it, as a context, again and again.
+    """A context that adds up the seconds spent inside it.
 
-    On CUDA with events, so that the host does not wait for the device before `seconds`.
+    On CUDA it uses events: the host waits for the device only in `take`.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -35,10 +35,12 @@ class Stopwatch:
         self._clocks.append(start(self._device))
 
     def __exit__(self, *error: object) -> None:
-        self._clocks[-1].passed(WHOLE)
+        self._clocks[-1].end_phase(TOTAL)
 
-    def seconds(self) -> float:
-        return sum(clock.seconds()[WHOLE] for clock in self._clocks)
+    def take(self) -> float:
+        """Return the seconds since the last call."""
+        clocks, self._clocks = self._clocks, []
+        return sum(clock.seconds()[TOTAL] for clock in clocks)
 
 
 class _HostClock:
@@ -46,13 +48,13 @@ class _HostClock:
         self._marks: list[tuple[str, float]] = []
         self._started = time.perf_counter()
 
-    def passed(self, phase: str) -> None:
+    def end_phase(self, phase: str) -> None:
         self._marks.append((phase, time.perf_counter()))
 
     def seconds(self) -> dict[str, float]:
         found, before = {}, self._started
         for phase, now in self._marks:
-            found[phase] = now - (self._started if phase == WHOLE else before)
+            found[phase] = now - (self._started if phase == TOTAL else before)
             before = now
         return found
 
@@ -62,14 +64,14 @@ class _CudaClock:
         self._marks: list[tuple[str, torch.cuda.Event]] = []
         self._started = self._event()
 
-    def passed(self, phase: str) -> None:
+    def end_phase(self, phase: str) -> None:
         self._marks.append((phase, self._event()))
 
     def seconds(self) -> dict[str, float]:
         self._marks[-1][1].synchronize()
         found, before = {}, self._started
         for phase, event in self._marks:
-            since = self._started if phase == WHOLE else before
+            since = self._started if phase == TOTAL else before
             found[phase] = since.elapsed_time(event) / 1000
             before = event
         return found

@@ -1,4 +1,4 @@
-"""Training steps that a CUDA device repeats by itself."""
+"""Training steps that are captured as a CUDA graph and replayed without Python."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,24 +8,24 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import first_line, is_out_of_memory
-from bench.training.host_reads import Hearing, Telling, Value
+from bench.training.host_reads import RecordHostReads, ReplayHostReads, Value
 from models import ode_blocks
 from solvers import GRADIENTS
 
 EAGER_STEPS = 3
-"""So many steps run eagerly first: they make what is made once (the plan of anode-auto, momentum,
-time grids, cuDNN's workspace), and are steps of the training like all others."""
+"""Number of steps that run eagerly before the capture. They are normal training steps, and they
+allocate what is allocated once: the plan of anode-auto, momentum, time grids, cuDNN's workspace."""
 
 Result = tuple[Tensor, Tensor]
 Step = Callable[[Tensor, Tensor], Result]
-"""Of images and labels; returns the mean loss and the number classified rightly."""
+"""Takes images and labels; returns mean loss and number of correct predictions."""
 
 Capture = Callable[[Callable[[], Result]], tuple[Callable[[], None], Result]]
-"""Of a computation; returns what repeats it, and where its result is after each repetition."""
+"""Takes a computation; returns a function that repeats it, and the tensors of its result."""
 
 
 def obstacle(network: nn.Module, device: torch.device) -> str | None:
-    """Why a network's training step cannot be captured on a device, or None."""
+    """Return why a network's training step cannot be captured on a device, or None."""
     if device.type != "cuda":
         return "only CUDA has graphs"
     for block in ode_blocks(network):
@@ -36,7 +36,7 @@ def obstacle(network: nn.Module, device: torch.device) -> str | None:
 
 
 def reads_constants(network: nn.Module) -> bool:
-    """Whether the host reads constants of the device in a network's training step."""
+    """Whether the host reads constants from the device in a network's training step."""
     gradients = (GRADIENTS.resolve(block.gradient) for block in ode_blocks(network))
     return any(getattr(gradient, "reads_constants", False) for gradient in gradients)
 
@@ -50,19 +50,19 @@ class _Captured(NamedTuple):
 
 
 class CapturedStep:
-    """A training step that is recorded as a CUDA graph and then replayed, without Python.
+    """A training step that is captured as a CUDA graph and then replayed without Python.
 
-    The first steps on the device run eagerly. A batch that is smaller than the recorded one runs
-    eagerly as well: there is one an epoch. For a larger batch, and when the optimiser's learning
-    rate changes, which the graph has in it as a number, the step is recorded again.
+    The first EAGER_STEPS steps run eagerly, and so does a batch smaller than the captured one (the
+    last batch of an epoch). The step is captured again for a larger batch and when the learning
+    rate changes, because the graph contains the rate as a number.
 
-    reads_constants: the host reads constants in the step, which are remembered for the capture.
+    reads_constants: the host reads constants in the step; they are recorded for the capture.
 
-    Where the step draws random numbers it stays eager, since what runs a block again puts the
-    random state back, which a graph cannot, and the host's would be in the graph as numbers; and so
-    it does where the host reads values that are not the same in every step. `reason` says why.
+    A step stays eager, and `reason` says why, if it draws random numbers (a recomputed block
+    restores the random state, which a graph cannot) or if the host reads values that differ
+    between steps.
 
-    The result of a step is overwritten by the next.
+    The next step overwrites the result tensors of the last one.
     """
 
     def __init__(
@@ -76,17 +76,17 @@ class CapturedStep:
         self.reason: str | None = None
         self._step = step
         self._optimizer = optimizer
-        self._capture = capture or record
+        self._capture = capture or capture_graph
         self._reads_constants = reads_constants
         self._eager_steps = 0
         self._reads: list[Value] | None = None  # in the last of them
-        self._aside: torch.cuda.Stream | None = None
+        self._side_stream: torch.cuda.Stream | None = None
         self._captured: _Captured | None = None
 
     def __call__(self, images: Tensor, labels: Tensor) -> Result:
         if self.reason is None and self._eager_steps < EAGER_STEPS:
             self._eager_steps += 1
-            return self._run_aside(images, labels)
+            return self._run_on_side_stream(images, labels)
         captured = self._captured_for(images, labels)
         if captured is None:
             return self._step(images, labels)
@@ -96,7 +96,7 @@ class CapturedStep:
         return captured.result
 
     def _captured_for(self, images: Tensor, labels: Tensor) -> _Captured | None:
-        """The recorded step for such a batch, recorded anew where need be; None: run it eagerly."""
+        """The captured step for such a batch, captured again if needed; None: run it eagerly."""
         if self.reason is not None:
             return None
         rates = tuple(float(group["lr"]) for group in self._optimizer.param_groups)
@@ -106,63 +106,63 @@ class CapturedStep:
                 return None
             if len(images) == size and self._captured.learning_rates == rates:
                 return self._captured
-            self._captured = None  # its memory serves the next
+            self._captured = None  # free its memory for the next graph
         own = images.clone(), labels.clone()
         try:
-            self._captured = _Captured(*own, rates, *self._capture(lambda: self._tell(*own)))
+            self._captured = _Captured(*own, rates, *self._capture(lambda: self._replay(*own)))
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
             self.reason = f"the capture failed: {first_line(error)}"
         return self._captured
 
-    def _run_aside(self, images: Tensor, labels: Tensor) -> Result:
-        """An eager step, on a stream of its own as PyTorch asks for before a capture."""
+    def _run_on_side_stream(self, images: Tensor, labels: Tensor) -> Result:
+        """Run an eager step on a side stream, as PyTorch requires before a capture."""
         before = _random_states(images.device)
         if images.device.type != "cuda":
-            result = self._hear(images, labels)
+            result = self._record(images, labels)
         else:
-            if self._aside is None:
-                self._aside = torch.cuda.Stream(images.device)
-            self._aside.wait_stream(torch.cuda.current_stream(images.device))
-            with torch.cuda.stream(self._aside):
-                result = self._hear(images, labels)
-            torch.cuda.current_stream(images.device).wait_stream(self._aside)
+            if self._side_stream is None:
+                self._side_stream = torch.cuda.Stream(images.device)
+            self._side_stream.wait_stream(torch.cuda.current_stream(images.device))
+            with torch.cuda.stream(self._side_stream):
+                result = self._record(images, labels)
+            torch.cuda.current_stream(images.device).wait_stream(self._side_stream)
         if not all(map(torch.equal, before, _random_states(images.device))):
             self.reason = "the step draws random numbers"
         return result
 
-    def _hear(self, images: Tensor, labels: Tensor) -> Result:
-        """A step. The last before a capture must read what the one before it read."""
+    def _record(self, images: Tensor, labels: Tensor) -> Result:
+        """Run a step and record the host's reads. The last two steps must read the same values."""
         if not self._reads_constants:
             return self._step(images, labels)
-        with Hearing(images.device) as heard:
+        with RecordHostReads(images.device) as recorded:
             result = self._step(images, labels)
         if self._eager_steps == EAGER_STEPS:
-            if heard.reads is None:
+            if recorded.reads is None:
                 self.reason = "the host reads a value that is not the same in every step"
-            elif heard.reads != self._reads:
+            elif recorded.reads != self._reads:
                 self.reason = "the host does not read the same values in every step"
-        self._reads = heard.reads
+        self._reads = recorded.reads
         return result
 
-    def _tell(self, images: Tensor, labels: Tensor) -> Result:
+    def _replay(self, images: Tensor, labels: Tensor) -> Result:
         if not self._reads_constants:
             return self._step(images, labels)
-        with Telling(images.device, self._reads or []):
+        with ReplayHostReads(images.device, self._reads or []):
             return self._step(images, labels)
 
 
 def _random_states(device: torch.device) -> list[Tensor]:
-    """Of the host, and of the device."""
+    """Random states of the host and, on CUDA, of the device."""
     states = [torch.get_rng_state()]
     return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
 
 
-def record(compute: Callable[[], Result]) -> tuple[Callable[[], None], Result]:
-    """Record a computation as a CUDA graph, without running it.
+def capture_graph(compute: Callable[[], Result]) -> tuple[Callable[[], None], Result]:
+    """Capture a computation as a CUDA graph, without running it.
 
-    Raises what went wrong in the computation, and leaves the device fit to go on with.
+    Raises the error of the computation; the device stays usable.
     """
     stream, pool = torch.cuda.current_stream(), torch.cuda.graph_pool_handle()
     graph = torch.cuda.CUDAGraph()
@@ -175,8 +175,8 @@ def record(compute: Callable[[], Result]) -> tuple[Callable[[], None], Result]:
                 cause = error
                 raise
     except Exception as error:
-        # PyTorch before 2.12 stays on the capture's stream and leaves its pool open, with which
-        # every later capture would fail, and covers the cause with the end of the capture.
+        # PyTorch before 2.12 stays on the capture's stream, leaves its pool open, so that every
+        # later capture fails, and hides the cause behind the error of the capture's end.
         torch.cuda.set_stream(stream)
         with suppress(RuntimeError):
             torch._C._cuda_endAllocateToPool(stream.device_index, pool)

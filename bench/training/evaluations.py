@@ -1,4 +1,4 @@
-"""Counts evaluations of the right-hand sides."""
+"""Count evaluations of the right-hand sides."""
 
 from torch import nn
 
@@ -6,10 +6,7 @@ from models import ode_blocks
 
 
 class EvaluationCounter:
-    """Counts how often the right-hand sides of a network's ODE blocks are evaluated.
-
-    `take` returns the evaluations since it was last called, all blocks together.
-    """
+    """Counts evaluations of the right-hand sides of a network's ODE blocks, all blocks together."""
 
     def __init__(self, network: nn.Module) -> None:
         self._count = 0
@@ -20,5 +17,6 @@ class EvaluationCounter:
         self._count += 1
 
     def take(self) -> int:
+        """Return the evaluations since the last call."""
         count, self._count = self._count, 0
         return count

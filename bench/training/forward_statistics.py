@@ -1,4 +1,4 @@
-"""BatchNorm's running statistics as forward passes alone leave them."""
+"""BatchNorm's running statistics, updated in forward passes alone."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def batch_norms(network: nn.Module) -> dict[str, _BatchNorm]:
-    """Every BatchNorm of a network that has running statistics, by its name in the network."""
+    """Every BatchNorm with running statistics in a network, by its name there."""
     return {
         name: module
         for name, module in network.named_modules()
@@ -20,11 +20,11 @@ class ForwardStatistics:
     """A second set of a network's running statistics, which forward passes alone update.
 
     A gradient method that evaluates the right-hand side in its backward pass, as torchdiffeq's
-    adjoint does, updates the running statistics there too. On the CPU this set has the bits that
-    the running statistics would have had without those updates.
+    adjoint does, updates the running statistics there too. On the CPU this set is bit for bit what
+    the running statistics would be without those updates.
 
-    It costs one reduction of each BatchNorm's input. A network whose backward pass leaves the
-    running statistics alone is found in its first step, and has no second set from then on.
+    The cost is one reduction of each BatchNorm's input. If the first backward pass leaves the
+    running statistics unchanged, the second set is dropped.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -40,11 +40,11 @@ class ForwardStatistics:
 
     @property
     def tensors(self) -> dict[str, Tensor] | None:
-        """The second set, by the names of the network's buffers; None where there is but one."""
+        """The second set, by the names of the network's buffers; None if it was dropped."""
         return self._own
 
     def restore(self, tensors: Mapping[str, Tensor] | None) -> None:
-        """Continue from `tensors` of another object for the same network."""
+        """Continue from the `tensors` of an equal network's statistics."""
         self._is_first = False
         if tensors is None:
             self._own = None

@@ -1,8 +1,9 @@
-"""What the host reads from the device in a training step, so that a captured step need not.
+"""Record the scalars that the host reads from the device in a training step, and replay them.
 
-While a CUDA graph is captured nothing may be read. torchdiffeq reads, in every solve, whether its
-times increase and whether a step has come to the end: what it reads is computed from the times
-alone, and is the same in every step. It is heard in the steps before the capture, and told in it.
+While a CUDA graph is captured the host may read nothing. torchdiffeq reads in every solve whether
+its times increase and whether the last step is reached. These values are computed from the times
+alone, so they are the same in every step: they are recorded in the steps before the capture, and
+replayed during it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,19 +21,19 @@ READ = torch.ops.aten._local_scalar_dense.default
 Value = bool | int | float | complex
 
 
-class _Watching(TorchDispatchMode):
-    """A context that knows which tensors are computed from marked constants alone."""
+class _WatchHostReads(TorchDispatchMode):
+    """A context that tracks which tensors are computed from marked constants alone."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
         self._device = device
 
     def read_constant(self, read: Callable[[], Value]) -> Value:
-        """What to give the host that reads a constant; `read` waits for the device."""
+        """Return the value for a host that reads a constant; `read` waits for the device."""
         raise NotImplementedError
 
     def read_other(self) -> None:
-        """Called when the host reads anything else of the device."""
+        """Called when the host reads any other value of the device."""
         raise NotImplementedError
 
     def __torch_dispatch__(
@@ -61,9 +62,11 @@ class _Watching(TorchDispatchMode):
         return result
 
 
-class Hearing(_Watching):
-    """A step taken in this context has the values that it would have without it. reads: those of
-    constants that the host read, one after another; None once it has read another value."""
+class RecordHostReads(_WatchHostReads):
+    """Record scalars that the host reads; results are unchanged.
+
+    reads: the values of constants, in order; None once the host has read another value.
+    """
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
@@ -79,11 +82,10 @@ class Hearing(_Watching):
         self.reads = None
 
 
-class Telling(_Watching):
-    """In this context the host is told these values of constants, one after another, and the device
-    is not asked.
+class ReplayHostReads(_WatchHostReads):
+    """Give the host these values of constants, in order, without asking the device.
 
-    Raises RuntimeError where it reads another value, or not as many.
+    Raises RuntimeError if the host reads another value, or more or fewer values.
     """
 
     def __init__(self, device: torch.device, reads: Sequence[Value]) -> None:

@@ -163,7 +163,7 @@ def test_help_names_the_suites_and_options(capsys):
 def test_ray_that_is_not_installed_is_one_line_that_says_what_to_install(
     tmp_path, capsys, monkeypatch
 ):
-    for name in [name for name in sys.modules if name.startswith("bench.execution.cluster")]:
+    for name in [name for name in sys.modules if name.startswith("bench.execution.ray_cluster")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(bench, "cluster", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)

@@ -1,4 +1,4 @@
-"""The command line as a process of its own, which can be killed."""
+"""Start the command line as a process, which can be killed."""
 
 import os
 import signal
@@ -12,13 +12,14 @@ from bench.records import WALL_CLOCK_COLUMNS
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINT_AT_EVERY_STEP = (
-    "import sys, run_bench; from bench.execution import checkpointing; "
-    "checkpointing.SECONDS_BETWEEN_CHECKPOINTS = 0.0; sys.exit(run_bench.main(sys.argv[1:]))"
+    "import sys; from bench.execution import checkpointing; "
+    "checkpointing.SECONDS_BETWEEN_CHECKPOINTS = 0.0; "
+    "import run_bench; sys.exit(run_bench.main(sys.argv[1:]))"
 )
 
 
 def start(*arguments, out):
-    """The process, whose lines are to be read from its stdout, errors among them."""
+    """Start a command; its stdout has its errors too."""
     return subprocess.Popen(
         [sys.executable, "-c", CHECKPOINT_AT_EVERY_STEP, *arguments, "--out", str(out)],
         cwd=ROOT,
@@ -33,7 +34,7 @@ def start(*arguments, out):
 
 
 def read_until(process, mark):
-    """What it says up to a line that has this in it."""
+    """Read its output up to a line that contains the mark."""
     said = ""
     for line in process.stdout:
         said += line
@@ -43,19 +44,19 @@ def read_until(process, mark):
 
 
 def finish(process):
-    """All that it still says, and its exit code."""
+    """Wait for its end; return the rest of its output and its exit code."""
     said, _ = process.communicate(timeout=900)
     return said, process.returncode
 
 
 def kill(process):
-    """It and what it started."""
+    """Kill it and what it started; return the rest of its output."""
     os.killpg(process.pid, signal.SIGKILL)
     return process.communicate()[0]
 
 
 def tables(out):
-    """The content of each epochs.csv, wall clock aside, by the run's name."""
+    """The content of each epochs.csv without wall-clock columns, by the run's name."""
     found = {}
     for file in sorted(out.rglob("epochs.csv")):
         frame = pd.read_csv(file, dtype=str, keep_default_na=False)

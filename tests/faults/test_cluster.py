@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from tests.bench.execution.cluster.nodes import alive, descendants, running
 from tests.faults.command import finish, kill, read_until, start, tables
+from tests.faults.processes import alive, descendants, tasks
 
 pytest.importorskip("ray")
 
@@ -32,7 +32,7 @@ def on_ray(line, out):
 
 
 def end(driver):
-    """It and its cluster, where something went wrong."""
+    """Kill a driver that still runs, with its cluster."""
     if driver.poll() is None:
         kill(driver)
 
@@ -44,10 +44,10 @@ def resumed(out):
 
 
 def kill_all_in_mid_run(driver, out, after):
-    """Kill -9 both workers, once each has written a checkpoint after that time; returns when."""
+    """Kill -9 both workers once each has written a checkpoint after that time; return the time."""
     wait_until(lambda: len([f for f in out.rglob("checkpoint.pt") if changed(f) > after]) == 2)
     time.sleep(random.Random(after).uniform(0, 1))
-    for worker in running(driver.pid):
+    for worker in tasks(driver.pid):
         os.kill(worker, signal.SIGKILL)
     return time.time()
 
@@ -67,7 +67,7 @@ def wait_until(happened):
 
 
 @pytest.mark.parametrize(("kills", "epochs"), [(1, 40), FIVE_TIMES])
-def test_kill_9_of_workers_leaves_the_records_of_processes_that_nobody_killed(
+def test_kill_9_of_workers_leaves_the_records_of_runs_that_never_stopped(
     tmp_path, kills, epochs, injected
 ):
     line = f"{TINY} --gradient anode,node --num_epochs {epochs}"
@@ -112,11 +112,11 @@ def test_ctrl_c_leaves_checkpoints_and_no_process(tmp_path):
 def test_driver_that_is_killed_leaves_no_task(tmp_path):
     driver = on_ray(f"{TINY} --gradient anode,node --num_epochs 10000", tmp_path)
     wait_until(lambda: len(list(tmp_path.rglob("checkpoint.pt"))) == 2)
-    tasks = running(driver.pid)
-    assert len(tasks) == 2
+    running = tasks(driver.pid)
+    assert len(running) == 2
     driver.kill()
     driver.communicate()
-    wait_until(lambda: not alive(tasks))
+    wait_until(lambda: not alive(running))
 
 
 @pytest.mark.faults

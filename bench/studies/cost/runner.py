@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.context import Needs, Stepper, Workload
-from bench.instruments import gradient_error, timing
+from bench.context import Workload
+from bench.instruments import gradient_error, memory, timing
+from bench.instruments.memory import StepResources
 from bench.instruments.timing import Seconds
 from bench.records import CostRow
 from bench.studies.cost.cases import CostCase, Variant
@@ -20,7 +21,8 @@ from bench.studies.peers import (
     verify_output,
 )
 from bench.studies.study import Runner
-from bench.training.clock import WHOLE
+from bench.training.clock import TOTAL
+from bench.training.measured_step import MeasuredStep
 
 WARM_UP_STEPS = 2
 COMPILE = "compile"
@@ -38,7 +40,7 @@ class CostRunner(Runner):
         A peer that fails gets a row that says why; an error of a method of ours is raised.
         """
         reasons: Reasons[Variant] = Reasons(self._workload.device)
-        steppers: dict[Variant, Stepper] = {}
+        steppers: dict[Variant, MeasuredStep] = {}
         checked: dict[Variant, Checked] = {}
         variants = self._in_both_executions(case.variants)
         for variant in variants:
@@ -64,11 +66,11 @@ class CostRunner(Runner):
         return rows
 
     def _timed(
-        self, steppers: Mapping[Variant, Stepper], repeats: int, reasons: Reasons[Variant]
+        self, steppers: Mapping[Variant, MeasuredStep], repeats: int, reasons: Reasons[Variant]
     ) -> dict[Variant, dict[str, np.ndarray]]:
         """The times. When a peer fails, the measurement starts again without it."""
 
-        def watched(variant: Variant, stepper: Stepper) -> Callable[[timing.Passed], object]:
+        def watched(variant: Variant, stepper: MeasuredStep) -> Callable[[timing.Passed], object]:
             def step(passed: timing.Passed) -> None:
                 with reasons.kept(variant, variant.experiment.gradient):
                     stepper(passed)
@@ -84,9 +86,9 @@ class CostRunner(Runner):
             except _AgainError:
                 continue
 
-    def _stepper(self, variant: Variant) -> Stepper:
+    def _stepper(self, variant: Variant) -> MeasuredStep:
         size = self._workload.batch_size(variant.experiment)
-        return Stepper(
+        return MeasuredStep(
             self._workload, variant.experiment, size, variant.layout, variant.is_captured
         )
 
@@ -96,7 +98,7 @@ class CostRunner(Runner):
             return tuple(variants)
         return (*variants, *(variant._replace(is_captured=True) for variant in variants))
 
-    def _check(self, variant: Variant, stepper: Stepper) -> "Checked":
+    def _check(self, variant: Variant, stepper: MeasuredStep) -> "Checked":
         method = method_of(variant.experiment)
         if is_peer(variant.experiment.gradient):
             verify(self._workload, variant.experiment, variant.layout)
@@ -110,7 +112,7 @@ class CostRunner(Runner):
         compile_seconds = getattr(method, "compile_seconds", None)
         if getattr(method, "outside_torch", False):
             return Checked(error.error, compile_seconds)
-        return Checked(error.error, compile_seconds, stepper.needs())
+        return Checked(error.error, compile_seconds, memory.resources(stepper))
 
     def _rows(
         self,
@@ -132,7 +134,7 @@ class CostRunner(Runner):
                 repeats=found.repeats,
             )
             if reference is not None:
-                ratio = Seconds.of(seconds / reference[WHOLE])
+                ratio = Seconds.of(seconds / reference[TOTAL])
                 timed = replace(
                     timed, ratio=ratio.median, ratio_low=ratio.low, ratio_high=ratio.high
                 )
@@ -153,7 +155,7 @@ class CostRunner(Runner):
             precision=experiment.precision,
             execution="captured" if variant.is_captured else "eager",
             device=self._workload.device.type,
-            phase=WHOLE,
+            phase=TOTAL,
             reason=reason,
         )
 
@@ -165,7 +167,7 @@ class Checked:
 
     gradient_error: float
     compile_seconds: float | None = None
-    needs: Needs | None = None
+    needs: StepResources | None = None
 
 
 class _AgainError(Exception):

@@ -7,12 +7,10 @@ from typing import ClassVar
 
 import torch
 
-from bench import precision
 from bench.context import Workload
 from bench.data import Dataset
-from bench.environment import prepare
+from bench.environment import CHANNELS_LAST, CONTIGUOUS, check_precision, prepare
 from bench.experiment import Experiment
-from bench.layout import CHANNELS_LAST, CONTIGUOUS
 from bench.records import CostRow
 from bench.studies.cost.cases import CostCase, Refused, Variant
 from bench.studies.cost.comparison import CostComparison
@@ -128,6 +126,6 @@ class CostStudy(Study):
         return CostCase(tuple(variants), self.repeats, tuple(dict.fromkeys(refused)))
 
     def runner(self, dataset: Dataset, device: torch.device) -> CostRunner:
-        precision.check(self.precision, device)
+        check_precision(self.precision, device)
         prepare(device, self.precision)
         return CostRunner(Workload.of_steps(self.name, dataset, device, self.batch_size))

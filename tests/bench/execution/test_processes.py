@@ -1,4 +1,4 @@
-"""Workers: each imports PyTorch, so that what can be is asked of one set of them."""
+"""Runs in processes. Each worker takes seconds to import PyTorch: few tests ask much of each."""
 
 import contextlib
 import json
@@ -16,22 +16,22 @@ import pytest
 import torch
 
 import solvers
-from bench import records
+from bench import environment, records
 from bench.errors import UsageError
 from bench.execution import processes
 from bench.execution.executors import run_all
 from bench.execution.work_queue import left_to_run
-from bench.records import WALL_CLOCK_COLUMNS
+from bench.records import WALL_CLOCK_COLUMNS, locks
 from tests.bench.builders import experiment, workload
 
 ROOT = Path(__file__).parents[3]
 SMALL = {"num_epochs": 1, "train_images": 20, "test_images": 10, "batch_size": 10}
 MARK = "BENCH_TEST_MARK"
-"""Names a file by which a gradient method in a worker and its test talk to each other."""
+"""Environment variable: the path of a file through which a worker and its test communicate."""
 
 
 class Backprop:
-    """The gradient method itself, but for what is done to its process."""
+    """The gradient method backprop, with a side effect on its process."""
 
     name = "does something to its process"
 
@@ -65,7 +65,7 @@ DIES, IS_SLOW, IS_INTERRUPTED = Dies(), IsSlow(), IsInterrupted()
 
 
 class Heard:
-    """A reporter that keeps what it is told."""
+    """A reporter that keeps its events."""
 
     def __init__(self, epoch_finished=lambda: None):
         self.told, self.running, self.most, self.notes = [], set(), 0, []
@@ -80,7 +80,7 @@ class Heard:
         self.told.append((of.name, row.epoch))
         self._epoch_finished()
 
-    def run_resumed(self, of, course):
+    def run_resumed(self, of, rows):
         self.told.append((of.name, "resumed"))
 
     def run_postponed(self, of):
@@ -95,11 +95,9 @@ class Heard:
         self.running.remove(run.name)
 
 
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+@pytest.fixture(autouse=True)
+def look_often(monkeypatch):
+    monkeypatch.setattr(locks, "SECONDS_BETWEEN_LOOKS", 0.05)
 
 
 @pytest.fixture
@@ -113,17 +111,18 @@ def recorded(folder, name):
     return content, pd.read_csv(folder / name / "epochs.csv", dtype=str)
 
 
-def test_runs_at_once_leave_the_records_of_runs_alone(tmp_path, threads):
+def test_runs_at_once_leave_the_records_of_single_runs(tmp_path):
     experiments = [
         experiment(**{**SMALL, "num_epochs": 2, "seed": seed, "gradient": gradient})
         for seed, gradient in ((0, "anode"), (0, "node"), (1, "node"))
     ]
     alone, together = workload(tmp_path / "one"), workload(tmp_path / "two", jobs=2)
-    threads(1)
-    run_all(alone, experiments, Heard())
-    threads(2)
     heard = Heard()
-    runs = run_all(together, experiments, heard)
+    with environment.threads(1):
+        run_all(alone, experiments, Heard())
+    with environment.threads(2):
+        runs = run_all(together, experiments, heard)
+        assert torch.get_num_threads() == 2
 
     assert [run.name for run in runs] == [e.name for e in experiments]
     assert heard.most == 2
@@ -142,17 +141,16 @@ def test_runs_at_once_leave_the_records_of_runs_alone(tmp_path, threads):
         assert one["environment"]["threads"] == 1
         assert one["environment"]["command"].endswith(shlex.join(sys.argv[1:]))
         assert one == two
-    assert torch.get_num_threads() == 2
     assert left_to_run(together, experiments, print) == []
 
 
-def test_worker_that_dies_is_a_failed_run_and_the_others_go_on(tmp_path, mark, threads):
+def test_worker_that_dies_is_a_failed_run_and_the_others_go_on(tmp_path, mark):
     dies = experiment(**{**SMALL, "num_epochs": 10_000}, gradient=f"{__name__}:DIES")
-    # A Ctrl-C reaches all processes of a terminal, and is for the suite's to judge.
+    # A terminal sends Ctrl-C to all processes; workers ignore it.
     other = experiment(**SMALL, gradient=f"{__name__}:IS_INTERRUPTED")
     place = workload(tmp_path, jobs=3)
-    threads(6)
-    died, lived = run_all(place, [dies, other], Heard(epoch_finished=mark.touch))
+    with environment.threads(6):
+        died, lived = run_all(place, [dies, other], Heard(epoch_finished=mark.touch))
     assert (died.status, lived.status) == ("failed", "ok")
     assert "the worker process died (signal 9, SIGKILL)" in died.reason
     content, rows = recorded(place.folder, dies.name)
@@ -160,6 +158,24 @@ def test_worker_that_dies_is_a_failed_run_and_the_others_go_on(tmp_path, mark, t
     assert content["environment"]["threads"] == 2
     assert len(rows) == len(died.epochs) == content["summary"]["epochs"]
     assert left_to_run(place, [dies, other], print) == [dies]
+
+
+def test_resumed_run_is_reported_from_its_checkpoint(tmp_path):
+    of = experiment(**{**SMALL, "num_epochs": 3})
+    place = workload(tmp_path, jobs=2)
+
+    class Stops(Heard):
+        def epoch_finished(self, experiment, row):
+            if row.epoch == 2:  # there is a checkpoint of the first
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_all(workload(tmp_path), [of], Stops())
+    heard = Heard()
+    (run,) = run_all(place, [of], heard)
+    assert run.environment["resumed_at"] == [2]
+    assert heard.told == [(of.name, what) for what in ("started", "resumed", 2, 3, "ok")]
+    assert heard.notes == [f"{of.name}: goes on in epoch 2"]
 
 
 def test_record_that_cannot_be_written_ends_the_suite_and_its_workers(tmp_path, mark):
@@ -173,7 +189,7 @@ def test_record_that_cannot_be_written_ends_the_suite_and_its_workers(tmp_path, 
     assert multiprocessing.active_children() == []
 
 
-def test_data_that_do_not_fit_into_shared_memory_are_said_so(tmp_path, monkeypatch):
+def test_too_little_shared_memory_is_an_error_with_advice(tmp_path, monkeypatch):
     def no_room(tensor):
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>")
 
@@ -183,7 +199,7 @@ def test_data_that_do_not_fit_into_shared_memory_are_said_so(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_suite_that_is_stopped_leaves_whole_records_and_no_process(tmp_path, mark, number):
+def test_stopped_suite_leaves_complete_records_and_no_process(tmp_path, mark, number):
     small = "--network resnet4 --num_epochs 4 --train-images 640 --test-images 10 --jobs 2"
     small += " --batch_size 10"
     options = [*small.split(), "--gradient", f"baseline,{__name__}:IS_SLOW", "--out", str(tmp_path)]
@@ -223,6 +239,6 @@ def test_suite_that_is_stopped_leaves_whole_records_and_no_process(tmp_path, mar
 
 
 def line_before(mark, stream):
-    """The next line, or "" once it is the one that begins so."""
+    """Return the next line, or "" if it begins with the mark."""
     line = stream.readline()
     return "" if line.startswith(mark) else line

@@ -1,8 +1,7 @@
-"""Processes that share a folder of results."""
+"""Processes that share a results folder."""
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -30,7 +29,7 @@ with locks.claim(Path(sys.argv[1]), sys.argv[2]) as is_ours:
 
 @pytest.fixture
 def other_process(monkeypatch):
-    """Starts processes that hold a lock until they are killed."""
+    """A function that starts a process which holds a lock until it is killed."""
     monkeypatch.setattr(locks, "SECONDS_BETWEEN_LOOKS", 0.05)
     processes = []
 
@@ -50,17 +49,19 @@ def other_process(monkeypatch):
 
 def test_lock_of_a_process_that_is_killed_is_taken_over(tmp_path, other_process):
     other = other_process(tmp_path, "a")
-    assert not locks.is_free(tmp_path, "a")
-    assert locks.is_free(tmp_path, "b")
+    assert locks.is_held(tmp_path, "a")
+    assert not locks.is_held(tmp_path, "b")
     with locks.claim(tmp_path, "a") as is_ours:
         assert not is_ours
     other.kill()
     other.wait()
     with locks.claim(tmp_path, "a") as is_ours:
         assert is_ours
+        assert locks.is_held(tmp_path, "a")
+    assert not locks.is_held(tmp_path, "a")
 
 
-def test_what_is_waited_for_is_said_once(tmp_path, other_process):
+def test_waiting_for_a_lock_is_told_once(tmp_path, other_process):
     other, said = other_process(tmp_path, "a"), []
 
     def busy():
@@ -72,9 +73,7 @@ def test_what_is_waited_for_is_said_once(tmp_path, other_process):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_run_of_another_process_is_looked_at_again_at_the_end_and_taken_over(
-    tmp_path, other_process, jobs
-):
+def test_run_of_a_process_that_dies_is_taken_over_at_the_end(tmp_path, other_process, jobs):
     first, second = experiment(**SMALL), experiment(**SMALL, seed=1)
     place = workload(tmp_path, jobs=jobs)
     other = other_process(place.folder, first.name)
@@ -91,7 +90,7 @@ def test_run_of_another_process_is_looked_at_again_at_the_end_and_taken_over(
 
 
 @pytest.mark.parametrize("status", ["ok", "failed"])
-def test_what_another_process_recorded_is_not_run_again(tmp_path, other_process, status):
+def test_experiment_that_another_process_recorded_is_not_run_again(tmp_path, other_process, status):
     first, second = experiment(**SMALL), experiment(**SMALL, seed=1)
     place = workload(tmp_path)
     other = other_process(place.folder, first.name)
@@ -119,7 +118,7 @@ def test_run_is_read_back_whole(tmp_path):
     assert records.read_whole_run(tmp_path / "nowhere") is None
 
 
-def test_checkpoint_that_outlived_its_run_is_cleared_away(tmp_path):
+def test_checkpoint_of_a_recorded_run_is_removed(tmp_path):
     one, place = experiment(**SMALL), workload(tmp_path)
     records.write_run(place.results, run_experiment(place, one, lambda e, row: None))
     left = place.folder / one.name / checkpoint.NAME
@@ -145,7 +144,7 @@ def test_step_costs_of_two_processes_are_all_recorded(tmp_path, other_process):
     assert records.read_measurements(place.results, place.suite) == found
 
 
-def test_file_system_without_locks_is_one_clear_line(tmp_path, monkeypatch):
+def test_file_system_without_locks_is_an_error_in_one_line(tmp_path, monkeypatch):
     def refused(*args, **kwargs):
         raise OSError(37, "No locks available")
 
@@ -155,11 +154,3 @@ def test_file_system_without_locks_is_one_clear_line(tmp_path, monkeypatch):
         locks.claim(tmp_path, "a"),
     ):
         pass
-
-
-def test_waiting_takes_no_lock_away_from_who_has_it(tmp_path, other_process):
-    other = other_process(tmp_path, "a")
-    for _ in range(3):
-        assert not locks.is_free(tmp_path, "a")
-        time.sleep(0.01)
-    assert other.poll() is None

@@ -11,7 +11,8 @@ from bench.experiment import Experiment
 from bench.instruments import batchnorm
 from bench.instruments.batchnorm import KINDS, StatisticsTest, estimate
 from bench.training.forward_statistics import batch_norms
-from bench.training.step import build_network, evaluate
+from bench.training.network import build_network
+from bench.training.step import evaluate
 from bench.training.trainer import Probe, Trainer
 from models import ode_blocks
 
@@ -56,7 +57,7 @@ def running_statistics(network):
 def test_forward_statistics_of_node_are_the_running_statistics_of_node_frozen(data, method):
     node, node_rows = train(experiment("node", method=method), data)
     frozen, frozen_rows = train(experiment("node-frozen", method=method), data)
-    kept = node.state()["forward_statistics"]
+    kept = node.snapshot().forward_statistics
     own = running_statistics(frozen.network)
     assert kept.keys() == own.keys()
     assert all(torch.equal(kept[name], own[name]) for name in own)
@@ -68,7 +69,7 @@ def test_forward_statistics_of_node_are_the_running_statistics_of_node_frozen(da
 @pytest.mark.parametrize("gradient", ["baseline", "anode", "node-frozen"])
 def test_a_backward_pass_that_leaves_the_statistics_alone_needs_no_second_set(data, gradient):
     trainer, rows = train(experiment(gradient), data)
-    assert trainer.state()["forward_statistics"] is None
+    assert trainer.snapshot().forward_statistics is None
     assert [r.test_accuracy_forward for r in rows] == [r.test_accuracy for r in rows]
 
 
@@ -161,16 +162,14 @@ def test_the_statistics_test_leaves_no_trace(data):
     trained = experiment("node")
     trainer = Trainer(trained, CPU)
     next(trainer.epochs(data, lambda network: Probe()))
-    before = copy.deepcopy(trainer.state())
+    before = copy.deepcopy(vars(trainer.snapshot()))
     running = evaluate(trainer.network, data.test_images, data.test_labels)
     is_training = [m.training for m in trainer.network.modules()]
     StatisticsTest(trained, data, CPU).measure(
-        trainer.network, running, trainer.state()["forward_statistics"], 2
+        trainer.network, running, trainer.snapshot().forward_statistics, 2
     )
-    after = trainer.state()
+    after = vars(trainer.snapshot())
     assert [m.training for m in trainer.network.modules()] == is_training
-    for state in (before, after):
-        del state["so_far"]
     assert _flat(before).keys() == _flat(after).keys()
     assert all(torch.equal(value, _flat(after)[name]) for name, value in _flat(before).items())
 
@@ -185,24 +184,24 @@ def _flat(state, prefix=""):
 
 def test_correct_predictions_are_in_the_order_of_the_data_set(data):
     trainer, rows = train(experiment("node"), data)
-    assert trainer.correct.keys() == {"running", *KINDS}
-    for kind, correct in trainer.correct.items():
+    assert trainer.state.correct_images.keys() == {"running", *KINDS}
+    for kind, correct in trainer.state.correct_images.items():
         name = "test_accuracy" if kind == "running" else f"test_accuracy_{kind}"
         assert correct.double().mean() == getattr(rows[-1], name)
     assert torch.equal(
-        trainer.correct["running"],
+        trainer.state.correct_images["running"],
         evaluate(trainer.network, data.test_images, data.test_labels).correct,
     )
-    kept = trainer.state()["forward_statistics"]
+    kept = trainer.snapshot().forward_statistics
     trainer.network.load_state_dict({**trainer.network.state_dict(), **kept})
     again = evaluate(trainer.network, data.test_images, data.test_labels).correct
-    assert torch.equal(trainer.correct["forward"], again)
+    assert torch.equal(trainer.state.correct_images["forward"], again)
 
 
 def test_a_network_without_batchnorm_has_none(data):
     trained = experiment("anode", network="tests.bench.instruments.test_batchnorm:plain_network")
     trainer, rows = train(trained, data)
-    assert trainer.correct.keys() == {"running"}
+    assert trainer.state.correct_images.keys() == {"running"}
     assert rows[-1].test_accuracy_batch is None
 
 

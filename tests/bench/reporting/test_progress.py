@@ -5,7 +5,6 @@ from rich.console import Console
 
 from bench.reporting import progress
 from bench.reporting.progress import SuiteProgress
-from bench.training.course import Course
 from tests.bench.builders import experiment, row, run
 
 REASON = """Traceback (most recent call last):
@@ -100,11 +99,9 @@ def test_what_a_run_did_before_it_was_stopped_is_not_taken_for_speed(monkeypatch
     now = 0.0
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now))
     _, second, shown, output = suite()
-    course = Course()
-    course.rows = [row(1), row(2)]
     with shown:
         shown.run_started(second)
-        shown.run_resumed(second, course)
+        shown.run_resumed(second, [row(1), row(2)])
         now = 600.0
         shown.epoch_finished(second, row(3))
         now = 1200.0
@@ -133,15 +130,13 @@ def test_what_a_run_does_again_after_its_process_died_is_more_to_do(monkeypatch)
     now = 0.0
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now))
     _, second, shown, output = suite()
-    course = Course()
-    course.rows = [row(1)]
     with shown:
         shown.run_started(second)
         for epoch, now in enumerate((100.0, 200.0, 300.0), start=1):  # noqa: B007
             shown.epoch_finished(second, row(epoch))
-        shown.run_resumed(second, Course())  # without a checkpoint
-        shown.run_resumed(second, course)  # with one, and once more
-        shown.run_resumed(second, course)
+        shown.run_resumed(second, [])  # without a checkpoint
+        shown.run_resumed(second, [row(1)])  # with one, and once more
+        shown.run_resumed(second, [row(1)])
         for epoch, now in enumerate((400.0, 500.0, 600.0), start=2):  # noqa: B007
             shown.epoch_finished(second, row(epoch))
         shown.run_finished(ended(second))

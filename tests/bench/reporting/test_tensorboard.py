@@ -45,7 +45,7 @@ def test_events_are_the_record(tmp_path):
 def test_events_of_a_run_that_went_on_are_the_record(tmp_path, monkeypatch):
     """Though it was begun without TensorBoard."""
     line = [*LINE.split(), "--gradient", "anode", "--out", str(tmp_path)]
-    write, written = checkpointing.Keeper.write, []
+    write, written = checkpointing.Checkpointer.write, []
 
     def stop(*args):
         write(*args)
@@ -53,7 +53,7 @@ def test_events_of_a_run_that_went_on_are_the_record(tmp_path, monkeypatch):
         if len(written) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpointing.Keeper, "write", stop)
+    monkeypatch.setattr(checkpointing.Checkpointer, "write", stop)
     assert run_bench.main(line) == 130
     assert run_bench.main([*line, "--tensorboard"]) == 0
     (name,) = [f.name for f in (tmp_path / "smoke").iterdir() if "-seed0" in f.name]

@@ -7,8 +7,14 @@ import pytest
 import torch
 
 import models
-from bench.training import step as training
-from bench.training.cuda_graph import EAGER_STEPS, CapturedStep, obstacle, reads_constants, record
+from bench.training.cuda_graph import (
+    EAGER_STEPS,
+    CapturedStep,
+    capture_graph,
+    obstacle,
+    reads_constants,
+)
+from bench.training.network import build_network, make_optimizer
 from bench.training.step import TrainingStep
 from models import ODEBlock
 from solvers import GRADIENTS
@@ -49,8 +55,8 @@ def batches(count, *, size=8, last=None):
 
 def stepped(capture=None, *, count=7, lr_change=None, last=None, gradient="anode-auto"):
     """Losses and weights after some steps, and the step itself."""
-    network = training.build_network(experiment(gradient=gradient, network="resnet10"), CPU)
-    optimizer = training.make_optimizer(network, experiment())
+    network = build_network(experiment(gradient=gradient, network="resnet10"), CPU)
+    optimizer = make_optimizer(network, experiment())
     step = TrainingStep(network, optimizer)
     if capture:
         reads = reads_constants(network)
@@ -84,8 +90,8 @@ def test_step_is_captured_once_and_again_when_the_learning_rate_changes():
 
 def sized_steps(sizes, capture):
     """Steps on batches of these sizes; returns the step, which counts what Python ran."""
-    network = training.build_network(experiment(gradient="anode"), CPU)
-    optimizer = training.make_optimizer(network, experiment())
+    network = build_network(experiment(gradient="anode"), CPU)
+    optimizer = make_optimizer(network, experiment())
     step = CapturedStep(TrainingStep(network, optimizer), optimizer, capture)
     for size in sizes:
         ((images, labels),) = batches(1, size=size)
@@ -186,12 +192,12 @@ def test_captured_steps_on_cuda_train_as_eager_ones_do(gradient, precision):
     found = {}
     for name in ("eager", "captured"):
         how = experiment(gradient=gradient, network="resnet10", precision=precision)
-        network = training.build_network(how, CUDA)
-        optimizer = training.make_optimizer(network, how)
+        network = build_network(how, CUDA)
+        optimizer = make_optimizer(network, how)
         step = TrainingStep(network, optimizer)
         if name == "captured":
             reads = reads_constants(network)
-            step = CapturedStep(step, optimizer, record, reads_constants=reads)
+            step = CapturedStep(step, optimizer, capture_graph, reads_constants=reads)
         for i, (images, labels) in enumerate(batches(10, last=3)):
             if i == 7:  # captured again
                 optimizer.param_groups[0]["lr"] /= 10
@@ -211,9 +217,9 @@ def test_capture_that_fails_on_cuda_says_why_and_the_next_one_works():
         return on_device + float(on_device.sum()), on_device
 
     with pytest.raises(RuntimeError, match="captur"):
-        record(reads_a_value)
+        capture_graph(reads_a_value)
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
-    repeat, (result, _) = record(lambda: (on_device + 1, on_device))
+    repeat, (result, _) = capture_graph(lambda: (on_device + 1, on_device))
     repeat()
     assert result.tolist() == [1, 1]
     torch.cuda.empty_cache()
@@ -224,7 +230,7 @@ def test_step_that_draws_random_numbers_on_cuda_stays_eager():
     network = torch.nn.Sequential(
         torch.nn.Flatten(), torch.nn.Linear(3072, 10), torch.nn.Dropout()
     ).to(CUDA)
-    optimizer = training.make_optimizer(network, experiment())
+    optimizer = make_optimizer(network, experiment())
     step = CapturedStep(TrainingStep(network, optimizer), optimizer)
     for images, labels in batches(EAGER_STEPS + 2):
         step(images.to(CUDA), labels.to(CUDA))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bench.training.cuda_graph import EAGER_STEPS, CapturedStep
-from bench.training.host_reads import Hearing, Telling
+from bench.training.host_reads import RecordHostReads, ReplayHostReads
 from solvers.constants import is_constant, mark_constant
 
 CPU = torch.device("cpu")
@@ -18,13 +18,13 @@ def constant(*values):
 
 
 def heard(compute):
-    with Hearing(CPU) as hearing:
+    with RecordHostReads(CPU) as hearing:
         compute()
     return hearing.reads
 
 
 def told(compute, *reads):
-    with Telling(CPU, reads):
+    with ReplayHostReads(CPU, reads):
         return compute()
 
 
@@ -45,7 +45,7 @@ def test_reads_of_what_is_computed_from_constants_are_heard_in_order():
 
 def test_step_that_is_heard_computes_what_it_would_and_leaves_no_mark_on_the_rest():
     weights = torch.ones(3, requires_grad=True)
-    with Hearing(CPU):
+    with RecordHostReads(CPU):
         result = (weights * constant(1.0, 2.0, 3.0)).sum()
         result.backward()
     assert result.item() == 6

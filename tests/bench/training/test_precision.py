@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from bench import environment, precision
+from bench import environment
 from bench.errors import UsageError
 from bench.execution.run import run_experiment
+from bench.experiment import PRECISIONS
 from bench.instruments import gradient_error
-from bench.training import step
+from bench.training.network import build_network
 from tests.bench.builders import CPU, experiment, workload
 
 
@@ -16,7 +17,7 @@ from tests.bench.builders import CPU, experiment, workload
 @pytest.mark.parametrize("name", ["float32", "bfloat16"])
 def test_gradients_of_a_network_are_exact_in_every_precision_and_layout(name, gradient, layout):
     how = experiment(gradient=gradient, network="resnet10", precision=name)
-    network = step.build_network(how, CPU).to(memory_format=layout)
+    network = build_network(how, CPU).to(memory_format=layout)
     images, labels = torch.randn(4, 3, 32, 32).to(memory_format=layout), torch.arange(4)
     for _ in range(2):  # anode-auto has a plan for the second pass
         found = gradient_error.measure(network, images, labels)
@@ -28,7 +29,7 @@ def test_gradients_of_a_network_are_exact_in_every_precision_and_layout(name, gr
 
 
 def test_bfloat16_evaluates_the_network_in_bfloat16_and_keeps_weights_and_logits_in_float32():
-    network = step.build_network(experiment(precision="bfloat16"), CPU)
+    network = build_network(experiment(precision="bfloat16"), CPU)
     seen = []
     convolution = next(m for m in network.modules() if isinstance(m, torch.nn.Conv2d))
     convolution.register_forward_hook(lambda module, given, result: seen.append(result.dtype))
@@ -48,7 +49,7 @@ def test_precision_is_in_the_name_and_in_the_record(tmp_path):
 
 def test_tf32_is_off_unless_it_is_asked_for():
     try:
-        for name in precision.PRECISIONS:
+        for name in PRECISIONS:
             environment.prepare(CPU, name)
             allowed = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
             assert allowed == (name == "tf32",) * 2
@@ -58,7 +59,7 @@ def test_tf32_is_off_unless_it_is_asked_for():
 
 def test_tf32_on_a_cpu_is_refused():
     with pytest.raises(UsageError, match="tf32 needs a CUDA device: use float32 or bfloat16"):
-        precision.check("tf32", CPU)
+        environment.check_precision("tf32", CPU)
 
 
 def test_unknown_precision_is_refused():

@@ -7,6 +7,7 @@ from bench.execution.run import run_experiment
 from bench.instruments.gradient_error import measure
 from bench.records import WALL_CLOCK_COLUMNS, load
 from bench.training import step
+from bench.training.network import build_network, make_optimizer, make_schedule
 from solvers import odeint
 from tests.bench.builders import CPU, experiment, workload
 
@@ -69,10 +70,14 @@ def test_two_gradient_methods_see_the_same_batches(monkeypatch):
         batches = []
         original = step.training_step
 
-        def spy(network, optimizer, images, labels, passed, batches=batches, original=original):
-            if passed.__name__ == "observe_phase":  # training, not the measurement of its memory
+        def spy(
+            network, optimizer, images, labels, on_phase_end, batches=batches, original=original
+        ):
+            if (
+                on_phase_end.__name__ == "observe_phase"
+            ):  # training, not the measurement of its memory
                 batches.append((images.clone(), labels.clone()))
-            return original(network, optimizer, images, labels, passed)
+            return original(network, optimizer, images, labels, on_phase_end)
 
         monkeypatch.setattr(step, "training_step", spy)
         rows(None, gradient=gradient)
@@ -86,11 +91,11 @@ def test_two_gradient_methods_see_the_same_batches(monkeypatch):
 
 def test_initial_weights_depend_on_the_seed_alone():
     state = torch.get_rng_state()
-    one = step.build_network(experiment(seed=5), CPU)
+    one = build_network(experiment(seed=5), CPU)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(99)
-    other = step.build_network(experiment(seed=5, gradient="node"), CPU)
-    third = step.build_network(experiment(seed=6), CPU)
+    other = build_network(experiment(seed=5, gradient="node"), CPU)
+    third = build_network(experiment(seed=6), CPU)
     weights = [torch.cat([p.flatten() for p in n.parameters()]) for n in (one, other, third)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -98,9 +103,9 @@ def test_initial_weights_depend_on_the_seed_alone():
 
 def test_optimiser_and_schedule_are_the_published_ones():
     published = experiment(num_epochs=350)
-    network = step.build_network(published, CPU)
-    optimizer = step.make_optimizer(network, published)
-    schedule = step.make_schedule(optimizer, published)
+    network = build_network(published, CPU)
+    optimizer = make_optimizer(network, published)
+    schedule = make_schedule(optimizer, published)
     (group,) = optimizer.param_groups
     assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (0.9, 5e-4, False)
     rates = []
@@ -164,11 +169,6 @@ class GoesWrong:
         return odeint(rhs, z0, method=method, n_steps=n_steps, gradient="backprop")
 
 
-class UnspeakableError(RuntimeError):
-    def __str__(self):
-        raise ValueError("nor is this")
-
-
 class AlwaysFails:
     name = "always-fails"
 
@@ -179,10 +179,7 @@ class AlwaysFails:
 ALWAYS_FAILS = AlwaysFails()
 FAILS = GoesWrong(RuntimeError("something broke"))
 EXHAUSTS = GoesWrong(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmuch"))
-EXHAUSTS_IN_SILENCE = GoesWrong(MemoryError())
 EXITS = GoesWrong(SystemExit(0))
-ENDS = GoesWrong(GeneratorExit("not an Exception"))
-CANNOT_SAY = GoesWrong(UnspeakableError())
 EXHAUSTS_HOST = GoesWrong(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
 
 
@@ -192,10 +189,7 @@ EXHAUSTS_HOST = GoesWrong(RuntimeError("DefaultCPUAllocator: can't allocate memo
         ("FAILS", "failed", "something broke"),
         ("EXHAUSTS", "oom", "out of memory"),
         ("EXHAUSTS_HOST", "oom", "can't allocate"),
-        ("EXHAUSTS_IN_SILENCE", "oom", "MemoryError"),
         ("EXITS", "failed", "SystemExit: 0"),
-        ("ENDS", "failed", "GeneratorExit: not an Exception"),
-        ("CANNOT_SAY", "failed", "UnspeakableError: <exception str() failed>"),
     ],
 )
 def test_error_ends_the_run_alone_and_keeps_what_was_recorded(tmp_path, gradient, status, said):
@@ -213,7 +207,7 @@ def test_error_ends_the_run_alone_and_keeps_what_was_recorded(tmp_path, gradient
 
 
 def network_and_batch(gradient="node", **changes):
-    network = step.build_network(experiment(gradient=gradient, **changes), CPU)
+    network = build_network(experiment(gradient=gradient, **changes), CPU)
     images, labels = workload(None).fixed_batch(16)
     return network, images, labels
 
@@ -244,7 +238,7 @@ def test_gradient_error_of_anode_is_zero():
 @pytest.mark.parametrize("gradient", ["anode", "node"])
 def test_probe_leaves_no_trace(gradient):
     network, images, labels = network_and_batch(gradient)
-    optimizer = step.make_optimizer(network, experiment())
+    optimizer = make_optimizer(network, experiment())
     step.training_step(network, optimizer, images, labels)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     gradients = [p.grad.clone() for p in network.parameters()]

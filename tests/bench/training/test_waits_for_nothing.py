@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from bench.data import DeviceData, train_batches
 from bench.data.generated import load as load_generated
-from bench.training import step as training
-from bench.training.host_reads import Hearing, Telling
+from bench.training.host_reads import RecordHostReads, ReplayHostReads
+from bench.training.network import build_network, make_optimizer
 from bench.training.step import TrainingStep
 from solvers import GRADIENTS
 from solvers.methods import step_grid
@@ -55,8 +55,8 @@ def autocast_of_cuda(monkeypatch):
 def training_on(device, gradient, network):
     """A training step of the experiment, and a batch for it."""
     how = experiment(gradient=gradient, network=network, method="rk2", n_steps=3)
-    trained = training.build_network(how, CPU).to(device)
-    step = TrainingStep(trained, training.make_optimizer(trained, how))
+    trained = build_network(how, CPU).to(device)
+    step = TrainingStep(trained, make_optimizer(trained, how))
     images = torch.zeros(8, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
     return lambda: step(images, torch.zeros(8, dtype=torch.int64, device=device))
 
@@ -65,7 +65,7 @@ def reads_of_constants(gradient, network):
     """What the host reads in a step, where there is something to read."""
     step = training_on(CPU, gradient, network)
     for _ in range(SETTLED):
-        with Hearing(CPU) as heard:
+        with RecordHostReads(CPU) as heard:
             step()
     return heard.reads
 
@@ -76,9 +76,9 @@ def test_captured_step_never_has_the_host_wait(gradient, network, autocast_of_cu
     reads = reads_of_constants(gradient, network)
     step = training_on(META, gradient, network)
     for _ in range(SETTLED):
-        with Telling(META, reads):
+        with ReplayHostReads(META, reads):
             step()
-    with NoCopies(), Telling(META, reads):
+    with NoCopies(), ReplayHostReads(META, reads):
         loss, right = step()
     assert loss.device == right.device == META
     assert bool(reads) == (gradient.startswith("node") or "torchdiffeq" in gradient)
