@@ -4,12 +4,14 @@ from torch import Tensor
 
 from solvers.gradients import GRADIENTS, GradientMethod
 from solvers.methods import METHODS, RightHandSide, Tableau, integrate
+from solvers.proof import InexactError
 
 __all__ = [
     "GRADIENTS",
     "METHODS",
     "ContractError",
     "GradientMethod",
+    "InexactError",
     "RightHandSide",
     "Tableau",
     "check",
@@ -38,12 +40,14 @@ def odeint(
     method: a name of METHODS or a Tableau. gradient: a name of GRADIENTS or a gradient method.
     n_steps: number of equal steps, at least 1.
 
-    Returns z(1), shaped like z0, differentiable in z0 and in every parameter of rhs that requires
-    a gradient. Raises ValueError for a name that is not known, for arguments that make no sense,
+    Returns z(1), of the shape and precision of z0, differentiable in z0 and in every parameter of
+    rhs that requires a gradient; backward raises InexactError, a ValueError, where it cannot return
+    that gradient. Raises ValueError for a name that is not known, for arguments that make no sense,
     for a combination that the gradient method cannot do and for one that returns another shape.
     """
-    if not z0.is_floating_point():
-        raise ValueError(f"the state must be floating point, not {z0.dtype}")
+    if not isinstance(z0, Tensor) or not z0.is_floating_point():
+        given = z0.dtype if isinstance(z0, Tensor) else type(z0).__name__
+        raise ValueError(f"the state must be a floating-point tensor, not {given}")
     check(method, n_steps, gradient)
     z1 = GRADIENTS.resolve(gradient).solve(rhs, z0, method, n_steps)
     if not isinstance(z1, Tensor) or z1.shape != z0.shape:
@@ -52,7 +56,7 @@ def odeint(
             f"the gradient method {gradient!r} must return z(1) in the shape of z0, "
             f"{tuple(z0.shape)}, and returned {found}"
         )
-    return z1
+    return z1.to(z0.dtype)  # slopes of a higher precision are added in that
 
 
 def check(method: str | Tableau, n_steps: int, gradient: str | GradientMethod) -> None:

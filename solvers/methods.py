@@ -75,6 +75,9 @@ class Tableau:
     stages: how stage i+2 combines the slopes before it (the first stage is the state itself).
     update: how a step combines all slopes.
     torchdiffeq: the name that torchdiffeq has for the same scheme, or None if it has none.
+
+    Raises ValueError unless there is a stage for each time but the first, which is 0, each stage's
+    weights sum to its time, and the update has a weight for each slope, which sum to 1.
     """
 
     name: str
@@ -83,6 +86,21 @@ class Tableau:
     stages: tuple[Combination, ...]
     update: Combination
     torchdiffeq: str | None
+
+    def __post_init__(self) -> None:
+        rows = [(), *(c.weights for c in self.stages), self.update.weights]
+        if [len(row) for row in rows] != [*range(self.n_stages + 1)]:
+            raise ValueError(
+                f"the tableau {self.name!r} needs a stage for each time but the first, with a "
+                "weight for each slope before it, and an update with a weight for each slope"
+            )
+        sums = [0.0, *(sum(c.weights) * c.scale for c in (*self.stages, self.update))]
+        wanted = [*self.times, 1.0]
+        if not all(math.isclose(*pair, abs_tol=1e-12) for pair in zip(sums, wanted, strict=True)):
+            raise ValueError(
+                f"the tableau {self.name!r} is not consistent: the weights of its stages and of "
+                f"its update must sum to {wanted}, and sum to {sums}"
+            )
 
     @property
     def n_stages(self) -> int:

@@ -1,45 +1,43 @@
-"""Which parameters a right-hand side has, and sums of their gradients."""
+"""Which tensors a right-hand side depends on, and gradients in them."""
 
-import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.parameter import is_lazy
+from torch.utils.weak import TensorWeakRef
+
+from solvers.proof import InexactError
 
 
-def trainable_parameters(rhs: Callable[..., Tensor]) -> list[Tensor]:
+def trainable_parameters(rhs: Any) -> list[Tensor]:
     """The tensors of `rhs` that require a gradient, each once: its parameters, and what else its
     modules have for attributes, such as an input on which the solution is conditioned.
 
-    A plain function has none. Raises ValueError when it closes over some: a gradient method that
-    hands gradients to the parameters it knows of would silently give those no gradient. Raises
-    ValueError, too, for a lazy module that does not have its parameters yet.
+    A plain function has none. Raises ValueError for a lazy module without its parameters.
     """
-    if isinstance(rhs, nn.Module):
-        tensors: list[Tensor] = [*rhs.parameters()]
-        if any(is_lazy(tensor) for tensor in tensors):
-            raise ValueError(
-                "the right-hand side has lazy modules without parameters: evaluate it once first"
-            )
-        tensors += [tensor for module in rhs.modules() for _, tensor in attributes(module)]
-        unique = {id(tensor): tensor for tensor in tensors if tensor.requires_grad}
-        return list(unique.values())
-    hidden = [name for name, value in _enclosed(rhs) if _wants_gradient(value)]
-    if hidden:
+    tensors = [tensor for tensor in named_tensors(rhs).values() if tensor.requires_grad]
+    if any(is_lazy(tensor) for tensor in tensors):
         raise ValueError(
-            f"the right-hand side uses {', '.join(hidden)}, which requires a gradient, but is no "
-            "module: make it an nn.Module, so that its parameters are known"
+            "the right-hand side has lazy modules without parameters: evaluate it once first"
         )
-    return []
+    return list({id(tensor): tensor for tensor in tensors}.values())
 
 
-def attributes(module: nn.Module) -> list[tuple[str, Tensor]]:
-    """The attributes of a module that are tensors, no parameters, and require a gradient."""
-    return [(n, v) for n, v in vars(module).items() if isinstance(v, Tensor) and v.requires_grad]
+def named_tensors(rhs: Any) -> dict[str, Tensor]:
+    """The parameters of `rhs`, and all attributes of its modules that are tensors, by name."""
+    if not isinstance(rhs, nn.Module):
+        return {}
+    return dict(rhs.named_parameters()) | {
+        f"{path}.{name}".lstrip("."): value
+        for path, module in rhs.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor)
+    }
 
 
 def wants_gradient(z0: Tensor, parameters: list[Tensor]) -> bool:
@@ -54,49 +52,68 @@ def add(total: Tensor | None, part: Tensor | None) -> Tensor | None:
     return total + part
 
 
-def _enclosed(function: Any) -> list[tuple[str, Any]]:
-    """What a function, a bound method, a partial or a callable object carries with it."""
-    found = list(getattr(function, "__dict__", {}).items())
-    if hasattr(function, "__self__"):
-        found.append(("its object", function.__self__))
-    code = getattr(function, "func", function)  # functools.partial
-    if code is not function:
-        found += [*function.keywords.items(), *(("an argument", x) for x in function.args)]
-    code = inspect.unwrap(getattr(code, "__func__", code))
-    if inspect.isfunction(code):
-        variables = inspect.getclosurevars(code)
-        found += [*variables.nonlocals.items(), *variables.globals.items()]
-    return found
-
-
-def _wants_gradient(value: Any) -> bool:
-    if isinstance(value, nn.Module):
-        return any(parameter.requires_grad for parameter in value.parameters())
-    if isinstance(value, list | tuple | set):
-        return any(_wants_gradient(part) for part in value)
-    if isinstance(value, dict):
-        return any(_wants_gradient(part) for part in value.values())
-    return isinstance(value, Tensor) and value.requires_grad
+def edges(tensors: Sequence[Tensor]) -> list[GradientEdge]:
+    """Where the graphs of these tensors end; unlike the tensors they do not keep their values."""
+    return [get_gradient_edge(tensor) for tensor in tensors if tensor.requires_grad]
 
 
 def differentiate(
-    ends: Sequence[Tensor] | Sequence[GradientEdge],
+    ends: list[GradientEdge],
     inputs: Sequence[Tensor | GradientEdge],
     gradients: Sequence[Tensor],
 ) -> list[Any]:
     """The gradient in each of the inputs, in one differentiation; None in those that want none or
-    that the ends do not depend on.
+    that the ends do not depend on. `ends` is emptied, so that the graph is let go.
 
     Hooks of the inputs do not see it: it is a part of their gradient, and they are called with the
     whole, as with backprop, when autograd hands that on.
+
+    Raises InexactError where the ends depend on a leaf that is none of the inputs.
     """
     wants = [not isinstance(x, Tensor) or x.requires_grad for x in inputs]
     wanted: Any = [x for x, wants_one in zip(inputs, wants, strict=True) if wants_one]
-    if not ends:
-        return [None] * len(inputs)
-    with _without_hooks([x for x in wanted if isinstance(x, Tensor)]):
-        found = iter(torch.autograd.grad(ends, wanted, gradients, allow_unused=True))
+    others = other_leaves(ends, wanted)
+    found: Iterator[Any] = repeat(None)
+    if ends and wanted:
+        with _without_hooks([x for x in wanted if isinstance(x, Tensor)]):
+            found = iter(torch.autograd.grad(ends, wanted, gradients, allow_unused=True))
+    ends.clear()
+    require_none(others)
     return [next(found) if wants_one else None for wants_one in wants]
+
+
+def other_leaves(
+    ends: Sequence[GradientEdge], inputs: Sequence[Tensor | GradientEdge]
+) -> list[TensorWeakRef]:
+    """The leaves of the graph that ends there which are none of the inputs."""
+    starts = [get_gradient_edge(x) if isinstance(x, Tensor) else x for x in inputs]
+    seen: set[Any] = {(edge.node, edge.output_nr) for edge in starts}
+    found = []
+    ahead: set[Any] = {(edge.node, edge.output_nr) for edge in ends} - seen
+    while ahead:
+        seen |= ahead
+        found += [TensorWeakRef(n.variable) for n, _ in ahead if type(n).__name__ == _LEAF]
+        ahead = {edge for node, _ in ahead for edge in node.next_functions if edge[0]} - seen
+    return found
+
+
+def require_none(others: Sequence[TensorWeakRef]) -> None:
+    """Raises InexactError if one of these leaves outlives its graph. One that does not was made by
+    the right-hand side itself, and nobody can ask for its gradient."""
+    kept = [leaf for other in others if (leaf := other()) is not None]
+    if kept:
+        names = " and ".join(
+            f"a {type(leaf).__name__} of shape {tuple(leaf.shape)}" for leaf in kept
+        )
+        raise InexactError(
+            f"the right-hand side depends on {names} that requires a gradient and was none of its "
+            "parameters: make it a parameter, or an attribute, of an nn.Module that is the "
+            "right-hand side or a submodule of it (nn.ModuleList and nn.ParameterList in place of "
+            "a list), and solve and differentiate with the same ones"
+        )
+
+
+_LEAF = "AccumulateGrad"
 
 
 @contextmanager

@@ -1,39 +1,14 @@
-"""Run a forward pass a second time, exactly."""
+"""Run a forward pass a second time, exactly. Whether it was the same, `solvers.proof` tells."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from solvers.parameters import attributes
-
-
-@dataclass(frozen=True)
-class _Autocast:
-    device_type: str
-    enabled: bool
-    dtype: torch.dtype
-    cache_enabled: bool
-
-    @classmethod
-    def current(cls, device_type: str) -> "_Autocast":
-        return cls(
-            device_type,
-            torch.is_autocast_enabled(device_type),
-            torch.get_autocast_dtype(device_type),
-            torch.is_autocast_cache_enabled(),
-        )
-
-    def context(self, *, cache_enabled: bool) -> AbstractContextManager[object]:
-        if not self.enabled and not torch.is_autocast_enabled(self.device_type):
-            # A context, even a disabled one, would keep the cache of a right-hand side that
-            # enters autocast itself beyond the single evaluation.
-            return nullcontext()
-        return torch.autocast(
-            self.device_type, dtype=self.dtype, enabled=self.enabled, cache_enabled=cache_enabled
-        )
+from solvers.parameters import named_tensors
+from solvers.proof import InexactError
 
 
 class Replay:
@@ -42,19 +17,24 @@ class Replay:
     Made just before the forward pass, it holds the random state, the autocast setting, the
     training flags and a copy of the buffers. `again` puts them back for the length of one
     computation, which then gives the same bits, and leaves no trace: afterwards the random state
-    and the buffers (BatchNorm's running statistics among them) are what they were before it.
+    and the buffers (BatchNorm's running statistics among them) are what they were before it. It
+    raises InexactError where a parameter is no longer the one that it was.
     """
 
     def __init__(self, rhs: Callable[..., Tensor], device: torch.device) -> None:
-        modules = rhs.modules() if isinstance(rhs, nn.Module) else ()
-        self._training = [(module, module.training) for module in modules]
-        self._buffers = _copies(_buffers(rhs))
+        self._rhs = rhs
+        self._slots: list[tuple[Mapping[str, Any], str, Any]] = []
+        self._states = [state._replace(buffers=_copies(state.buffers)) for state in _states(rhs)]
         self._device = device
         self._cpu_random = torch.get_rng_state()
         # Cannot be read while a CUDA graph is captured: whoever captures must not draw from it.
         readable = device.type == "cuda" and not torch.cuda.is_current_stream_capturing()
         self._device_random = torch.cuda.get_rng_state(device) if readable else None
-        self._autocast = _Autocast.current(device.type)
+        self._autocast = (
+            torch.is_autocast_enabled(device.type),
+            torch.get_autocast_dtype(device.type),
+            torch.is_autocast_cache_enabled(),
+        )
 
     @contextmanager
     def first(self) -> Iterator[None]:
@@ -63,30 +43,49 @@ class Replay:
         Autocast would otherwise cache weights that it casts here, where no graph is built, and
         serve them, with no gradient, to whoever uses the weight next.
         """
-        with torch.no_grad(), self._autocast.context(cache_enabled=False):
+        with torch.no_grad(), self._as_cast(caches=False):
             yield
+        self._slots = [
+            (slots, name, value)
+            for module, *_ in self._states
+            for slots in (module._modules, module._parameters, vars(module))
+            for name, value in slots.items()
+            if isinstance(value, nn.Module) or (isinstance(value, Tensor) and value.requires_grad)
+        ]
 
     @contextmanager
     def stored(self) -> Iterator[None]:
         """The forward pass itself, with gradients: what `backprop` does."""
-        autocast = self._autocast.context(cache_enabled=self._autocast.cache_enabled)
-        with self._attributes(), _own_autocast_cache(), torch.enable_grad(), autocast:
+        with self._attributes(), _own_autocast_cache(), torch.enable_grad(), self._as_cast():
             yield
 
     @contextmanager
     def again(self) -> Iterator[None]:
         """The same forward pass once more, with gradients."""
-        # The weights must be cast where the graph sees it, and as often as in the original.
-        autocast = self._autocast.context(cache_enabled=self._autocast.cache_enabled)
-        with (
-            self._random(),
-            self._modules(),
-            self._attributes(),
-            _own_autocast_cache(),
-            torch.enable_grad(),
-            autocast,
-        ):
+        self.require_parameters()
+        with self._random(), self._modules(), self.stored():
             yield
+
+    def _as_cast(self, *, caches: bool = True) -> AbstractContextManager[object]:
+        """Autocast as it was. Weights are cast where the graph sees it, as often as at first."""
+        enabled, dtype, cached = self._autocast
+        kind = self._device.type
+        if not enabled and not torch.is_autocast_enabled(kind):
+            # A context, even a disabled one, would keep the cache of a right-hand side that
+            # enters autocast itself beyond the single evaluation.
+            return nullcontext()
+        return torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=caches and cached)
+
+    def require_parameters(self) -> None:
+        """Raises InexactError unless the right-hand side has the submodules and parameters that it
+        had at the end of its first pass."""
+        for slots, name, value in self._slots:
+            if slots.get(name) is not value:
+                raise InexactError(
+                    f"{name} of the right-hand side is another object in the backward pass than it "
+                    "was in the forward pass: exchange it, or leave torch.func.functional_call, "
+                    "after the backward pass, or choose the gradient method backprop"
+                )
 
     @contextmanager
     def _random(self) -> Iterator[None]:
@@ -97,62 +96,56 @@ class Replay:
                 torch.cuda.set_rng_state(self._device_random, self._device)
             yield
 
-    @contextmanager
-    def _modules(self) -> Iterator[None]:
-        training_now = [(module, module.training) for module, _ in self._training]
-        try:
-            for module, training in self._training:
-                module.training = training
-            with _in_their_place(_copies(self._buffers)):
-                yield
-        finally:
-            for module, training in training_now:
-                module.training = training
+    def _modules(self) -> AbstractContextManager[None]:
+        return _put_back(self._states)
 
     @contextmanager
     def _attributes(self) -> Iterator[None]:
         """What modules keep of this computation in attributes, such as an activation to look at,
         they keep without its graph, which ends with the computation. The next solution would
         otherwise take it for an input that wants a gradient."""
-        modules = [module for module, _ in self._training]
-        inputs = [value for module in modules for _, value in attributes(module)]
+        inputs = [*named_tensors(self._rhs).values()]
         yield
-        for module in modules:
-            for name, value in attributes(module):
-                if all(value is not known for known in inputs):
+        for module, *_ in self._states:
+            for name, value in vars(module).items():
+                is_input = any(value is known for known in inputs)
+                if isinstance(value, Tensor) and value.requires_grad and not is_input:
                     vars(module)[name] = value.detach()
 
 
-@contextmanager
-def buffers_put_back(rhs: Callable[..., Tensor]) -> Iterator[None]:
+def buffers_put_back(rhs: Callable[..., Tensor]) -> AbstractContextManager[None]:
     """Whatever is computed inside leaves no trace in the buffers of rhs."""
-    with _in_their_place(_copies(_buffers(rhs))):
-        yield
+    return _put_back(_states(rhs))
 
 
-_Buffers = list[tuple[nn.Module, str, Tensor]]
+class _State(NamedTuple):
+    module: nn.Module
+    training: bool
+    buffers: dict[str, Tensor | None]
 
 
-def _buffers(rhs: Callable[..., Tensor]) -> _Buffers:
+def _states(rhs: Callable[..., Tensor]) -> list[_State]:
     modules = rhs.modules() if isinstance(rhs, nn.Module) else ()
-    return [(m, name, b) for m in modules for name, b in m._buffers.items() if b is not None]
+    return [_State(module, module.training, dict(module._buffers)) for module in modules]
 
 
-def _copies(buffers: _Buffers) -> _Buffers:
-    return [(module, name, buffer.clone()) for module, name, buffer in buffers]
+def _copies(buffers: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
+    return {name: None if b is None else b.clone() for name, b in buffers.items()}
 
 
 @contextmanager
-def _in_their_place(buffers: _Buffers) -> Iterator[None]:
-    """Has modules use these buffers instead of their own."""
-    own = [(module, name, module._buffers[name]) for module, name, _ in buffers]
+def _put_back(states: list[_State]) -> Iterator[None]:
+    """Has modules be in these states, with copies of the buffers, and then in their own again."""
+    own = [_State(module, module.training, dict(module._buffers)) for module, *_ in states]
     try:
-        for module, name, buffer in buffers:
-            module._buffers[name] = buffer
+        for module, training, buffers in states:
+            module.training = training
+            module._buffers.update(_copies(buffers))
         yield
     finally:
-        for module, name, before in own:
-            module._buffers[name] = before
+        for module, training, buffers in own:
+            module.training = training
+            module._buffers.update(buffers)
 
 
 @contextmanager

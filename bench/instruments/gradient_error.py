@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import block_inputs, ode_blocks
+from solvers.proof import require_proofs
 from solvers.replay import buffers_put_back
 
 
@@ -104,6 +105,7 @@ def observe(network: nn.Module, images: Tensor, labels: Tensor) -> Observed:
                 wanted, torch.autograd.grad(loss, wanted, allow_unused=True), strict=True
             )
         ]
+        require_proofs(images.device)
         # BatchNorm's count of batches is no statistic, and is far larger than those that are.
         buffers = [b.clone() for b in network.buffers() if b.is_floating_point()]
     position = {id(parameter): i for i, parameter in enumerate(parameters)}

@@ -21,6 +21,7 @@ from bench.training.network import build_network, make_optimizer, make_schedule
 from bench.training.step import Evaluation, TrainingStep, differentiate_once, evaluate
 from models import ode_blocks
 from solvers import GRADIENTS
+from solvers.proof import require_proofs
 
 TestStatistics = Callable[
     [nn.Module, Evaluation, Mapping[str, Tensor] | None, int, Callable[[], None]],
@@ -117,6 +118,7 @@ class Trainer:
             trained = self._count_epoch_seconds()
             n_images = len(data.train_labels)
             train_loss = float(state.loss_sum) / n_images
+            require_proofs(self._device)  # the host has just waited for the loss
             if not math.isfinite(train_loss):
                 raise DivergedError(f"the training loss became {train_loss} in epoch {state.epoch}")
             train_seconds = state.epoch_seconds

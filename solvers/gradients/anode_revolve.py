@@ -2,16 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from solvers.gradients.binomial import Point, follow, is_available, schedule
-from solvers.methods import METHODS, RightHandSide, Tableau, advance_all, integrate, step_grid
-from solvers.parameters import trainable_parameters, wants_gradient
-from solvers.replay import Replay
+from solvers.checkpoint import checkpointed
+from solvers.gradients.binomial import follow, is_available, schedule
+from solvers.methods import METHODS, RightHandSide, Tableau, advance_all, step_grid
 
 
 @dataclass(frozen=True)
@@ -55,37 +52,11 @@ class AnodeRevolve:
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         self.check(method, n_steps)
         tableau = METHODS.resolve(method)
-        parameters = trainable_parameters(rhs)
-        if not wants_gradient(z0, parameters):
-            return integrate(rhs, z0, tableau, n_steps)
         m = self.m or max(1, math.ceil(math.log2(n_steps)))
-        z1: Tensor = _Revolved.apply(rhs, tableau, n_steps, m, z0, *parameters)
-        return z1
-
-
-class _Revolved(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        rhs: RightHandSide,
-        tableau: Tableau,
-        n_steps: int,
-        m: int,
-        z0: Tensor,
-        *parameters: Tensor,
-    ) -> Tensor:
         steps = step_grid(tableau, n_steps, z0.dtype, z0.device)
-        ctx.rhs, ctx.parameters, ctx.schedule = rhs, parameters, schedule(n_steps, m)
-        ctx.run = lambda z, begin, end: advance_all(rhs, z, tableau, steps[begin:end])
-        ctx.replay = Replay(rhs, z0.device)
-        ctx.save_for_backward(z0, *parameters)
-        with ctx.replay.first():
-            z1: Tensor = ctx.run(z0, 0, n_steps)
-            return z1
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        start = Point(ctx.saved_tensors[0].detach(), ctx.replay)
-        adjoint, found = follow(ctx.schedule, ctx.run, ctx.rhs, ctx.parameters, start, gradient)
-        return (None, None, None, None, adjoint, *found)
+        def run(z: Tensor, begin: int, end: int) -> Tensor:
+            return advance_all(rhs, z, tableau, steps[begin:end])
+
+        again = partial(follow, schedule(n_steps, m), run, rhs)
+        return checkpointed(lambda z: run(z, 0, n_steps), rhs, z0, again)

@@ -4,10 +4,10 @@ import torchdiffeq
 from torch import Tensor
 
 from solvers.methods import RightHandSide, Tableau
-from solvers.with_torchdiffeq import last_state, n_equal_steps, scheme, unit_interval
+from solvers.with_torchdiffeq import OfTorchdiffeq, last_state, n_equal_steps, scheme, unit_interval
 
 
-class BackpropTorchdiffeq:
+class BackpropTorchdiffeq(OfTorchdiffeq):
     """torchdiffeq.odeint, differentiated by autograd: the library's store-everything gradient.
 
     Exact, with backprop's memory O(L·Nt): it tells what of node's cost and error is the library's
@@ -19,12 +19,6 @@ class BackpropTorchdiffeq:
     name = "backprop-torchdiffeq"
     exactness = "up to summation"
     leaves_statistics = True
-    is_capturable = True
-    reads_constants = True
-
-    def check(self, method: str | Tableau, n_steps: int) -> None:
-        """Raises ValueError when torchdiffeq does not have the scheme."""
-        scheme(self.name, method)
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         solution = torchdiffeq.odeint(

@@ -4,12 +4,13 @@ import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from solvers.methods import RightHandSide
-from solvers.parameters import add, differentiate
+from solvers.parameters import add, differentiate, edges
+from solvers.proof import Checksum, checksum, require_same
 from solvers.replay import Replay
 
 Run = Callable[[Tensor, int, int], Tensor]
@@ -33,52 +34,14 @@ def recomputed_steps(n_steps: int, m: int) -> int:
     return r * n_steps - (math.comb(m + r, m + 1) if r else 0) + n_steps
 
 
-class Advance(NamedTuple):
-    """Run steps begin … end - 1; keep: keep the state before them as a checkpoint."""
-
-    begin: int
-    end: int
-    keep: bool
-
-
-class Store(NamedTuple):
-    """Run one step, storing what its differentiation needs."""
-
-    step: int
-
-
-class Reverse(NamedTuple):
-    """Differentiate the step that is stored."""
-
-
-class Restore(NamedTuple):
-    """Go back to a checkpoint; last: it is not needed again."""
-
-    step: int
-    last: bool
-
-
-Action = Advance | Store | Reverse | Restore
-
-
 @lru_cache(maxsize=256)
-def schedule(n_steps: int, m: int) -> tuple[Action, ...]:
-    """The backward pass over n_steps steps with at most m checkpoints, recomputing least."""
+def schedule(n_steps: int, m: int) -> tuple[Any, ...]:
+    """The backward pass over n_steps steps with at most m checkpoints, recomputing least, as
+    actions of checkpoint_schedules."""
     # Not installed everywhere, and needed here alone.
-    from checkpoint_schedules import Copy, Forward, Move, MultistageCheckpointSchedule
-    from checkpoint_schedules import Reverse as Adjoint
+    from checkpoint_schedules import MultistageCheckpointSchedule
 
-    actions: list[Action] = []
-    for action in MultistageCheckpointSchedule(n_steps, m, 0):
-        if isinstance(action, Forward) and action.write_adj_deps:
-            actions.append(Store(action.n0))
-        elif isinstance(action, Forward):
-            actions.append(Advance(action.n0, action.n1, action.write_ics))
-        elif isinstance(action, Adjoint):
-            actions.append(Reverse())
-        elif isinstance(action, Copy | Move):
-            actions.append(Restore(action.n, last=isinstance(action, Move)))
-    return tuple(actions)
+    return tuple(MultistageCheckpointSchedule(n_steps, m, 0))
 
 
 class Point(NamedTuple):
@@ -89,35 +52,42 @@ class Point(NamedTuple):
 
 
 def follow(
-    actions: Sequence[Action],
+    actions: Sequence[Any],
     run: Run,
     rhs: RightHandSide,
+    replay: Replay,
+    z0: Tensor,
     parameters: Sequence[Tensor],
-    start: Point,
+    end: Sequence[Checksum],
     gradient: Tensor,
-) -> tuple[Tensor, list[Tensor | None]]:
-    """The gradients in the first state and in the parameters, along a schedule."""
+) -> tuple[Tensor | None, ...]:
+    """The gradients in z0 and in the parameters, along a schedule; replay: of the whole.
+
+    Raises InexactError unless the steps that are stored lead from z0 to a state with the checksum
+    `end`, each to where the next one begins.
+    """
+    from checkpoint_schedules import Copy, Forward, Move, Reverse
+
     kept: dict[int, Point] = {}
-    current = start
-    taped: tuple[Tensor, Tensor] | None = None
+    current = Point(z0.detach(), replay)
     found: list[Tensor | None] = [None] * len(parameters)
     for action in actions:
-        if isinstance(action, Store):
+        if isinstance(action, Forward) and action.write_adj_deps:
             with current.replay.again():
                 z = current.z.detach().requires_grad_()
-                taped = z, run(z, action.step, action.step + 1)
-        elif isinstance(action, Advance):
-            if action.keep:
-                kept[action.begin] = current
+                result = run(z, action.n0, action.n1)
+            require_same([result], end)
+            end, ends = checksum([z]), edges([result])
+            del result  # its value is not needed
+        elif isinstance(action, Forward):
+            if action.write_ics:
+                kept[action.n0] = current
             with current.replay.again(), current.replay.first():
-                z = run(current.z, action.begin, action.end)
-                current = Point(z, Replay(rhs, z.device))
-        elif isinstance(action, Reverse):
-            assert taped is not None, "a schedule stores a step before it reverses it"
-            z, end = taped
-            gradient, *parts = differentiate([end], (z, *parameters), [gradient])
+                current = Point(run(current.z, action.n0, action.n1), Replay(rhs, z0.device))
+        elif isinstance(action, Reverse):  # of the one step that is stored
+            gradient, *parts = differentiate(ends, (z, *parameters), [gradient])
             found = [add(total, part) for total, part in zip(found, parts, strict=True)]
-            taped = None
-        else:
-            current = kept.pop(action.step) if action.last else kept[action.step]
-    return gradient, found
+            del z
+        elif isinstance(action, Copy | Move):
+            current = kept.pop(action.n) if isinstance(action, Move) else kept[action.n]
+    return (gradient, *found)

@@ -1,20 +1,12 @@
 """The Neural ODE method: torchdiffeq's continuous adjoint, unmodified."""
 
-import torchdiffeq
 from torch import Tensor
 
 from solvers.methods import RightHandSide, Tableau
-from solvers.parameters import trainable_parameters
-from solvers.with_torchdiffeq import (
-    last_state,
-    n_equal_steps,
-    n_equal_steps_back,
-    scheme,
-    unit_interval,
-)
+from solvers.with_torchdiffeq import OfTorchdiffeq, adjoint, n_equal_steps, scheme, unit_interval
 
 
-class Node:
+class Node(OfTorchdiffeq):
     """Keeps z(1) alone and solves state, adjoint and parameter integral backwards from it.
 
     Memory O(L) for L blocks, whatever the number of steps. Not the gradient of the discrete
@@ -29,21 +21,15 @@ class Node:
     """
 
     name = "node"
-    is_capturable = True
-    reads_constants = True
-
-    def check(self, method: str | Tableau, n_steps: int) -> None:
-        """Raises ValueError when torchdiffeq does not have the scheme."""
-        scheme(self.name, method)
+    frozen = False
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
-        solution = torchdiffeq.odeint_adjoint(
+        return adjoint(
             rhs,
             z0,
             unit_interval(z0),
             method=scheme(self.name, method),
             options=n_equal_steps(z0, n_steps),
-            adjoint_options=n_equal_steps_back(z0, n_steps),
-            adjoint_params=tuple(trainable_parameters(rhs)),
+            adjoint_options=n_equal_steps(z0, n_steps, backwards=True),
+            frozen=self.frozen,
         )
-        return last_state(solution, z0)

@@ -1,14 +1,12 @@
 """The continuous adjoint, each step's state restored."""
 
-import torchdiffeq
 from torch import Tensor
 
 from solvers.methods import RightHandSide, Tableau
-from solvers.parameters import trainable_parameters
-from solvers.with_torchdiffeq import last_state, scheme, unit_interval
+from solvers.with_torchdiffeq import OfTorchdiffeq, adjoint, scheme, unit_interval
 
 
-class NodeGrid:
+class NodeGrid(OfTorchdiffeq):
     """torchdiffeq's adjoint with every time step's state kept and put back in the backward solve.
 
     An ablation: no drift is carried from step to step. Inside a step torchdiffeq still solves
@@ -21,19 +19,8 @@ class NodeGrid:
     """
 
     name = "node-grid"
-    is_capturable = True
-    reads_constants = True
-
-    def check(self, method: str | Tableau, n_steps: int) -> None:
-        """Raises ValueError when torchdiffeq does not have the scheme."""
-        scheme(self.name, method)
+    frozen = False
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
-        solution = torchdiffeq.odeint_adjoint(
-            rhs,
-            z0,
-            unit_interval(z0, n_steps),
-            method=scheme(self.name, method),
-            adjoint_params=tuple(trainable_parameters(rhs)),
-        )
-        return last_state(solution, z0)
+        times, theirs = unit_interval(z0, n_steps), scheme(self.name, method)
+        return adjoint(rhs, z0, times, method=theirs, frozen=self.frozen)

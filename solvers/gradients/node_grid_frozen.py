@@ -1,14 +1,9 @@
 """The continuous adjoint, each step's state restored, BatchNorm's statistics left alone."""
 
-import torchdiffeq
-from torch import Tensor
-
-from solvers.methods import RightHandSide, Tableau
-from solvers.parameters import trainable_parameters
-from solvers.with_torchdiffeq import frozen_afterwards, last_state, scheme, unit_interval
+from solvers.gradients.node_grid import NodeGrid
 
 
-class NodeGridFrozen:
+class NodeGridFrozen(NodeGrid):
     """node-grid, but that its backward solve leaves no trace in the right-hand side's buffers.
 
     An ablation. What separates it from node-grid in training is the second update of the running
@@ -19,21 +14,5 @@ class NodeGridFrozen:
     """
 
     name = "node-grid-frozen"
+    frozen = True
     leaves_statistics = True
-    is_capturable = True
-    reads_constants = True
-
-    def check(self, method: str | Tableau, n_steps: int) -> None:
-        """Raises ValueError when torchdiffeq does not have the scheme."""
-        scheme(self.name, method)
-
-    def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
-        with frozen_afterwards(rhs) as frozen:
-            solution = torchdiffeq.odeint_adjoint(
-                frozen,
-                z0,
-                unit_interval(z0, n_steps),
-                method=scheme(self.name, method),
-                adjoint_params=tuple(trainable_parameters(rhs)),
-            )
-        return last_state(solution, z0)

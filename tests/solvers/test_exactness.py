@@ -307,20 +307,6 @@ def test_changing_a_weight_between_the_passes_is_noticed():
         z1.sum().backward()
 
 
-@pytest.mark.parametrize("gradient", ["anode", "node"])
-def test_a_function_that_hides_parameters_is_refused(gradient):
-    layer = nn.Linear(3, 3)
-    with pytest.raises(ValueError, match="layer.*make it an nn.Module"):
-        odeint(lambda t, z: layer(z), torch.ones(2, 3), method="rk2", n_steps=1, gradient=gradient)
-
-
-def test_parameters_in_a_list_are_not_overlooked():
-    layers = [nn.Linear(3, 3)]
-    with pytest.raises(ValueError, match="layers"):
-        odeint(lambda t, z: layers[0](z), torch.ones(2, 3), method="rk2", n_steps=1,
-               gradient="anode")  # fmt: skip
-
-
 @pytest.mark.parametrize("gradient", ["backprop", "anode", "node"])
 def test_a_plain_function_will_do_where_it_has_no_parameters(gradient):
     z0 = torch.ones(2, 3, requires_grad=True)

@@ -6,7 +6,8 @@ import torch
 import torchdiffeq
 from torch import nn
 
-from solvers import METHODS, integrate, odeint
+from solvers import GRADIENTS, METHODS, Tableau, integrate, odeint
+from solvers.methods import Combination
 from tests.solvers.right_hand_sides import Counting, Linear, Tanh, Tricky
 
 SHARED = [name for name, tableau in METHODS.items() if tableau.torchdiffeq]
@@ -23,12 +24,25 @@ def torchdiffeq_forward(rhs, z0, method, n_steps):
     )[-1]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_tableau_is_consistent(method):
-    tableau = METHODS[method]
-    assert math.isclose(sum(tableau.update.weights) * tableau.update.scale, 1)
-    for time, stage in zip(tableau.times[1:], tableau.stages, strict=True):
-        assert math.isclose(sum(stage.weights) * stage.scale, time)
+@pytest.mark.parametrize(
+    ("times", "stage", "update", "said"),
+    [
+        (
+            (0.0, 1 / 2),
+            (1.0,),
+            (0.0, 1.0),
+            r"must sum to \[0.0, 0.5, 1.0\], and sum to \[0.0, 1.0, 1.0\]",
+        ),
+        ((0.0, 1.0), (1.0,), (0.5, 0.4), "is not consistent: the weights"),
+        ((0.5, 1.0), (1.0,), (0.5, 0.5), "is not consistent: the weights"),
+        ((0.0, 1.0), (1.0, 0.0), (0.5, 0.5), "needs a stage for each time but the first"),
+        ((0.0,), (1.0,), (1.0,), "needs a stage for each time but the first"),
+        ((0.0, 1.0), (1.0,), (float("nan"), 0.5), "is not consistent: the weights"),
+    ],
+)
+def test_tableau_checks_itself(times, stage, update, said):
+    with pytest.raises(ValueError, match=said):
+        Tableau("mine", 2, times, (Combination(stage),), Combination(update), None)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -162,6 +176,79 @@ def test_number_of_steps_must_be_a_positive_whole_number(n_steps):
         odeint(nn.Identity(), torch.ones(1), method="rk2", n_steps=n_steps, gradient="anode")
 
 
-def test_state_must_be_floating_point():
-    with pytest.raises(ValueError, match="floating point, not torch.int64"):
-        odeint(lambda t, z: z, torch.ones(1).long(), method="rk2", n_steps=1, gradient="anode")
+@pytest.mark.parametrize(
+    ("z0", "found"),
+    [
+        (torch.ones(1).long(), "torch.int64"),
+        ((torch.ones(1),), "tuple"),
+        ([1.0], "list"),
+        (None, "NoneType"),
+    ],
+)
+def test_state_must_be_a_floating_point_tensor(z0, found):
+    with pytest.raises(ValueError, match=f"must be a floating-point tensor, not {found}"):
+        odeint(lambda t, z: z, z0, method="rk2", n_steps=1, gradient="anode")
+
+
+@pytest.mark.parametrize("gradient", [name for name in GRADIENTS if name != "node-rk45"])
+def test_state_keeps_its_precision_where_slopes_are_more_precise(gradient):
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 3).double()
+    rhs = Cast(layer)
+    z0 = torch.randn(2, 3, requires_grad=True)
+    z1 = odeint(rhs, z0, method="rk2", n_steps=3, gradient=gradient)
+    assert z1.dtype == torch.float32
+    if gradient != "reversible":
+        assert torch.equal(z1, odeint(rhs, z0, method="rk2", n_steps=3, gradient="backprop"))
+    z1.sum().backward()
+    assert z0.grad.dtype == torch.float32
+
+
+class Cast(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, t, z):
+        return self.layer(z.double())
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_empty_batch_has_gradients_of_zero(gradient):
+    rhs = Tanh()
+    for _ in range(2):  # anode-auto plans the second
+        z0 = torch.empty(0, 3, dtype=torch.float64, requires_grad=True)
+        z1 = odeint(rhs, z0, method="rk2", n_steps=2, gradient=gradient)
+        z1.sum().backward()
+        assert z1.shape == z0.grad.shape == (0, 3)
+        assert not rhs.matrix.grad.any()
+
+
+class Constant(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Parameter(torch.ones(3))
+
+    def forward(self, t, z):
+        return torch.ones_like(z)
+
+
+@pytest.mark.parametrize(
+    "gradient", ["backprop", "anode", "anode-auto", "anode-steps", "anode-revolve", "reversible"]
+)
+def test_parameters_that_nothing_depends_on_have_no_gradient(gradient):
+    rhs, head = Constant(), nn.Linear(3, 3)
+    for _ in range(2):
+        z1 = odeint(rhs, torch.ones(2, 3), method="rk2", n_steps=2, gradient=gradient)
+        head(z1).sum().backward()
+    assert rhs.unused.grad is None
+
+
+@pytest.mark.parametrize("gradient", ["anode", "anode-auto", "anode-steps", "anode-revolve"])
+def test_a_call_that_is_refused_leaves_no_trace(gradient):
+    rhs, z0 = Tanh(), torch.ones(2, 3, dtype=torch.float64)
+    case = {"method": "rk2", "n_steps": 2, "gradient": gradient}
+    with pytest.raises(RuntimeError, match="setup_context|vmap"):
+        torch.vmap(lambda z: odeint(rhs, z, **case))(z0)
+    odeint(rhs, z0, **case).sum().backward()
+    assert rhs.matrix.grad.any()

@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
+from torch.autograd.graph import saved_tensors_hooks
 
 from solvers.gradients.anode_auto.plan import BlockPlan, BlockSize, plan
 from solvers.gradients.anode_auto.products import Counted, Recall, Remember, Remembered
-from solvers.gradients.binomial import Point, follow, schedule
+from solvers.gradients.binomial import follow, schedule
 from solvers.methods import (
     METHODS,
     RightHandSide,
@@ -25,7 +25,8 @@ from solvers.methods import (
     integrate,
     step_grid,
 )
-from solvers.parameters import add, differentiate, trainable_parameters, wants_gradient
+from solvers.parameters import add, differentiate, edges, trainable_parameters, wants_gradient
+from solvers.proof import checksum, require_same
 from solvers.replay import Replay
 
 
@@ -113,7 +114,7 @@ class _Block:
     passing: "list[_Block]"
     rhs: "weakref.ref[Any]"
     budget: int | None
-    token: Any = None
+    token: Callable[[], object] = lambda: None
     is_done: bool = False
 
 
@@ -201,18 +202,21 @@ class _Planned(torch.autograd.Function):
         end = block.size.n_evaluations
         begin = end - (block.plan.stored if block.plan else 0)
         carried: tuple[Tensor, ...] = (z0.detach(),)
+        ctx.checksums = {}  # after so many evaluations
         ctx.remembered = Remembered() if block.plan and block.plan.remembers else None
         if begin > 0:
             remember = Remember(ctx.remembered) if ctx.remembered else nullcontext()
             with solution.replay.first(), remember:
                 carried = solution.evaluate(carried, 0, begin)
+            ctx.checksums[begin] = checksum(carried)
         if begin < end:
             wanted = begin > 0 or ctx.needs_input_grad[3]
             with solution.replay.stored():
                 carried = _started(carried) if wanted else carried
-                starts = [get_gradient_edge(tensor) for tensor in carried if wanted]
+                starts = edges(carried) if wanted else []
                 carried = solution.evaluate(carried, begin, end)
-            ctx.tape = starts, get_gradient_edge(carried[0])
+            ctx.tape = starts, edges(carried)
+            ctx.checksums[end] = checksum(carried)  # for a second backward pass
         return carried[0].detach()
 
     @staticmethod
@@ -226,10 +230,10 @@ class _Planned(torch.autograd.Function):
         if tape is not None:
             assert block.plan is not None, "what is watched is not stored"
             left -= block.plan.stored
-            starts, end = tape
-            gradients = differentiate([end], (*starts, *ctx.parameters), [gradient])
+            starts, ends = tape
+            gradients = differentiate(ends, (*starts, *ctx.parameters), [gradient])
             arriving, found = [*gradients[: len(starts)]], [*gradients[len(starts) :]]
-            del tape, end, gradient, gradients
+            del tape, gradient, gradients
         watched = None
         if left:
             z0_gradient, parts, watched = _run_again(ctx, left, arriving)
@@ -272,9 +276,11 @@ def _run_again(
         rhs = block.rhs()
         assert rhs is not None, "the graph keeps it alive"
         assert arriving[0] is not None, "the state has a gradient"
-        start = Point(ctx.saved_tensors[0].detach(), solution.replay)
+        z0, end = ctx.saved_tensors[0], ctx.checksums[left]
         actions = schedule(block.size.n_steps, min(block.size.n_steps, block.plan.checkpoints))
-        gradient, parts = follow(actions, solution.advance, rhs, ctx.parameters, start, arriving[0])
+        gradient, *parts = follow(
+            actions, solution.advance, rhs, solution.replay, z0, ctx.parameters, end, arriving[0]
+        )
         return gradient, parts, None
     z0 = ctx.saved_tensors[0].detach().requires_grad_(ctx.needs_input_grad[3])
     watched = None if block.plan else _Watched()
@@ -284,17 +290,17 @@ def _run_again(
     del remembered
     with solution.replay.again(), watched or nullcontext(), recall:
         carried = solution.evaluate((z0,), 0, left)
+    require_same(carried, ctx.checksums[left])
     if watched:
         watched.close(z0, ctx.parameters)
-    ends = [
-        (get_gradient_edge(end), gradient)
+    arrived = [
+        (end, gradient)
         for end, gradient in zip(carried, arriving, strict=True)
         if gradient is not None and end.requires_grad
     ]
-    del carried  # its values are not needed
-    gradient, *parts = differentiate(
-        [end for end, _ in ends], (z0, *ctx.parameters), [gradient for _, gradient in ends]
-    )
+    ends, gradients = edges([end for end, _ in arrived]), [gradient for _, gradient in arrived]
+    del carried, arrived  # their values are not needed
+    gradient, *parts = differentiate(ends, (z0, *ctx.parameters), gradients)
     return gradient, parts, watched
 
 

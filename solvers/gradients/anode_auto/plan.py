@@ -140,7 +140,7 @@ def _choices(
                 cost = left * block.cost(remembers=remembers)
                 yield BlockPlan(stored, None, cost, remembers), more
     step = block.n_stages * block.evaluation
-    m = min((free - step) // block.state, block.n_steps) if binomial else 0
+    m = min((free - step) // max(1, block.state), block.n_steps) if binomial else 0
     if m >= 1:
         evaluations = recomputed_steps(block.n_steps, m) * block.n_stages
         yield BlockPlan(0, m, evaluations * block.cost(remembers=False)), 0

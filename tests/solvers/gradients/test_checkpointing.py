@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from checkpoint_schedules import Forward, Move
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from torch import nn
 
 from bench.instruments.memory import peak_bytes
 from solvers import GRADIENTS, METHODS, odeint
-from solvers.gradients.binomial import Advance, Store, recomputed_steps, schedule
+from solvers.gradients.binomial import recomputed_steps, schedule
 from tests.solvers.right_hand_sides import Counting, Tanh, Tricky
 from tests.solvers.test_exactness import observe
 
@@ -76,14 +77,13 @@ def test_states_are_rebuilt_bit_for_bit(
 def test_schedule_recomputes_what_the_binomial_formula_says_and_keeps_at_most_m(n_steps, m):
     m = min(m, n_steps)
     actions = schedule(n_steps, m)
-    run = sum(1 for a in actions if isinstance(a, Store))
-    assert run == n_steps
-    run += sum(a.end - a.begin for a in actions if isinstance(a, Advance))
-    assert run == recomputed_steps(n_steps, m)
+    forward = [action for action in actions if isinstance(action, Forward)]
+    assert [a.n1 - a.n0 for a in forward if a.write_adj_deps] == [1] * n_steps
+    assert sum(a.n1 - a.n0 for a in forward) == recomputed_steps(n_steps, m)
     kept, most = 0, 0
     for action in actions:
-        kept += isinstance(action, Advance) and action.keep
-        kept -= getattr(action, "last", False)
+        kept += isinstance(action, Forward) and action.write_ics
+        kept -= isinstance(action, Move)
         most = max(most, kept)
     assert most <= m
 

@@ -1,0 +1,136 @@
+"""Prove that a second pass through a right-hand side was the first one, by checksums."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Checksum = int | Tensor
+
+_COLUMNS = 509
+"""A prime, so that values that change places, whole images among them, change columns. On the CPU
+64 rows of them are added up at a time, which its cache has room for."""
+
+
+class InexactError(ValueError):
+    """A backward pass that would not return the gradient of the forward pass."""
+
+
+def checksum(tensors: Sequence[Tensor]) -> list[Checksum]:
+    """A number of 64 bits for each tensor, from all its bits and their places in memory.
+
+    Integer sums, so the same in any order of summation. On the CPU they are Python's numbers, on
+    another device scalar tensors, for which the host does not wait.
+    """
+    require_proofs(tensors[0].device, waits=False)
+    return [_checksum(tensor) for tensor in tensors]
+
+
+def require_same(tensors: Sequence[Tensor], expected: Sequence[Checksum]) -> None:
+    """Require that these tensors have the expected checksums."""
+    for found, known in zip(checksum(tensors), expected, strict=True):
+        require(found == known)
+
+
+def sample(tensor: Tensor) -> Tensor:
+    """A copy of about a thousand values, evenly spread over the tensor."""
+    flat = _flat(tensor.detach())
+    return flat[:: len(flat) // 1000 | 1].clone()
+
+
+def require_close(found: Tensor, expected: Tensor, tolerance: float) -> None:
+    """Require that two samples differ by no more than `tolerance` times the latter's 2-norm, unless
+    one is not finite."""
+    require(~((found - expected).norm() > tolerance * expected.norm()))
+
+
+def require(is_same: bool | Tensor) -> None:
+    """Raises InexactError unless a recomputation was the same.
+
+    On CUDA the host does not wait, and the comparison can be captured in a CUDA graph: the device
+    counts the differences. The count is copied to the host when the device comes to it, and the
+    next solve raises the error; or `require_proofs` raises it, where the host waits anyway.
+    """
+    if isinstance(is_same, Tensor) and is_same.device.type != "cpu":
+        counted, known = _tally(is_same.device)
+        counted.add_(~is_same)
+        if is_same.device.type == "cuda" and not torch.cuda.is_current_stream_capturing():
+            known.copy_(counted, non_blocking=True)
+    elif not (is_same.tolist() if isinstance(is_same, Tensor) else is_same):
+        raise InexactError(_DIFFERENT)
+
+
+def require_proofs(device: torch.device, *, waits: bool = True) -> None:
+    """Raises InexactError if a recomputation on a CUDA device, in a captured step too, differed
+    since the last error: any of those so far, or, not to wait, those that the host knows of."""
+    if device.type == "cuda":
+        counted, known = _tally(device)
+        if waits:
+            known.copy_(counted)
+        if known.tolist():
+            known.copy_(counted.zero_())  # after the copies that are on their way
+            raise InexactError(_DIFFERENT)
+
+
+_DIFFERENT = (
+    "the right-hand side was not the same when the backward pass ran it again: an attribute or a "
+    "variable that it reads was changed in between, it counts its evaluations, it draws random "
+    "numbers of Python or NumPy, a kernel is not deterministic, or reversible amplified rounding. "
+    "Let it depend on t, z, its parameters and PyTorch's random numbers alone, or choose the "
+    "gradient method backprop"
+)
+
+
+@cache
+def _tally(device: torch.device) -> tuple[Tensor, Tensor]:
+    """How many recomputations on a device differed: counted there, and as the host knows it."""
+    with torch.inference_mode(False):
+        counted = torch.zeros((), dtype=torch.int64, device=device)
+        known = torch.zeros((), dtype=torch.int64, pin_memory=device.type == "cuda")
+        return counted, known
+
+
+def _checksum(tensor: Tensor) -> Checksum:
+    on_cpu = tensor.device.type == "cpu"
+    # NumPy's operations cost less there, and read as PyTorch's.
+    words: Any = _words(tensor.detach()).numpy() if on_cpu else _words(tensor.detach())
+    whole = len(words) - len(words) % _COLUMNS
+    body, rest = words[:whole].reshape(-1, _COLUMNS), words[whole:]
+    low, high = body[:0].sum(0), body[:0].sum(0)
+    step = 64 if on_cpu else max(1, whole)
+    for begin in range(0, len(body), step):
+        low += body[begin : begin + step].sum(0)
+        # A sum keeps of its highest bit only whether it is set an odd number of times, and that
+        # bit is a sign: the upper halves are added up once more where they do not overflow.
+        high += (body[begin : begin + step] >> 32).sum(0)
+    low[: len(rest)] += rest
+    high[: len(rest)] += rest >> 32
+    weights = _weights(tensor.device)
+    total = (low * weights[0] + high * weights[1]).sum()
+    return int(total) if on_cpu else total
+
+
+@cache
+def _weights(device: torch.device) -> Any:
+    with torch.inference_mode(False):
+        numbers = torch.arange(1, 2 * _COLUMNS + 1, device=device).view(2, -1) * 0x2545F4914F6CDD1D
+        numbers ^= numbers >> 29
+        return numbers.numpy() if device.type == "cpu" else numbers
+
+
+def _words(tensor: Tensor) -> Tensor:
+    """All bits in their order in memory, as integers of 64 bits."""
+    flat = _flat(tensor)
+    size = flat.element_size()
+    if flat.is_contiguous() and not any(n * size % 8 for n in (len(flat), flat.storage_offset())):
+        return flat.view(torch.int64)
+    narrow = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[size]
+    return flat.view(narrow).to(torch.int64)
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """All values in their order in memory, not copied where they are dense."""
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    return tensor.permute(order).reshape(-1)
