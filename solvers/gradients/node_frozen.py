@@ -16,5 +16,5 @@ class NodeFrozen(Node):
     """
 
     name = "node-frozen"
-    frozen = True
     leaves_statistics = True
+    frozen = True

@@ -14,5 +14,5 @@ class NodeGridFrozen(NodeGrid):
     """
 
     name = "node-grid-frozen"
-    frozen = True
     leaves_statistics = True
+    frozen = True
