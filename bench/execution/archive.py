@@ -1,4 +1,4 @@
-"""Old results, kept aside when the user starts over (--fresh) or has changed their own code."""
+"""Move old results out of the way: at --fresh, and when the user's own code has changed."""
 
 import os
 import time
@@ -18,17 +18,15 @@ from bench.records.files import write_whole
 
 
 def put_aside(workload: Workload, experiments: Sequence[Experiment]) -> tuple[int, Path]:
-    """Move what there is of the experiments, checkpoints too, out of the suite's folder; returns
-    of how many there was something, and where it is now.
+    """Move the experiments' records, checkpoints and step costs out of the suite's folder.
 
-    No more than these: of a suite's other experiments days of training may be there. Of
-    measurements.csv what it says of their configurations is moved. Raises UsageError when
-    another process is running one of them.
+    Other experiments stay: days of training may be in them. Returns the number of experiments that
+    had a folder, and the new place. Raises UsageError if another process is running one of them.
     """
     place = _place(workload.folder)
     asked = [e for e in experiments if (workload.folder / e.name).exists()]
     with ExitStack() as held:
-        # Those of which there is nothing yet, too: one may be in its first epoch.
+        # Also those without a folder: another process may just be starting one.
         for name in (locks.MEASUREMENTS, *(e.name for e in experiments)):
             if not held.enter_context(locks.claim(workload.folder, name)):
                 raise UsageError(
@@ -89,7 +87,7 @@ def _moving(place: Path) -> Iterator[None]:
 
 
 def put_measurements_aside(suite_folder: Path) -> tuple[int, Path]:
-    """Move all that was measured in a suite that trains nothing; returns as `put_aside` does."""
+    """Move all measurements of a suite that trains nothing; returns as `put_aside` does."""
     place = _place(suite_folder)
     files = [suite_folder / name for name in (MEASUREMENTS, PICTURES)]
     there = [file for file in files if file.exists()]
@@ -105,7 +103,7 @@ def put_measurements_aside(suite_folder: Path) -> tuple[int, Path]:
 
 
 def _place(suite_folder: Path) -> Path:
-    """A folder beside the suite's, which has a name that `records.load` passes over."""
+    """A new folder beside the suite's, with a name that `records.load` skips."""
     name = f"{suite_folder.name}{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"
     places = (
         suite_folder.with_name(f"{name}{more}") for more in ("", *(f"-{i}" for i in range(2, 99)))
@@ -119,8 +117,8 @@ def _move(what: Path, place: Path) -> None:
 
 
 def _move_sealed(file: Path, place: Path) -> None:
-    """Move a file and its record. The record is there before it and here after it, so that the file
-    is whole wherever it is when something fails."""
+    """Move a file and the record with its checksum. The record is copied first and removed last, so
+    that the file has one wherever it is if something fails."""
     record = checksums.beside(file)
     if record.is_file():
         write_whole(place / record.name, record.read_bytes())

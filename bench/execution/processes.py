@@ -25,7 +25,7 @@ from bench.execution.watch import RunWatcher
 from bench.execution.work_queue import RecordStamp
 from bench.execution.worker import SECONDS_TO_STOP, USAGE_ERROR, work
 from bench.experiment import Experiment
-from bench.records import Run, locks
+from bench.records import Run
 from bench.reporting.progress import Reporter
 
 
@@ -38,19 +38,11 @@ def run_all(workload: Workload, experiments: Sequence[Experiment], reporter: Rep
     """
     _share(workload.dataset)
     free_memory(workload.device)  # of the step costs, measured in this process
-    watcher = RunWatcher(workload, experiments, reporter)
     # Divided by jobs, not by the number of running workers, so that it stays the same to the end.
     # Set here too, for the records that this process writes.
     threads = max(1, torch.get_num_threads() // workload.jobs)
     with environment.threads(threads), _Workers(workload, threads) as workers:
-        while watcher.queue or watcher.running:
-            while len(watcher.running) < workload.jobs and (one := watcher.queue.take()):
-                watcher.start(one)
-                workers.start(one, watcher.queue.stamps[one])
-            for experiment, failure in workers.ended(locks.SECONDS_BETWEEN_LOOKS):
-                watcher.end(experiment, failure)
-            watcher.look()
-    return watcher.runs
+        return RunWatcher(workload, experiments, reporter).run_all(workers, workload.jobs)
 
 
 class _Workers:
@@ -79,10 +71,7 @@ class _Workers:
         self._running[experiment] = process
 
     def ended(self, seconds: float) -> Iterator[tuple[Experiment, str | None]]:
-        """Wait up to `seconds` for workers to end; yield each with its failure, or None.
-
-        Raises UsageError if that was a worker's error.
-        """
+        """See `watch.Pool`."""
         if not self._running:
             time.sleep(seconds)
         connection.wait([process.sentinel for process in self._running.values()], seconds)

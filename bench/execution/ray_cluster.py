@@ -114,14 +114,7 @@ class Cluster:
         workload = replace(workload, results=workload.results.absolute())
         watcher = RunWatcher(workload, experiments, reporter)
         with _Tasks(workload, reporter.note) as tasks:
-            while watcher.queue or watcher.running:
-                while one := watcher.queue.take():
-                    watcher.start(one)
-                    tasks.start(one, watcher.queue.stamps[one])
-                for experiment, failure in tasks.ended(locks.SECONDS_BETWEEN_LOOKS):
-                    watcher.end(experiment, failure)
-                watcher.look()
-        return watcher.runs
+            return watcher.run_all(tasks, len(experiments))  # Ray decides how many at once
 
     def _wait_for(self, reference: Any) -> Any:
         """Return a task's result. Raises UsageError, in one line, if the task fails."""
@@ -211,10 +204,7 @@ class _Tasks:
         self._running[task] = experiment
 
     def ended(self, seconds: float) -> Iterator[tuple[Experiment, str | None]]:
-        """Wait up to `seconds` for tasks to end; yield each with its failure, or None.
-
-        Raises UsageError if that was a task's error, or if no machine fits for too long.
-        """
+        """See `watch.Pool`. Raises UsageError also if no machine fits a task for too long."""
         if not self._running:
             time.sleep(seconds)
             return

@@ -69,7 +69,9 @@ def record_death(
     workload: Workload, experiment: Experiment, reason: str, state: RunState | None
 ) -> Run:
     """Record a run whose process died as failed. state: of its last checkpoint."""
-    return _write(workload, _run(workload, experiment, "failed", reason, state or RunState()))
+    return _write(
+        workload, _run(workload, experiment, "failed", reason, state or RunState(started_at=now()))
+    )
 
 
 def run_experiment(

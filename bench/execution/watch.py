@@ -1,11 +1,12 @@
 """Follow runs in other processes, as the results folder shows them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from bench.context import Workload
 from bench.execution.run import record_death
-from bench.execution.work_queue import WorkQueue, recorded_since
+from bench.execution.work_queue import RecordStamp, WorkQueue, recorded_since
 from bench.experiment import Experiment
 from bench.records import Run, locks
 from bench.reporting.progress import Reporter
@@ -28,37 +29,53 @@ class _Seen:
     is_started: bool = False
 
 
+class Pool(Protocol):
+    """Processes that each run one experiment with `run.record_experiment`."""
+
+    def start(self, experiment: Experiment, stamp: RecordStamp) -> None: ...
+
+    def ended(self, seconds: float) -> Iterator[tuple[Experiment, str | None]]:
+        """Wait up to `seconds` for processes to end; yield each with its failure, or None.
+
+        Raises UsageError if that was the failure.
+        """
+
+
 class RunWatcher:
     """Reports on experiments that run in other processes.
 
     A process writes a checkpoint when it starts or resumes a run, then at least after each epoch;
     the record is the end.
-    queue: the experiments that wait. running: those that were given to another process.
     """
 
     def __init__(
         self, workload: Workload, experiments: Sequence[Experiment], reporter: Reporter
     ) -> None:
-        self.queue = WorkQueue(workload, experiments, reporter.note)
-        self.running: dict[Experiment, _Seen] = {}
+        self._queue = WorkQueue(workload, experiments, reporter.note)
+        self._running: dict[Experiment, _Seen] = {}
         self._workload = workload
         self._experiments = experiments
         self._reporter = reporter
         self._ended: dict[Experiment, Run] = {}
 
-    @property
-    def runs(self) -> list[Run]:
-        """All runs, in the order of the experiments, once all have ended."""
+    def run_all(self, pool: Pool, at_once: int) -> list[Run]:
+        """Run the experiments in a pool, so many at once; return the runs in their order.
+
+        Raises UsageError if a record cannot be written.
+        """
+        while self._queue or self._running:
+            while len(self._running) < at_once and (one := self._queue.take()):
+                state = self._state(one)
+                self._running[one] = _Seen(_process(state) if state else None)
+                pool.start(one, self._queue.stamps[one])
+            for experiment, failure in pool.ended(locks.SECONDS_BETWEEN_LOOKS):
+                self._end(experiment, failure)
+            self._look()
         return [self._ended[experiment] for experiment in self._experiments]
 
-    def start(self, experiment: Experiment) -> None:
-        """Follow an experiment. Call it before a process is given the experiment."""
-        state = self._state(experiment)
-        self.running[experiment] = _Seen(_process(state) if state else None)
-
-    def look(self) -> None:
-        """Report what is new."""
-        for experiment, seen in self.running.items():
+    def _look(self) -> None:
+        """Report what the checkpoints show."""
+        for experiment, seen in self._running.items():
             changed = self._changed(experiment)
             if changed == seen.changed:
                 continue
@@ -68,16 +85,12 @@ class RunWatcher:
                 self._start(experiment, seen)
                 self._show(experiment, seen, state)
 
-    def end(self, experiment: Experiment, failure: str | None) -> None:
-        """Report how a run ended whose process has ended; failure: why, if it did not finish.
-
-        Raises UsageError if a record cannot be written.
-        """
-        seen, run = self.running.pop(experiment), self._outcome(experiment, failure)
+    def _end(self, experiment: Experiment, failure: str | None) -> None:
+        seen, run = self._running.pop(experiment), self._outcome(experiment, failure)
         if run is None:  # another process is running it
             if seen.is_started:
                 self._reporter.run_postponed(experiment)
-            self.queue.put_back(experiment)
+            self._queue.put_back(experiment)
             return
         self._start(experiment, seen)
         for row in run.epochs[seen.n_rows :]:
@@ -89,7 +102,7 @@ class RunWatcher:
         with locks.claim(self._workload.folder, experiment.name) as is_ours:
             if not is_ours:
                 return None
-            run = recorded_since(self._workload, experiment, self.queue.stamps[experiment])
+            run = recorded_since(self._workload, experiment, self._queue.stamps[experiment])
             if run is None and failure is not None:
                 run = record_death(self._workload, experiment, failure, self._state(experiment))
             return run

@@ -213,7 +213,8 @@ class Trainer:
         self.schedule.load_state_dict(dict(state.schedule or {}))
         # Without this the schedule warns that it is stepped before the optimiser.
         self.optimizer._opt_called = True  # type: ignore[attr-defined]
-        assert state.random is not None
+        if state.random is None:
+            raise ValueError("the state has no random state")
         torch.set_rng_state(state.random)
         if state.device_random is not None:
             torch.cuda.set_rng_state(state.device_random, self._device)

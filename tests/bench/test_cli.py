@@ -165,7 +165,7 @@ def test_ray_that_is_not_installed_is_one_line_that_says_what_to_install(
 ):
     for name in [name for name in sys.modules if name.startswith("bench.execution.ray_cluster")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr(bench, "cluster", raising=False)
+    monkeypatch.delattr(bench.execution, "ray_cluster", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run_bench.main(["--executor", "ray", "--out", str(tmp_path)]) == 2
     said = capsys.readouterr().err
