@@ -17,7 +17,10 @@ from solvers import GRADIENTS
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = {page.stem: page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")}
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "results" / "reference" / "README.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 PLACEHOLDERS = {"N": "2", "X": "smoke"}
 """Words that stand for a number or a name in the commands of the pages, and values for them."""
 
@@ -38,7 +41,7 @@ def test_readme_has_at_most_1500_words():
     assert len(README.split()) <= 1500
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_is_one_that_the_command_line_takes(page, shown_modules):
     for command in _commands(_text(page)):
         arguments = [PLACEHOLDERS.get(word, word) for word in command]
@@ -73,7 +76,7 @@ def test_regression_check_of_ones_own_gradient_works_as_shown(shown_modules, cap
     assert run_bench.main(commands[1]) == 2
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_pictures_and_sections_are_there(page):
     for link in _links(_text(page)):
         file, _, section = link.partition("#")
@@ -83,7 +86,7 @@ def test_links_pictures_and_sections_are_there(page):
             assert section in _sections(_text(target)), link
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_nothing_is_left_to_fill_in(page):
     assert "@@" not in _text(page)
 
