@@ -1,213 +1,190 @@
-"""The command line, made into one validated request."""
+"""The command line: argparse, then one validated request."""
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from bench.errors import UsageError
 from bench.experiment import Experiment
-from bench.options import read_options
-from bench.suites import DEFAULT_SUITE, SUITES, GatedSuite, MeasuringSuite, Suite
-
-Action = Literal["run", "list", "status", "plots-only", "reproduce"]
-MeasuringAction = Literal["run", "status", "check", "update-reference", "plots-only"]
+from bench.options import ACTIONS, OVERRIDES, read_options
+from bench.studies.study import Study
+from bench.suites import DEFAULT_SUITE, SUITES, Suite
 
 REFERENCES = Path(__file__).parents[1] / "results" / "reference"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the person wants. suite has the overrides in it, and experiments are its runs.
+    """What the user asks for. action: "run", or an option of ACTIONS without its dashes.
 
-    data_dir None with generated False means the official data set, downloaded where needed.
-    device is a name for `environment.find_device`, executor one of `executors.EXECUTORS`. fresh:
-    whether to start over. reproduce: the name of the recorded run to run again, or its folder.
+    data_dir: None means the official data set, downloaded where needed, or generated images. device
+    is a name for `environment.find_device`. fresh: whether old results are moved aside first.
     """
 
-    action: Action
-    suite: Suite
-    experiments: tuple[Experiment, ...]
+    action: str
     data_dir: Path | None
-    generated: bool
     device: str
     out: Path
+    fresh: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest(Request):
+    """Of a suite that trains; the overrides are in suite, and experiments are its runs.
+
+    generated: whether images are generated. executor: one of `executors.EXECUTORS`. reproduce: the
+    name of the recorded run to run again, or its folder.
+    """
+
+    suite: Suite
+    experiments: tuple[Experiment, ...]
+    generated: bool
     executor: str
     jobs: int
     eager: bool
-    fresh: bool
     tensorboard: bool
     reproduce: str | None
 
 
-@dataclass(frozen=True)
-class MeasuringRequest:
-    """What the person wants of a suite that trains nothing. reference is the gate's file.
+@dataclass(frozen=True, kw_only=True)
+class StudyRequest(Request):
+    """Of a study; the overrides are in suite. reference: the file of the regression check."""
 
-    data_dir None means generated images.
-    """
-
-    action: MeasuringAction
-    suite: MeasuringSuite
+    suite: Study
     cases: tuple[Any, ...]
-    data_dir: Path | None
-    device: str
-    out: Path
     reference: Path
-    fresh: bool
 
 
-def parse(arguments: Sequence[str] | None = None) -> Request | MeasuringRequest:
+def parse(arguments: Sequence[str] | None = None) -> TrainingRequest | StudyRequest:
     """The request of a command line.
 
     Raises UsageError, saying what to do, for anything that cannot be asked; exits for --help.
     """
     options = read_options(arguments)
-    if os.getcwd() not in sys.path:  # for package.module:Object of one's own
+    if os.getcwd() not in sys.path:  # for the user's own package.module:Object
         sys.path.append(os.getcwd())
-    if options.generated and options.data_dir:
-        raise UsageError("--generated and --data-dir exclude each other: give one of them")
-    for action in ACTIONS:
-        for other in ("fresh", "tensorboard"):
-            if getattr(options, other) and getattr(options, action):
-                option = f"--{action.replace('_', '-')}"
-                raise UsageError(f"--{other} and {option} exclude each other: give one of them")
     try:
-        if "=" in options.suite:
-            raise ValueError(f"--suite {options.suite!r}: give what replaces its values as options")
-        suite = SUITES.resolve(options.suite)
-        if options.list:
-            suite = SUITES[DEFAULT_SUITE]
-        given = {name: getattr(options, name) for name in OVERRIDES}
+        _check_exclusions(options)
+        suite = SUITES[DEFAULT_SUITE] if options.list else _suite(options.suite)
+        given = {option.name: getattr(options, option.name) for option in OVERRIDES}
         given = {name: value for name, value in given.items() if value is not None}
-        refused = [OVERRIDES[name] for name in given if name not in suite.options]
+        refused = [o.flag for o in OVERRIDES if o.name in given and o.name not in suite.options]
         if refused:
             raise ValueError(
                 f"the suite {suite.name} has no use for {', '.join(refused)}: leave it out"
             )
-        fields = {
-            field: _fitting(suite, field, v, OVERRIDES[name])
-            for name, v in given.items()
-            for field in suite.options[name]
-        }
-        if isinstance(suite, Suite):
-            return _request(options, suite.replaced(**fields))
-        if options.update_reference and fields and not options.reference:
-            raise ValueError(
-                "--update-reference writes the whole reference: give no other choice, or write "
-                "one of your own with --reference FILE"
-            )
-        return _measuring_request(options, suite.replaced(**fields))
+        changed = suite.replaced(
+            **{
+                field: _fitting(suite, field, value, name)
+                for name, value in given.items()
+                for field in suite.options[name]
+            }
+        )
+        if isinstance(changed, Study):
+            return _study_request(options, changed, bool(given))
+        return _training_request(options, changed)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
 
-ACTIONS = ("list", "status", "plots_only", "check", "update_reference", "reproduce")
-"""The options that have something else done than the suite run."""
-
-OVERRIDES = {
-    "network": "--network",
-    "method": "--method",
-    "Nt": "--Nt",
-    "gradient": "--gradient",
-    "seeds": "--seeds",
-    "lr": "--lr",
-    "num_epochs": "--num_epochs",
-    "batch_size": "--batch_size",
-    "train_images": "--train-images",
-    "test_images": "--test-images",
-    "precision": "--precision",
-}
-"""The options that replace fields of a suite, where it has them; see its `options`."""
+def _suite(name: str) -> Suite | Study:
+    if "=" in name:
+        raise ValueError(f"--suite {name!r}: give what replaces its values as options")
+    return SUITES.resolve(name)
 
 
-def _fitting(suite: Suite | MeasuringSuite, field: str, value: Any, option: str) -> Any:
-    """A list, or the one value in it where the suite has one."""
+def _check_exclusions(options: argparse.Namespace) -> None:
+    if options.generated and options.data_dir:
+        raise ValueError("--generated and --data-dir exclude each other: give one of them")
+    for action in ACTIONS:
+        for other in ("fresh", "tensorboard"):
+            if getattr(options, other) and getattr(options, action.name):
+                raise ValueError(
+                    f"--{other} and {action.flag} exclude each other: give one of them"
+                )
+
+
+def _fitting(suite: Suite | Study, field: str, value: Any, name: str) -> Any:
+    """The list that was given, or its only value where the suite has one value."""
     if not isinstance(value, tuple) or isinstance(getattr(suite, field), tuple):
         return value
     if len(value) > 1:
-        raise ValueError(f"the suite {suite.name} has one {option}: give one value")
+        raise ValueError(f"the suite {suite.name} has one --{name}: give one value")
     return value[0]
 
 
-def _request(options: argparse.Namespace, suite: Suite) -> Request:
+def _training_request(options: argparse.Namespace, suite: Suite) -> TrainingRequest:
     if options.check or options.update_reference or options.reference:
         raise _no_reference(suite)
-    given = [OVERRIDES[name] for name in OVERRIDES if getattr(options, name) is not None]
-    if options.jobs > 1:
-        given.append("--jobs")
-    if options.executor != "local":
-        given.append("--executor")
+    given = [option.flag for option in OVERRIDES if getattr(options, option.name) is not None]
+    given += ["--jobs"] * (options.jobs > 1) + ["--executor"] * (options.executor != "local")
     if options.reproduce is not None and given:
         raise ValueError(
             f"--reproduce runs what is recorded, on this machine: leave out {', '.join(given)}"
         )
-    return Request(
-        action=_action(options),
+    return TrainingRequest(
+        **_common(options),
         suite=suite,
         experiments=suite.experiments(),
-        data_dir=options.data_dir,
         generated=options.generated or (suite.generated and options.data_dir is None),
-        device=options.device,
-        out=options.out,
         executor=options.executor,
         jobs=options.jobs,
         eager=options.eager,
-        fresh=options.fresh,
         tensorboard=options.tensorboard,
         reproduce=options.reproduce,
     )
 
 
-def _action(options: argparse.Namespace) -> Any:
-    asked = [name for name in ACTIONS if getattr(options, name)]
-    return asked[0].replace("_", "-") if asked else "run"
+STUDIES_REFUSE: Mapping[str, tuple[Any, str]] = {
+    "jobs": (
+        1,
+        "what the suite {} measures must run alone, or take turns in one process, to be comparable",
+    ),
+    "executor": ("local", "the suite {} measures on this machine"),
+    "tensorboard": (False, "the suite {} trains nothing"),
+    "reproduce": (None, "the suite {} trains nothing"),
+    "eager": (False, "the suite {} has no use for it"),
+    "generated": (False, "the suite {} has no use for it"),
+}
+"""Option that a study cannot have → the value it has when it is not given, and why."""
 
 
-def _no_reference(suite: Suite | MeasuringSuite) -> ValueError:
-    gated = ", ".join(s.name for s in SUITES.values() if isinstance(s, GatedSuite))
-    return ValueError(f"the suite {suite.name} has no reference: use one of {gated}")
-
-
-def _measuring_request(options: argparse.Namespace, suite: MeasuringSuite) -> MeasuringRequest:
-    if options.jobs > 1:
-        raise ValueError(
-            f"--jobs {options.jobs}: what the suite {suite.name} measures must run alone, or take "
-            "turns in one process, to be comparable: leave out --jobs"
-        )
-    for option in ("tensorboard", "reproduce"):
-        if getattr(options, option):
-            raise ValueError(f"the suite {suite.name} trains nothing: leave out --{option}")
-    for option in ("eager", "generated"):
-        if getattr(options, option):
-            raise ValueError(f"the suite {suite.name} has no use for --{option}: leave it out")
-    if options.executor != "local":
-        raise ValueError(
-            f"--executor {options.executor}: the suite {suite.name} measures on this machine: "
-            "leave out --executor"
-        )
-    if isinstance(suite, GatedSuite) and options.data_dir:
-        raise ValueError(f"the suite {suite.name} uses generated images: leave out --data-dir")
-    action: MeasuringAction = _action(options)
-    gate = action in ("check", "update-reference")
-    if options.reference and not gate and isinstance(suite, GatedSuite):
+def _study_request(options: argparse.Namespace, study: Study, is_changed: bool) -> StudyRequest:
+    for name, (default, why) in STUDIES_REFUSE.items():
+        if getattr(options, name) != default:
+            raise ValueError(f"{why.format(study.name)}: leave out --{name}")
+    checks = options.check or options.update_reference
+    if study.comparison is None and (checks or options.reference):
+        raise _no_reference(study)
+    if study.comparison is not None and options.data_dir:
+        raise ValueError(f"the suite {study.name} uses generated images: leave out --data-dir")
+    if options.reference and not checks:
         raise ValueError("--reference needs --check or --update-reference: give one of them")
-    if not isinstance(suite, GatedSuite):
-        if gate or options.reference:
-            raise _no_reference(suite)
-        cases: tuple[Any, ...] = suite.cases()
-    else:
-        cases = suite.check_cases() if gate else suite.cases()
-    return MeasuringRequest(
-        action=action,
-        suite=suite,
-        cases=cases,
-        data_dir=options.data_dir,
-        device=options.device,
-        out=options.out,
-        reference=options.reference or REFERENCES / f"{suite.name}.csv",
-        fresh=options.fresh,
+    if options.update_reference and is_changed and not options.reference:
+        raise ValueError(
+            "--update-reference writes the whole reference: give no other choice, or write one of "
+            "your own with --reference FILE"
+        )
+    return StudyRequest(
+        **_common(options),
+        suite=study,
+        cases=study.check_cases() if checks else study.cases(),
+        reference=options.reference or REFERENCES / f"{study.name}.csv",
     )
+
+
+def _common(options: argparse.Namespace) -> dict[str, Any]:
+    asked = [action.flag for action in ACTIONS if getattr(options, action.name)]
+    return {
+        "action": asked[0].removeprefix("--") if asked else "run",
+        **{name: getattr(options, name) for name in ("data_dir", "device", "out", "fresh")},
+    }
+
+
+def _no_reference(suite: Suite | Study) -> ValueError:
+    having = [s.name for s in SUITES.values() if getattr(s, "comparison", None)]
+    return ValueError(f"the suite {suite.name} has no reference: use one of {', '.join(having)}")

@@ -1,4 +1,4 @@
-"""What machine and software a result comes from."""
+"""The machine and software that a result comes from."""
 
 import ctypes
 import os
@@ -25,7 +25,7 @@ PACKAGES = (
     *("torch", "torchvision", "torchdiffeq", "checkpoint-schedules", "numpy", "pandas", "pillow"),
     *("diffrax", "jax", "torchode", "torchdyn", "ray"),
 )
-"""Those that results depend on; a record has the versions of those that are installed."""
+"""The packages that results depend on; a record holds the versions of the installed ones."""
 
 
 def find_device(name: str) -> torch.device:
@@ -62,9 +62,9 @@ def prepare(device: torch.device, precision: str = "float32") -> None:
 
     A CUDA device becomes the current one: streams and events are otherwise made on the first.
     TF32 is on for "tf32" alone: PyTorch's own default differs between operators. cuDNN is made to
-    choose algorithms that round the same way every time. The C library is told to keep freed
-    memory: by default it hands large blocks back to the system and takes them anew for every
-    tensor, and the page faults cost up to 40% of a training step on a CPU.
+    choose deterministic algorithms. The C library is told to keep freed memory: by default it
+    returns large blocks to the system and requests them again for every tensor, and the page
+    faults cost up to 40% of a training step on a CPU.
     """
     _code()  # as it is now
     if device.type == "cuda":
@@ -82,7 +82,7 @@ def prepare(device: torch.device, precision: str = "float32") -> None:
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """Inside, PyTorch computes with so many threads on the CPU."""
+    """Have PyTorch use this number of CPU threads inside."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -97,7 +97,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 def describe(device: torch.device, precision: str | None = None) -> dict[str, Any]:
     """Machine, software, settings and command, as plain values for a record. precision: None where
-    several are measured, and rows say which."""
+    each row has its own."""
     is_cuda = device.type == "cuda"
     return {
         "command": shlex.join(sys.argv),
@@ -126,7 +126,7 @@ def describe(device: torch.device, precision: str | None = None) -> dict[str, An
 
 
 def part(device: torch.device) -> dict[str, Any]:
-    """What the parts of a run that was stopped and gone on with may differ in."""
+    """The part of the environment that may change when a run is resumed."""
     return {
         "device_name": device_name(device),
         "threads": torch.get_num_threads(),
@@ -137,12 +137,12 @@ def part(device: torch.device) -> dict[str, Any]:
 
 
 def now() -> str:
-    """The time, for a record."""
+    """The current time in UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def device_name(device: torch.device) -> str:
-    """The model of the device, for people."""
+    """The model of the device, to be printed."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
@@ -168,18 +168,18 @@ def _version(package: str) -> str | None:
 
 
 def _driver() -> str | None:
-    """The version of NVIDIA's driver, where its kernel module tells it."""
+    """The version of NVIDIA's driver, where its kernel module reports one."""
     try:
-        told = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
     except OSError:
         return None
-    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", told)
+    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", text)
     return found and found[0]
 
 
 @cache
 def _code() -> dict[str, Any]:
-    """Which code this is: asked once, because the files may change as long as the process runs."""
+    """The git revision of this code, read once: the files may change while the process runs."""
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "version": __version__,
@@ -189,7 +189,7 @@ def _code() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of this checkout; None where this is none, but a copy inside another one."""
+    """The output of git for this checkout; None where this folder is no checkout."""
     here = Path(__file__).resolve().parents[1]
     if not (here / ".git").exists():
         return None

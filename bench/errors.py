@@ -1,13 +1,18 @@
-"""What the person at the command line can mend."""
+"""Errors the user can fix, and other errors said in one line."""
 
+import gc
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 class UsageError(Exception):
-    """Bad usage, bad input or bad data, in one line that says what to do. Exit code 2.
+    """Bad usage, bad input or bad data: one line that says what to do. Exit code 2.
 
-    It may quote what somebody else wrote, the name of a file say. Characters that are none to be
-    read are spelled out in it, so that it stays one line and does nothing to a terminal.
+    The message may quote foreign text, a file name for example. Characters that cannot be printed
+    are escaped, so that the message stays one line and does nothing to a terminal.
     """
 
     def __init__(self, message: str) -> None:
@@ -15,13 +20,12 @@ class UsageError(Exception):
 
 
 def readable(text: str) -> str:
-    """The text with line breaks, escape sequences and the like spelled out, as in \\n and \\x1b."""
+    """Escape line breaks, terminal sequences and other unprintable characters, as in \\n, \\x1b."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def check_there(folder: Path) -> None:
-    """Raises UsageError when a folder of results is gone that was there: its locks are gone with
-    it, and what was recorded."""
+    """Raise UsageError when a folder of results has been removed, with its locks and records."""
     if not folder.is_dir():
         raise UsageError(
             f"the folder {folder} is gone, with what was recorded in it: put it back, or run the "
@@ -30,8 +34,44 @@ def check_there(folder: Path) -> None:
 
 
 def unwritable(place: str, error: OSError) -> UsageError:
-    """What to raise when a record cannot be written."""
+    """The error for a record that cannot be written."""
     return UsageError(
-        f"cannot write {place} ({error.strerror}): mend that and run the same command again; "
-        "what is recorded already is kept"
+        f"cannot write {place} ({error.strerror}): free disk space or choose another --out, then "
+        "run the same command again; what is recorded already is kept"
     )
+
+
+_OUT_OF_MEMORY = (
+    *("not enough memory", "can't allocate memory"),  # the host's
+    *("cuda error: out of memory", "cublas_status_alloc_failed"),  # not through PyTorch's allocator
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device or the host has no memory left."""
+    import torch  # records and figures are read without it
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    message = str(error).lower()
+    return isinstance(error, RuntimeError) and any(part in message for part in _OUT_OF_MEMORY)
+
+
+def free_memory(device: "torch.device") -> None:
+    """Release what an experiment that ran out of memory may have left allocated."""
+    import torch
+
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; empty where there is none."""
+    return readable(str(error).strip().partition("\n")[0])
+
+
+def in_a_line(error: BaseException) -> str:
+    """The type of an error and the first line of its message."""
+    kind, message = type(error).__name__, first_line(error)
+    return f"{kind}: {message}" if message else kind

@@ -1,11 +1,10 @@
-"""The options, and which values each takes."""
+"""The options of the command line, as data, and the values that each takes."""
 
 import argparse
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from bench.errors import UsageError
 from bench.execution.executors import EXECUTORS
@@ -16,116 +15,8 @@ from models import BASELINE, NETWORKS
 from solvers import GRADIENTS, METHODS
 
 Value = TypeVar("Value")
-
 LARGEST = 2**31 - 1
-LARGEST_RATE = 3.4e38
-
-
-def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """What the command line gives. Raises UsageError for what is no option, or no value of its
-    option; exits for --help."""
-    return parser().parse_args(arguments, _Given())
-
-
-def parser() -> argparse.ArgumentParser:
-    """The parser of all options."""
-    options = _Parser(
-        prog="run_bench.py",
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Train the same networks with different gradient methods for their ODE blocks "
-        "and compare.",
-        epilog="suites:\n" + "\n".join(f"  {s.name:14} {s.description}" for s in SUITES.values()),
-    )
-    options.register("action", None, _Once)
-    add = options.add_argument
-    add("--suite", default=DEFAULT_SUITE, metavar="NAME", help=f"default: {DEFAULT_SUITE}")
-    actions = options.add_mutually_exclusive_group()
-    add = actions.add_argument
-    add("--list", action="store_true", help="print the suites, their runs, how many of these are "
-        "recorded, and their time here")  # fmt: skip
-    add("--status", action="store_true", help="print what of the suite is done, running, stopped, "
-        "failed and left")  # fmt: skip
-    add("--reproduce", type=_named, metavar="RUN", help="run a recorded experiment of the suite "
-        "again (RUN: its name, or its folder) and say whether it came out the same; exit code 1 "
-        "where it did not")  # fmt: skip
-    add("--plots-only", action="store_true", help="draw the figures again from what is recorded")
-    add("--check", action="store_true", help="of gradients, memory and cost: measure a fixed set "
-        "and compare it with the reference; exit code 1 where it is not as it must be")  # fmt: skip
-    add("--update-reference", action="store_true", help="write that reference anew")
-    add = options.add_argument
-    add("--reference", type=_folder, metavar="FILE", help="where it is; default: "
-        "results/reference/SUITE.csv")  # fmt: skip
-    group = options.add_argument_group(
-        "overrides of the suite (LIST: separated by commas)",
-    )
-    add = group.add_argument
-    own = "or your own, as package.module:"
-    networks = ", ".join([*NETWORKS, *NETWORKS.aliases])
-    add("--network", type=_list_of(str), metavar="LIST", help=f"{networks}, {own}Function")
-    add("--method", type=_list_of(str), metavar="LIST", help=f"{', '.join(METHODS)}, {own}Tableau; "
-        f"with --suite reversibility also {', '.join([PAIR, *ADAPTIVE])}")  # fmt: skip
-    add("--Nt", type=_list_of(_count), metavar="LIST", help="time steps in each ODE block")
-    gradients = ", ".join([BASELINE, *GRADIENTS])
-    add("--gradient", type=_list_of(str), metavar="LIST", help=f"{gradients}, {own}Object; "
-        "parameters stand after a colon, as in anode-revolve:m=2")  # fmt: skip
-    add("--seeds", type=_list_of(_seed), metavar="LIST", help="the seeds themselves, as in 0,1,2")
-    add("--lr", type=_rate, metavar="RATE", help="initial learning rate")
-    add("--num_epochs", "--num-epochs", type=_count, metavar="N", help="epochs of each run")
-    add("--batch_size", "--batch-size", type=_list_of(_count), metavar="N", help="training "
-        "batch; with --suite growth a LIST")  # fmt: skip
-    add("--train-images", type=_count, metavar="N", help="train on a fixed subset of so many")
-    add("--test-images", type=_count, metavar="N", help="test on a fixed subset of so many")
-    add("--precision", choices=PRECISIONS, help="default: float32, without TF32; bfloat16 is "
-        "autocast; tf32 needs CUDA")  # fmt: skip
-    group = options.add_argument_group("where")
-    add = group.add_argument
-    add("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
-    add("--data-dir", type=_folder, metavar="DIR", help="a folder of images (train/<class>/*, "
-        "test/<class>/*) or of torchvision's files; without it the official data is downloaded "
-        "to data/, but for smoke and suites that do not train, which generate images")  # fmt: skip
-    add("--generated", action="store_true", help="use generated images instead of real ones")
-    add("--out", type=_folder, default=Path("results"), metavar="DIR", help="default: results")
-    add("--executor", choices=list(EXECUTORS), default="local", help="local (default): this "
-        "machine; ray: a Ray cluster (docs/cluster.md)")  # fmt: skip
-    add("--eager", action="store_true", help="do not capture training steps as CUDA graphs, which "
-        "is done where the gradient method allows it")  # fmt: skip
-    add("--jobs", type=_count, default=1, metavar="N", help="train so many at once, each in a "
-        "process of its own, where one cannot fill the device; default: 1")  # fmt: skip
-    add("--fresh", action="store_true", help="start over: what there is of the requested runs is "
-        "moved aside, into a folder that is named")  # fmt: skip
-    add("--tensorboard", action="store_true", help="also write what is observed for TensorBoard, "
-        "to SUITE/tensorboard in the folder of results")  # fmt: skip
-    return options
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (--help shows the options)")
-
-
-class _Given(argparse.Namespace):
-    """What was given, and by which options."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.options: set[str] = set()
-
-
-class _Once(argparse.Action):
-    """Stores a value. Of two values for one option none is the one that was meant."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        if self.dest in namespace.options:
-            raise argparse.ArgumentError(self, "it is given twice: give it once")
-        namespace.options.add(self.dest)
-        setattr(namespace, self.dest, values)
+LARGEST_FLOAT32 = 3.4e38
 
 
 def _list_of(item: Callable[[str], Value]) -> Callable[[str], tuple[Value, ...]]:
@@ -155,33 +46,172 @@ def _whole(least: int) -> Callable[[str], int]:
     return parse
 
 
-_count = _whole(1)
-_seed = _whole(0)
-
-
-def _named(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("'' is no run: give a name that --status shows")
-    return text
-
-
-def _folder(text: str) -> Path:
-    try:
-        is_name = bool(text) and b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        is_name = False
-    if not is_name:
-        raise argparse.ArgumentTypeError(f"{text!r} is no name of a file or folder: give one")
-    return Path(text)
-
-
 def _rate(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value <= LARGEST_RATE:
+    if not 0 < value <= LARGEST_FLOAT32:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no positive number that a float32 can be: give one"
         )
     return value
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no name of a file or folder: give one")
+    return Path(text)
+
+
+class Option(NamedTuple):
+    """An option. type: what makes its value of the text, None for a switch. One whose flag has an
+    underscore, the published spelling, is taken with a dash as well."""
+
+    flag: str
+    help: str
+    type: Callable[[str], Any] | None = None
+    metavar: str | None = "LIST"
+    default: Any = None
+    choices: Sequence[str] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    def add_to(self, parser: argparse._ActionsContainer) -> None:
+        flags = dict.fromkeys((self.flag, self.flag.replace("_", "-")))
+        if self.type is None:
+            parser.add_argument(*flags, help=self.help, action="store_true")
+            return
+        metavar = None if self.choices else self.metavar
+        parser.add_argument(
+            *flags,
+            help=self.help,
+            type=self.type,
+            metavar=metavar,
+            default=self.default,
+            choices=self.choices,
+        )
+
+
+_count, _seed = _whole(1), _whole(0)
+OWN = "or your own, as package.module:"
+
+# fmt: off
+ACTIONS = (
+    Option("--list", "print the suites, their runs, how many of these are recorded, and their time "
+        "here"),
+    Option("--status", "print what of the suite is done, running, stopped, failed and left"),
+    Option("--reproduce", "run a recorded experiment of the suite again (RUN: its name, or its "
+        "folder) and say whether it came out the same; exit code 1 where it did not", str,
+        "RUN"),
+    Option("--plots-only", "draw the figures again from what is recorded"),
+    Option("--check", "of gradients, memory and cost: measure a fixed set and compare it with the "
+        "reference; exit code 1 where they differ"),
+    Option("--update-reference", "write that reference anew"),
+)
+"""The options that ask for something else than to run the suite."""
+
+OVERRIDES = (
+    Option("--network", f"{', '.join([*NETWORKS, *NETWORKS.aliases])}, {OWN}Function",
+        _list_of(str)),
+    Option("--method", f"{', '.join(METHODS)}, {OWN}Tableau; with --suite reversibility also "
+        f"{', '.join([PAIR, *ADAPTIVE])}", _list_of(str)),
+    Option("--Nt", "time steps in each ODE block", _list_of(_count)),
+    Option("--gradient", f"{', '.join([BASELINE, *GRADIENTS])}, {OWN}Object; parameters stand "
+        "after a colon, as in anode-revolve:m=2", _list_of(str)),
+    Option("--seeds", "the seeds themselves, as in 0,1,2", _list_of(_seed)),
+    Option("--lr", "initial learning rate", _rate, "RATE"),
+    Option("--num_epochs", "epochs of each run", _count, "N"),
+    Option("--batch_size", "training batch; with --suite growth a LIST", _list_of(_count), "N"),
+    Option("--train-images", "train on a fixed subset of N images", _count, "N"),
+    Option("--test-images", "test on a fixed subset of N images", _count, "N"),
+    Option("--precision", "default: float32, without TF32; bfloat16 is autocast; tf32 needs CUDA",
+        str, choices=PRECISIONS),
+)
+"""The options that replace fields of a suite, where its `options` names them."""
+
+WHERE = (
+    Option("--device", "auto (CUDA where there is one), cpu, cuda or cuda:N", str, "DEVICE",
+        "auto"),
+    Option("--data-dir", "a folder of images (train/<class>/*, test/<class>/*) or of "
+        "torchvision's files; without it the official data is downloaded to data/, except for "
+        "smoke and studies, which generate images", _path, "DIR"),
+    Option("--generated", "use generated images instead of real ones"),
+    Option("--out", "folder of results; default: results", _path, "DIR", Path("results")),
+    Option("--executor", "local (default): this machine; ray: a Ray cluster (docs/cluster.md)",
+        str, default="local", choices=list(EXECUTORS)),
+    Option("--eager", "do not capture training steps as CUDA graphs, which is done where the "
+        "gradient method allows it"),
+    Option("--jobs", "train N runs at once, each in a process of its own, where one cannot fill "
+        "the device; default: 1", _count, "N", 1),
+    Option("--fresh", "start over: what is recorded of the requested runs is moved to another "
+        "folder, which is named"),
+    Option("--tensorboard", "also write what is observed for TensorBoard, to SUITE/tensorboard in "
+        "the folder of results"),
+)
+# fmt: on
+
+
+def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The values that a command line gives. Raises UsageError for an unknown option or a value
+    that its option cannot have; exits for --help."""
+    return parser().parse_args(arguments, _Given())
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all options."""
+    options = _Parser(
+        prog="run_bench.py",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Train the same networks with different gradient methods for their ODE blocks "
+        "and compare.",
+        epilog="suites:\n" + "\n".join(f"  {s.name:14} {s.description}" for s in SUITES.values()),
+    )
+    options.register("action", None, _Once)
+    Option("--suite", f"default: {DEFAULT_SUITE}", str, "NAME", DEFAULT_SUITE).add_to(options)
+    Option(
+        "--reference", "of --check: its file; default: results/reference/SUITE.csv", _path, "FILE"
+    ).add_to(options)
+    for group, members in (
+        (options.add_mutually_exclusive_group(), ACTIONS),
+        (
+            options.add_argument_group("overrides of the suite (LIST: separated by commas)"),
+            OVERRIDES,
+        ),
+        (options.add_argument_group("where and how"), WHERE),
+    ):
+        for option in members:
+            option.add_to(group)
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (--help shows the options)")
+
+
+class _Given(argparse.Namespace):
+    """The values of the options, and the names of those that were given one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: set[str] = set()
+
+
+class _Once(argparse.Action):
+    """Stores a value. Of two values for one option neither is known to be the intended one."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if self.dest in namespace.given:
+            raise argparse.ArgumentError(self, "it is given twice: give it once")
+        namespace.given.add(self.dest)
+        setattr(namespace, self.dest, values)

@@ -1,15 +1,16 @@
-"""What each suite runs, declared as data."""
+"""Every suite, declared as data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 from bench.experiment import Experiment
-from bench.studies.cost.suite import CostSuite
-from bench.studies.gradients import FOUR_NETWORKS, GradientSuite
-from bench.studies.growth import GrowthSuite
-from bench.studies.memory import MemorySuite
-from bench.studies.reversibility import ReversibilitySuite
+from bench.studies.cost.study import CostStudy
+from bench.studies.gradients import GradientStudy
+from bench.studies.growth import GrowthStudy
+from bench.studies.memory import MemoryStudy
+from bench.studies.reversibility import ReversibilityStudy
+from bench.studies.study import FOUR_NETWORKS, Study
 from solvers import METHODS
 from solvers.registry import Registry
 
@@ -48,6 +49,7 @@ class Suite:
     generated: bool = False
     figures: tuple[str, ...] = TRAINING_FIGURES
 
+    trains: ClassVar[bool] = True
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "network": ("networks",),
         "method": ("methods",),
@@ -60,16 +62,16 @@ class Suite:
             for name in ("lr", "num_epochs", "batch_size", "train_images", "test_images")
         },
     }
-    """Which options of the command line replace which fields."""
+    """Option of the command line → the fields that it replaces."""
 
     def replaced(self, **overrides: Any) -> "Suite":
-        """This suite with other values."""
+        """This suite with other values. Asking for methods and Nt runs what is left out as well."""
         if {"methods", "n_steps"} <= overrides.keys():
             overrides["left_out"] = ()
         return replace(self, **overrides)
 
     def experiments(self) -> tuple[Experiment, ...]:
-        """The suite's runs, each once: all of one seed first, those that are compared side by side.
+        """The suite's runs, each once, one seed after another; compared runs follow one another.
 
         A baseline has no method and no Nt, so all of those share one. Raises ValueError, saying
         what to do, for a name or a combination that cannot be used.
@@ -97,16 +99,10 @@ class Suite:
 
 
 def _is_no_suite(entry: object) -> str | None:
-    return None if isinstance(entry, Suite | MeasuringSuite) else "it is not a suite"
+    return None if isinstance(entry, Suite | Study) else "it is not a suite"
 
 
-GatedSuite = GradientSuite | MemorySuite | CostSuite
-"""A suite that trains nothing and is compared with a reference."""
-
-MeasuringSuite = GatedSuite | GrowthSuite | ReversibilitySuite
-"""A suite that trains nothing."""
-
-SUITES: Registry[Suite | MeasuringSuite] = Registry(
+SUITES: Registry[Suite | Study] = Registry(
     "suite",
     {
         suite.name: suite
@@ -155,25 +151,25 @@ SUITES: Registry[Suite | MeasuringSuite] = Registry(
                 methods=("euler",),
                 num_classes=100,
             ),
-            GradientSuite(
+            GradientStudy(
                 "gradients",
                 "gradient error of every gradient method without training: Nt, blocks, activation",
             ),
-            MemorySuite(
+            MemoryStudy(
                 "memory",
                 "peak memory of a training step against Nt and blocks, every gradient method",
             ),
-            CostSuite(
+            CostStudy(
                 "cost",
                 "time and memory of a training step, every gradient method and peer in turn",
             ),
-            GrowthSuite(
+            GrowthStudy(
                 "growth",
                 "time and memory of a training step against Nt, batch size and width, with slopes",
             ),
-            ReversibilitySuite(
+            ReversibilityStudy(
                 "reversibility",
-                "what comes back when a solution is solved backwards: Figures 1 and 7 and §III of "
+                "error of solutions that are solved backward in time: Figures 1 and 7 and §III of "
                 "the ANODE paper",
             ),
         )

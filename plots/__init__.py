@@ -33,7 +33,7 @@ from plots.reversibility import steps as reversal_steps
 from plots.training import accuracy, gradient_error, statistics_curves, statistics_table, step_cost
 from plots.training import curves as training
 
-__all__ = ["FIGURES", "MEASURED_FIGURES", "PRINTED", "draw", "draw_measured"]
+__all__ = ["FIGURES", "MEASURED_FIGURES", "draw", "draw_measured"]
 
 FIGURES: Mapping[str, Callable[[Recorded, Path], list[Path]]] = {
     "training": training.draw,
@@ -66,10 +66,6 @@ MEASURED_FIGURES: Mapping[str, Callable[[pd.DataFrame, Path], list[Path]]] = {
     "reversal_claims": claims.draw,
 }
 """The same for the suites that train nothing: from their measurements."""
-
-
-PRINTED = frozenset({"growth.md"})
-"""Tables short enough to be shown in the terminal as well."""
 
 
 def draw_measured(

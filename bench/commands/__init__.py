@@ -1,1 +1,36 @@
-"""What the command line can ask for."""
+"""What the command line can ask for: one command per file."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
+
+from bench.cli import Request, StudyRequest
+from bench.commands import check, draw, measure, reproduce, status, train
+from bench.commands import list as list_
+
+Command = Callable[[Any, Console], int]
+
+TRAINING: Mapping[str, Command] = {
+    "run": train.run,
+    "list": list_.run,
+    "status": status.show_runs,
+    "reproduce": reproduce.run,
+    "plots-only": draw.draw_runs,
+}
+"""Action → the command for a suite that trains. Each takes the request and returns an exit code."""
+
+STUDY: Mapping[str, Command] = {
+    "run": measure.run,
+    "status": status.show_cases,
+    "check": check.run,
+    "update-reference": check.update_reference,
+    "plots-only": draw.draw_cases,
+}
+"""Action → the command for a study."""
+
+
+def execute(request: Request, console: Console) -> int:
+    """Do what was asked and return the exit code. Raises UsageError for what the user can fix."""
+    commands = STUDY if isinstance(request, StudyRequest) else TRAINING
+    return commands[request.action](request, console)

@@ -1,55 +1,28 @@
-"""Print what can be run, and how far it is."""
+"""Print every suite, how far it is, and its time on this device (--list)."""
 
-import os
-import stat
 from contextlib import nullcontext
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from bench import cli, data, environment
 from bench.commands import status
+from bench.commands.exit_codes import DONE
+from bench.commands.places import describe_folder
 from bench.context import Workload
-from bench.errors import UsageError, readable
 from bench.execution.step_costs import estimate_seconds, measure_step_costs
 from bench.reporting import terminal
-from bench.reporting.progress import count, duration
+from bench.reporting.progress import duration
+from bench.studies.study import Study
 from bench.suites import SUITES, Suite
 
 CIFAR_SIZE = (50_000, 10_000)
 
 
-def show_runs(request: cli.Request, console: Console) -> None:
-    """Print how far each run of the suite is."""
-    there, folder = _place(request.out), request.out / request.suite.name
-    states = status.of_runs(folder, request.experiments)
-    longest = max((len(state.name) for state in states), default=0)
-    for experiment, state in zip(request.experiments, states, strict=True):
-        epochs = f"{state.epochs}/{experiment.num_epochs}"
-        shown = f"{state.name:{longest}}  {state.state:8}{epochs:>7}  {state.detail}"
-        console.print(shown.rstrip(), markup=False)  # a terminal wraps it, and cuts no name
-    others = status.others(folder, request.experiments)
-    console.print(
-        f"{request.suite.name} in {there}: {status.summary(states)}"
-        + (f"; {count(others, 'run')} with other options besides" if others else ""),
-        markup=False,
-    )
-
-
-def show_cases(request: cli.MeasuringRequest, console: Console) -> None:
-    """Print how many cases of a suite that trains nothing are measured."""
-    suite, there = request.suite, _place(request.out)
-    state = status.of_cases(request.out / suite.name, suite.row, suite.key, request.cases)
-    console.print(
-        f"{suite.name} in {there}: {state.state}" + (f", {state.detail}" if state.detail else ""),
-        markup=False,
-    )
-
-
-def list_suites(request: cli.Request, console: Console) -> None:
-    """Print every suite with its runs, how many of them are recorded, and its time on this
-    device."""
-    _place(request.out)
+def run(request: cli.TrainingRequest, console: Console) -> int:
+    """Print a table of all suites. Times are estimated from a step of each configuration."""
+    describe_folder(request.out)  # raises UsageError where it is none
     device = environment.find_device(request.device)
     environment.prepare(device)
     table = terminal.table("suite", "runs", "of these", "time here", "what")
@@ -57,41 +30,31 @@ def list_suites(request: cli.Request, console: Console) -> None:
     with console.status(waiting) if console.is_interactive else nullcontext():
         for suite in SUITES.values():
             folder = request.out / suite.name
-            if not isinstance(suite, Suite):
-                try:
-                    cases = suite.cases()
-                except ValueError as error:  # a package that one of its methods needs
-                    table.add_row(suite.name, "", f"not here: {error}", "", suite.description)
-                    continue
-                state = status.of_cases(folder, suite.row, suite.key, cases)
-                recorded = state.detail or state.state
-                table.add_row(suite.name, str(len(cases)), recorded, "", suite.description)
-                continue
-            experiments = suite.experiments()
-            recorded = status.summary(status.of_runs(folder, experiments))
-            pixels = data.load(None, suite.num_classes, generate=True)
-            workload = Workload(suite.name, Path(), pixels, device)
-            costs = measure_step_costs(workload, experiments, batch_size=16, repeats=1)
-            seconds = estimate_seconds(
-                experiments, costs, train_images=CIFAR_SIZE[0], test_images=CIFAR_SIZE[1]
-            )
-            table.add_row(
-                *(suite.name, str(len(experiments)), recorded),
-                *(f"about {duration(seconds)}", suite.description),
-            )
+            if isinstance(suite, Study):
+                table.add_row(*_study_row(suite, folder))
+            else:
+                table.add_row(*_suite_row(suite, folder, device))
     console.print(table)
+    return DONE
 
 
-def _place(out: Path) -> str:
-    """A folder of results, in words. Raises UsageError when it is none, or cannot be looked at."""
+def _study_row(study: Study, folder: Path) -> tuple[str, ...]:
     try:
-        is_folder = stat.S_ISDIR(os.stat(out).st_mode)
-    except FileNotFoundError:
-        return f"{readable(str(out))} (not there yet)"
-    except OSError as error:
-        raise UsageError(
-            f"cannot look into {out} ({error.strerror}): name another --out"
-        ) from error
-    if not is_folder:
-        raise UsageError(f"{out} is no folder: name another --out")
-    return readable(str(out))
+        cases = study.cases()
+    except ValueError as error:  # a package that one of its methods needs is not installed
+        return study.name, "", f"not here: {error}", "", study.description
+    state = status.of_cases(folder, study.row, study.key, cases)
+    return study.name, str(len(cases)), state.detail or state.state, "", study.description
+
+
+def _suite_row(suite: Suite, folder: Path, device: torch.device) -> tuple[str, ...]:
+    experiments = suite.experiments()
+    recorded = status.summary(status.of_runs(folder, experiments))
+    pixels = data.load(None, suite.num_classes, generate=True)
+    workload = Workload(suite.name, Path(), pixels, device)
+    costs = measure_step_costs(workload, experiments, batch_size=16, repeats=1)
+    seconds = estimate_seconds(
+        experiments, costs, train_images=CIFAR_SIZE[0], test_images=CIFAR_SIZE[1]
+    )
+    time_here = f"about {duration(seconds)}"
+    return suite.name, str(len(experiments)), recorded, time_here, suite.description

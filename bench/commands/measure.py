@@ -1,9 +1,9 @@
-"""A suite that trains nothing, from the command line: run it, check it, renew its reference."""
+"""Measure what is not recorded yet of a study, then draw its figures."""
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,44 +12,62 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
-from bench import environment, records, sources
-from bench.errors import UsageError
+from bench import cli, data, environment, records, sources
+from bench.commands.draw import draw_cases
+from bench.commands.exit_codes import DONE, SOME_FAILED
+from bench.commands.places import describe_archived
+from bench.errors import UsageError, free_memory, in_a_line, is_out_of_memory, unwritable
 from bench.execution import archive
-from bench.faults import free_memory, in_a_line, is_out_of_memory
-from bench.records import MEASUREMENTS, Picture, checksums
+from bench.records import MEASUREMENTS, checksums, locks
 from bench.records.checksums import DamagedRecordError
-from bench.reporting import terminal
-from bench.studies.regression import Finding, compare, describe, needs_reference, without_reference
+from bench.records.files import make_writable, remove_parts
+from bench.studies.study import Runner, Study
 from solvers import ContractError
 
-DONE, CHECK_FAILED, SOME_FAILED = 0, 1, 3
 SECONDS_BETWEEN_WRITES = 20
 
 
+def run(request: cli.StudyRequest, console: Console) -> int:
+    """Measure the missing cases, record them, and draw the figures."""
+    session = Session.begin(request, console)
+    folder = request.out / request.suite.name
+    make_writable(folder)
+    console.print(f"data: {session.data['source']}, fingerprint {session.data['fingerprint']}")
+    if request.fresh:
+        console.print(describe_archived(*archive.put_measurements_aside(folder)))
+    with locks.wait_for(folder, locks.MEASUREMENTS, lambda: console.print(locks.WAITING)):
+        remove_parts(folder)
+        code = _record(session, request.cases, folder)
+    if code and not (folder / MEASUREMENTS).exists():
+        return code
+    with locks.wait_for(folder, locks.FIGURES):
+        return draw_cases(request, console) or code
+
+
 @dataclass(frozen=True)
-class Measuring:
-    """What is measured: `measure` makes rows, of type `row`, of each of the cases.
+class Session:
+    """A study that is measured on a device. data: `Dataset.described`."""
 
-    key: the fields that a case and its rows have in common and that tell it from all others; none
-    where cases are measured together or anew each time. data: `Dataset.described`. pictures is
-    filled while they are measured; None where the suite makes none.
-    """
-
-    cases: Sequence[Any]
-    measure: Callable[[Any], list[Any]]
-    row: type[Any]
-    key: tuple[str, ...]
+    study: Study
+    runner: Runner
     device: torch.device
     data: Mapping[str, object]
     console: Console
-    pictures: list[Picture] | None = None
 
-    def rows(
-        self, cases: Sequence[Any], measured_more: Callable[[list[Any]], None] = lambda rows: None
+    @classmethod
+    def begin(cls, request: cli.StudyRequest, console: Console) -> "Session":
+        """Prepare device and data. Raises UsageError when the study cannot use them."""
+        device = environment.find_device(request.device)
+        environment.prepare(device)
+        dataset = data.load(request.data_dir, 10, generate=request.data_dir is None)
+        runner = request.suite.runner(dataset, device)
+        return cls(request.suite, runner, device, dataset.described, console)
+
+    def measure(
+        self, cases: Sequence[Any], on_rows: Callable[[list[Any]], None] = lambda rows: None
     ) -> "Measured":
-        """Measure these cases; `measured_more` is called with all rows so far now and then, and at
+        """Measure these cases. `on_rows` is called with all rows so far every now and then, and at
         the end, even when that is an interrupt."""
         measured = Measured()
         tenths = {math.ceil(len(cases) * i / 10) for i in range(1, 10)}
@@ -60,12 +78,21 @@ class Measuring:
                     self.console.print(f"{count} of {len(cases)} cases …")
                 self._measure(case, measured)
                 if time.monotonic() - written > SECONDS_BETWEEN_WRITES:
-                    measured_more(measured.rows)
+                    on_rows(measured.rows)
                     written = time.monotonic()
         finally:
             if measured.rows:
-                measured_more(measured.rows)
+                on_rows(measured.rows)
         return measured
+
+    def failure_code(self, measured: "Measured", cases: Sequence[Any]) -> int:
+        """Print how many cases failed; return the exit code."""
+        if not measured.failures:
+            return DONE
+        self.console.print(
+            f"{measured.failures} of {len(cases)} cases failed: the lines above say why"
+        )
+        return SOME_FAILED
 
     def _shown(self, cases: Sequence[Any]) -> Iterable[Any]:
         return track(
@@ -78,11 +105,7 @@ class Measuring:
 
     def _measure(self, case: Any, measured: "Measured") -> None:
         try:
-            found = self.measure(case)
-            measured.rows += found
-            for row in found:
-                if getattr(row, "reason", ""):  # a peer that cannot do the work
-                    self.console.print(f"{case.name}, {row.gradient}: {row.reason}", markup=False)
+            found = self.runner.measure(case)
         except ContractError as error:
             raise UsageError(str(error)) from error
         except KeyboardInterrupt:
@@ -91,154 +114,75 @@ class Measuring:
             measured.failures += 1
             if is_out_of_memory(error):
                 free_memory(self.device)
-            name = getattr(case, "name", case)
-            self.console.print(f"{name}: {in_a_line(error)}", markup=False)
+            self.console.print(f"{case.name}: {in_a_line(error)}", markup=False)
+            return
+        measured.rows += found
+        for remark in filter(None, (self.study.remark(case, row) for row in found)):
+            self.console.print(remark, markup=False)
 
 
 @dataclass
 class Measured:
-    """The rows of the cases that could be measured, and how many could not."""
+    """The rows of the cases that could be measured, and the number of those that could not."""
 
     rows: list[Any] = field(default_factory=list)
     failures: int = 0
 
 
-def run(measuring: Measuring, folder: Path) -> int:
-    """Measure the cases that are not recorded yet, and record them in
-    `<folder>/measurements.csv` with what is there already, and their pictures in place of those
-    that are there."""
-    file = folder / MEASUREMENTS
-    device = measuring.device.type
-    known, where = _recorded(measuring, file)
-    recorded = {records.key_of(row, measuring.key) for row in known if row.device == device}
-    left = [c for c in measuring.cases if records.key_of(c, measuring.key) not in recorded]
-    if len(left) < len(measuring.cases):
-        recorded_already = len(measuring.cases) - len(left)
-        measuring.console.print(
-            f"{recorded_already} of {len(measuring.cases)} cases are recorded already"
-        )
+def _record(session: Session, cases: Sequence[Any], folder: Path) -> int:
+    """Measure the missing cases and record them in measurements.csv with the rows that are there;
+    pictures replace those that are there."""
+    study, console, file = session.study, session.console, folder / MEASUREMENTS
+    known, where = _recorded(session, cases, file)
+    of_device = [row for row in known if row.device == session.device.type]
+    recorded = {records.key_of(row, study.key) for row in of_device}
+    left = [case for case in cases if records.key_of(case, study.key) not in recorded]
+    if len(left) < len(cases):
+        console.print(f"{len(cases) - len(left)} of {len(cases)} cases are recorded already")
 
-    def record(rows: list[Any]) -> None:
-        records.write_rows(file, measuring.row, [*known, *rows], where)
+    def write(rows: list[Any]) -> None:
+        records.write_rows(file, study.row, [*known, *rows], where)
 
-    with _writing(file):
-        # What is measured anew as a whole does not replace the last whole before it is one.
-        measured = measuring.rows(left, record if measuring.key else lambda rows: None)
-        if measured.rows and not measuring.key:
-            record(measured.rows)
-        if measuring.pictures is not None:
-            pictures = records.write_pictures(folder, measuring.pictures, where)
-            measuring.console.print(f"wrote {pictures}")
+    with writing(file):
+        # Without a key all rows are replaced, and not before all cases are measured.
+        measured = session.measure(left, write if study.key else lambda rows: None)
+        if measured.rows and not study.key:
+            write(measured.rows)
+        if study.makes_pictures:
+            pictures = records.write_pictures(folder, session.runner.pictures, where)
+            console.print(f"wrote {pictures}")
     if measured.rows:
-        measuring.console.print(f"wrote {file}")
-    return _failed(measured, measuring)
+        console.print(f"wrote {file}")
+    return session.failure_code(measured, cases)
 
 
-def _recorded(measuring: Measuring, file: Path) -> tuple[list[Any], list[Mapping[str, Any]]]:
-    """The rows to be kept, and in which environments all will have been measured. A damaged table
-    is set aside, and so are rows of other code of the user's own."""
+def _recorded(
+    session: Session, cases: Sequence[Any], file: Path
+) -> tuple[list[Any], list[Mapping[str, Any]]]:
+    """The rows to keep, and the environments of all rows, old and new.
+
+    A damaged table is set aside, and so are rows of an earlier version of the user's own code.
+    """
     here = {
-        **environment.describe(measuring.device),
-        "sources": sources.of(*measuring.cases),
-        "data": measuring.data,
+        **environment.describe(session.device),
+        "sources": sources.of(*cases),
+        "data": session.data,
     }
-    say = partial(measuring.console.print, markup=False)
-    if not measuring.key or not file.exists():
+    say = partial(session.console.print, markup=False)
+    if not session.study.key or not file.exists():
         return [], [here]
     try:
-        rows = archive.put_changed_rows_aside(file, measuring.row, measuring.cases, say)
+        rows = archive.put_changed_rows_aside(file, session.study.row, cases, say)
         return rows, [*checksums.environments(file), here]
     except DamagedRecordError as error:
         say(error.set_aside())
         return [], [here]
 
 
-def check(measuring: Measuring, reference: Path) -> int:
-    """Measure the cases, print what is not as it must be, and say so by the exit code.
-
-    Raises UsageError when the reference is missing, damaged, of another version, or has nothing
-    for this device or for a case that needs it.
-    """
-    known = records.read_reference(reference, measuring.row)
-    device = measuring.device.type
-    if not any(row.device == device for row in known):
-        others = f"check with --device {known[0].device}, or " if known else ""
-        raise UsageError(
-            f"{reference} has no reference for {device}: {others}make one there with "
-            "--update-reference"
-        )
-    _refuse(reference, without_reference(measuring.row, measuring.cases, known))
-    measured = measuring.rows(measuring.cases)
-    findings = compare(measured.rows, known)
-    _refuse(
-        reference,
-        {f.row.gradient for f in findings if f.reference is None and needs_reference(f.row)},
-    )
-    problems = [finding for finding in findings if finding.problem]
-    if problems:
-        measuring.console.print(_table(problems))
-    if findings:
-        measuring.console.print(
-            f"{len(findings)} measurements of {len(measuring.cases) - measured.failures} cases "
-            "checked: "
-            + (f"{len(problems)} are not what they must be" if problems else "all as they must be")
-        )
-    failed = _failed(measured, measuring)
-    return CHECK_FAILED if problems else failed
-
-
-def _refuse(reference: Path, lacking: set[str]) -> None:
-    if lacking:
-        raise UsageError(
-            f"{reference} has no reference for all cases of {', '.join(sorted(lacking))}: check "
-            "others, or make one of your own with --update-reference --reference FILE"
-        )
-
-
-def update_reference(measuring: Measuring, reference: Path) -> int:
-    """Measure the cases and write the reference, saying what changed.
-
-    What the reference has for other devices is kept.
-    """
-    known = records.read_reference(reference, measuring.row) if reference.exists() else []
-    device = measuring.device.type
-    measured = measuring.rows(measuring.cases)
-    if measured.failures:
-        measuring.console.print(f"{reference} is left as it was")
-        return _failed(measured, measuring)
-    rows = measured.rows
-    changed = [finding for finding in compare(rows, known) if finding.problem]
-    if known and changed:
-        measuring.console.print(_table(changed))
-    others = [row for row in known if row.device != device]
-    with _writing(reference):
-        records.write_reference(reference, measuring.row, [*others, *rows])
-    measuring.console.print(
-        f"wrote {reference}: {len(rows)} rows for {device}, {len(changed)} changed"
-    )
-    return DONE
-
-
-def _failed(measured: Measured, measuring: Measuring) -> int:
-    """The exit code of what could not be measured; 0 when all could."""
-    if not measured.failures:
-        return DONE
-    measuring.console.print(
-        f"{measured.failures} of {len(measuring.cases)} cases failed: the lines above say why"
-    )
-    return SOME_FAILED
-
-
-@contextlib.contextmanager
-def _writing(file: Path) -> Iterator[None]:
+@contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Raise UsageError when a record cannot be written inside."""
     try:
         yield
     except OSError as error:
-        raise UsageError(f"cannot write {file} ({error.strerror}): mend that") from error
-
-
-def _table(findings: Sequence[Finding]) -> Table:
-    table = terminal.table(*describe(findings[0].row), "what is wrong")
-    for finding in findings:
-        table.add_row(*describe(finding.row).values(), finding.problem)
-    return table
+        raise unwritable(str(file), error) from error

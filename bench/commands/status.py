@@ -1,4 +1,4 @@
-"""How far a suite is: what is recorded, what runs, what failed, and what is left."""
+"""Print what of a suite is done, running, stopped, failed and left (--status)."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import records, sources
+from rich.console import Console
+
+from bench import cli, records, sources
+from bench.commands import exit_codes as code
+from bench.commands.places import describe_folder
 from bench.experiment import Experiment
 from bench.records import MEASUREMENTS, RESULTS, checksums, locks
 from bench.records.checksums import DamagedRecordError
@@ -20,7 +24,10 @@ DAMAGED, LEFT, MEASURED = "damaged", "left", "measured"
 
 @dataclass(frozen=True)
 class State:
-    """How far an experiment is: one of the words above, epochs that are over, and more in words."""
+    """How far an experiment or a study is.
+
+    state: one of the words above. epochs: finished epochs, or measured cases. detail: a sentence.
+    """
 
     name: str
     state: str
@@ -28,9 +35,40 @@ class State:
     detail: str = ""
 
 
+def show_runs(request: cli.TrainingRequest, console: Console) -> int:
+    """Print how far each run of the suite is."""
+    there, folder = describe_folder(request.out), request.out / request.suite.name
+    states = of_runs(folder, request.experiments)
+    longest = max((len(state.name) for state in states), default=0)
+    for experiment, state in zip(request.experiments, states, strict=True):
+        epochs = f"{state.epochs}/{experiment.num_epochs}"
+        shown = f"{state.name:{longest}}  {state.state:8}{epochs:>7}  {state.detail}"
+        console.print(shown.rstrip(), markup=False)  # a terminal wraps it, and cuts no name
+    more = others(folder, request.experiments)
+    console.print(
+        f"{request.suite.name} in {there}: {summary(states)}"
+        + (f"; {progress.count(more, 'run')} with other options besides" if more else ""),
+        markup=False,
+    )
+    return code.DONE
+
+
+def show_cases(request: cli.StudyRequest, console: Console) -> int:
+    """Print how many cases of a study are measured."""
+    study, there = request.suite, describe_folder(request.out)
+    state = of_cases(request.out / study.name, study.row, study.key, request.cases)
+    console.print(
+        f"{study.name} in {there}: {state.state}" + (f", {state.detail}" if state.detail else ""),
+        markup=False,
+    )
+    return code.DONE
+
+
 def of_runs(suite_folder: Path, experiments: Iterable[Experiment]) -> list[State]:
-    """How far each experiment is. Writes nothing. Raises UsageError when a record is of another
-    version."""
+    """How far each experiment is. Writes nothing.
+
+    Raises UsageError for a record of another version.
+    """
     return [_of_run(suite_folder, experiment) for experiment in experiments]
 
 
@@ -55,7 +93,7 @@ def _of_run(suite_folder: Path, experiment: Experiment) -> State:
 
 
 def _of_checkpoint(file: Path) -> tuple[int, str]:
-    """The epochs that are over, and what to say of the one that is not."""
+    """The number of finished epochs, and the progress of the current one in words."""
     try:
         found = checkpoint.read_any(file)
     except (DamagedError, checkpoint.ForeignError) as error:
@@ -67,10 +105,10 @@ def _of_checkpoint(file: Path) -> tuple[int, str]:
 
 
 def of_cases(suite_folder: Path, row: type[Any], key: Sequence[str], cases: Iterable[Any]) -> State:
-    """How many of the cases of a suite that trains nothing are measured; epochs is their number.
+    """How many of the cases of a study are measured; `epochs` is their number.
 
-    key: by which a case and its rows are known to belong together; where there is none, a command
-    measures its cases anew, and of which cases the rows are is not known.
+    key: the study's. Where it is empty, all cases are measured anew by each command, and the rows
+    do not say which cases they belong to.
     """
     cases = list(cases)
     wanted = {records.key_of(case, key) for case in cases}
@@ -93,13 +131,13 @@ def of_cases(suite_folder: Path, row: type[Any], key: Sequence[str], cases: Iter
 
 
 def others(suite_folder: Path, experiments: Iterable[Experiment]) -> int:
-    """How many other runs are recorded there."""
+    """The number of other runs that are recorded in the folder."""
     names = {experiment.name for experiment in experiments}
     return sum(file.parent.name not in names for file in suite_folder.glob(f"*/{records.RUN}"))
 
 
 def summary(states: Sequence[State]) -> str:
-    """So many of each, in words."""
+    """The number of experiments in each state, in words."""
     counts = Counter(state.state for state in states)
     order = (DONE, RUNNING, STOPPED, FAILED, DAMAGED, LEFT)
     return ", ".join(f"{counts[state]} {state}" for state in order if counts[state])

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import track
 
 from bench.data import image_file
@@ -22,7 +23,6 @@ from bench.data.classes import CLASSES
 from bench.data.dataset import Dataset, fingerprint
 from bench.errors import UsageError, readable
 from bench.records.files import remove_parts, whole
-from bench.reporting import terminal
 
 LARGEST_FILE = 2**20
 """Bytes; an image of 32×32 pixels needs some thousands of them."""
@@ -139,7 +139,6 @@ def _some(names: list[str]) -> str:
 
 def _decode(files: list[tuple[Path, int]], description: str) -> np.ndarray:
     images = np.empty((len(files), 3, 32, 32), np.uint8)
-    console = terminal.console(sys.stderr)
     # Pillow's warnings about an image are left out: what cannot be used is an error.
     with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -148,9 +147,9 @@ def _decode(files: list[tuple[Path, int]], description: str) -> np.ndarray:
             decoded,
             description,
             total=len(files),
-            console=console,
+            console=Console(file=sys.stderr),
             transient=True,
-            disable=not console.is_interactive,
+            disable=not sys.stderr.isatty(),  # rich takes a log for a terminal with FORCE_COLOR
         )
         for index, image in enumerate(decoded):
             images[index] = image

@@ -8,10 +8,9 @@ from typing import Protocol
 
 from bench.context import Workload
 from bench.environment import part
-from bench.errors import check_there, unwritable
+from bench.errors import check_there, is_out_of_memory, unwritable
 from bench.execution.interrupts import Interrupts
 from bench.experiment import Experiment
-from bench.faults import is_out_of_memory
 from bench.records import EpochRow
 from bench.reporting.progress import count
 from bench.training import checkpoint

@@ -24,12 +24,11 @@ from torch import Tensor
 from bench import environment
 from bench.context import Workload
 from bench.data import Dataset
-from bench.errors import UsageError
+from bench.errors import UsageError, free_memory
 from bench.execution.elsewhere import Elsewhere
 from bench.execution.work_queue import Before
 from bench.execution.worker import SECONDS_TO_STOP, Ending, Message, Started, work
 from bench.experiment import Experiment
-from bench.faults import free_memory
 from bench.records import Run, locks
 from bench.reporting.progress import Reporter
 

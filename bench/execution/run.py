@@ -13,12 +13,18 @@ from torch import nn
 from bench import records, sources
 from bench.context import Stepper, Workload
 from bench.environment import describe, prepare
-from bench.errors import UsageError, check_there, unwritable
+from bench.errors import (
+    UsageError,
+    check_there,
+    first_line,
+    free_memory,
+    is_out_of_memory,
+    unwritable,
+)
 from bench.execution import archive, interrupts
 from bench.execution.checkpointing import Keeper, Listener
 from bench.execution.work_queue import Before, recorded_by_another
 from bench.experiment import Experiment
-from bench.faults import first_line, free_memory, is_out_of_memory
 from bench.instruments import gradient_error, memory
 from bench.instruments.batchnorm import StatisticsTest
 from bench.records import RESULTS, Run, locks

@@ -6,9 +6,8 @@ from itertools import groupby
 
 import solvers
 from bench.context import Stepper, Workload
-from bench.errors import UsageError
+from bench.errors import UsageError, free_memory, is_out_of_memory
 from bench.experiment import Experiment
-from bench.faults import free_memory, is_out_of_memory
 from bench.instruments import memory, timing
 from bench.records import Configuration, Measurement, key_of
 from bench.training.clock import WHOLE

@@ -31,8 +31,8 @@ EVERY_EPOCH, AT_THE_END = ("forward", "batch"), ("reestimated", "per_evaluation"
 KINDS = (*EVERY_EPOCH, *AT_THE_END)
 
 TEST_IMAGES_OF_AN_EPOCH = 5_000
-"""Of the shuffled test images, before the last epoch: all of CIFAR-10's would take more than 5% of
-the epoch's time."""
+"""The number of shuffled test images before the last epoch: all of CIFAR-10's would take more than
+5% of the epoch's time."""
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
@@ -40,8 +40,8 @@ Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 class StatisticsTest:
     """Tests an experiment's weights with each kind of BatchNorm statistics.
 
-    Everything is measured on a network of its own, into which weights and buffers are copied: the
-    network that trains, its optimiser and the random state are left as they are.
+    Measures on a network of its own, into which weights and buffers are copied: the network in
+    training, its optimiser and the random state are unchanged.
     """
 
     def __init__(self, experiment: Experiment, data: DeviceData, device: torch.device) -> None:
@@ -117,7 +117,7 @@ class StatisticsTest:
         )
 
     def _plain(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same images in the same order, as they are."""
+        """The same images in the same order, without augmentation."""
         labels = self._data.train_labels
         order = epoch_plan(self._experiment.seed, epoch, len(labels)).order.to(labels.device)
         size = self._experiment.batch_size

@@ -1,4 +1,4 @@
-"""How far a network's gradient is from store-everything backpropagation's."""
+"""The distance of a network's gradient from that of store-everything backpropagation."""
 
 import math
 from collections.abc import Iterator
@@ -40,8 +40,8 @@ def measure(network: nn.Module, images: Tensor, labels: Tensor) -> GradientError
     """The gradient error of a network with ODE blocks on one batch of cross-entropy loss.
 
     images (batch, 3, 32, 32) and labels (batch,). The reference is `backprop` at the same
-    weights, batch, precision and mode. Leaves no trace: buffers (BatchNorm's statistics),
-    gradients, random state and the blocks' gradient methods are what they were.
+    weights, batch, precision and mode. Buffers (BatchNorm's statistics), gradients, random state
+    and the blocks' gradient methods are unchanged.
     """
     return compare(observe(network, images, labels), reference(network, images, labels))
 
@@ -60,13 +60,13 @@ class Observed(NamedTuple):
 def reference(
     network: nn.Module, images: Tensor, labels: Tensor, gradient: str = "backprop"
 ) -> Observed:
-    """What `observe` gives with `backprop`, or with another gradient method."""
+    """The result of `observe` with `backprop`, or with another gradient method."""
     with _gradient_method(network, gradient):
         return observe(network, images, labels)
 
 
 def compare(found: Observed, reference: Observed) -> GradientError:
-    """The error of what was found on the same network and batch."""
+    """The error of one result of `observe` relative to another on the same network and batch."""
     parameters = _products(found.parameters, reference.parameters)
     states = _products(found.states, reference.states)
     error, cosine = _relative(parameters)
@@ -85,7 +85,7 @@ def compare(found: Observed, reference: Observed) -> GradientError:
 
 
 def observe(network: nn.Module, images: Tensor, labels: Tensor) -> Observed:
-    """The gradients of one batch of cross-entropy loss; leaves no trace, as `measure`."""
+    """The gradients of one batch of cross-entropy loss; changes nothing, as `measure`."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     devices = [images.device] if images.device.type == "cuda" else []
     with (
@@ -96,7 +96,7 @@ def observe(network: nn.Module, images: Tensor, labels: Tensor) -> Observed:
     ):
         output = network(images)
         loss = F.cross_entropy(output, labels)
-        # The input of a network's first layer is an image, which wants no gradient.
+        # The input of a network's first layer is an image, which requires no gradient.
         states = [z for _, z in inputs if z.requires_grad]
         wanted = [*parameters, *states]
         found = [
@@ -106,7 +106,7 @@ def observe(network: nn.Module, images: Tensor, labels: Tensor) -> Observed:
             )
         ]
         require_proofs(images.device)
-        # BatchNorm's count of batches is no statistic, and would drown those that are.
+        # BatchNorm's count of batches is no statistic, and is far larger than those that are.
         buffers = [b.clone() for b in network.buffers() if b.is_floating_point()]
     position = {id(parameter): i for i, parameter in enumerate(parameters)}
     blocks = [
@@ -127,7 +127,7 @@ class _Products(NamedTuple):
 
 
 def _products(gradient: list[Tensor], reference: list[Tensor]) -> list[_Products]:
-    """In float64, and read from the device together: it is waited for once."""
+    """Computed in float64 and read together, so that the host waits for the device once."""
     found = []
     for g, r in zip(gradient, reference, strict=True):
         g, r = g.double(), r.double()

@@ -1,4 +1,4 @@
-"""How steep a network's right-hand sides are."""
+"""Local Lipschitz constants of a network's right-hand sides."""
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,8 @@ def of_blocks(network: nn.Module, images: Tensor) -> tuple[float, ...]:
     """‖∂f/∂z‖₂ at t = 0 and each ODE block's input, in the network's order.
 
     images (batch, 3, 32, 32), taken as a whole, since BatchNorm in training mode couples them.
-    A local Lipschitz constant of f, from below, by power iteration on JᵀJ; leaves no trace in
-    BatchNorm's statistics.
+    A lower bound of a local Lipschitz constant of f, by power iteration on JᵀJ. BatchNorm's
+    statistics are unchanged.
     """
     with block_inputs(network) as inputs, torch.no_grad(), buffers_put_back(network):
         network(images)

@@ -34,7 +34,7 @@ def peak_bytes(compute: Callable[[], object], device: torch.device) -> int:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Follows every storage that an operator returns from then until it is freed."""
+    """Follows every storage that an operator returns until the storage is freed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,8 +69,8 @@ class _LiveBytes(TorchDispatchMode):
 
 @contextmanager
 def _interrupt_deferred() -> Iterator[None]:
-    """Python swallows what is raised inside a weak reference's callback, a Ctrl-C as well: have
-    it wait until the callbacks are done with."""
+    """Defer SIGINT to the end: Python discards what is raised in a weak reference's callback,
+    KeyboardInterrupt included."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

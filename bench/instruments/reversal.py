@@ -1,4 +1,4 @@
-"""How far a solution that is solved backwards in time ends from where it began."""
+"""The error of an initial value that is reconstructed by solving backward in time."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from solvers.methods import Step, advance, step_grid
 from solvers.with_torchdiffeq import unit_interval
 
 State = Any
-"""A tensor, or a NumPy array or scalar. A scalar's Euler step takes 3 µs in NumPy and 8 in PyTorch;
-and NumPy's steps are made one by one, so that there can be a million, a tensor's all at once."""
+"""A tensor, or a NumPy array or scalar. An Euler step of a scalar takes 3 µs in NumPy and 8 µs in
+PyTorch. Time steps for NumPy are generated one by one, so that a million need no memory."""
 
 Rhs = Callable[[Any, State], State]
 
@@ -26,16 +26,16 @@ FAILURES = {
     "max_num_steps exceeded": "step limit",
     "non-finite values": "not finite",
 }
-"""What torchdiffeq's assertions say when it gives up → the status it is recorded with."""
+"""Message of torchdiffeq's assertion when it gives up → status in the record."""
 
 
 @dataclass(frozen=True)
 class Reversal:
-    """A problem solved from t = 0 to 1 (output) and back (reconstruction).
+    """A problem solved forward from t = 0 to 1 (output), then backward (reconstruction).
 
     rho: ‖reconstruction - z0‖₂ / ‖z0‖₂, Equation 6 of the ANODE paper (Gholami et al. 2019);
-    infinite where status is not "ok". n_steps and n_steps_back: the steps that were accepted.
-    nfe: evaluations of the right-hand side there and back.
+    infinite where status is not "ok". n_steps and n_steps_backward: the accepted steps.
+    nfe: evaluations of the right-hand side in both directions.
     """
 
     output: State
@@ -43,12 +43,12 @@ class Reversal:
     rho: float
     status: str
     n_steps: int
-    n_steps_back: int
+    n_steps_backward: int
     nfe: int
 
 
 def fixed_steps(rhs: Rhs, z0: State, tableau: Tableau, n_steps: int) -> Reversal:
-    """There and back in n equal steps of an explicit Runge–Kutta method."""
+    """Solve forward and backward in n equal steps of an explicit Runge–Kutta method."""
     counted = _Counted(rhs)
     states = [z0]
     with np.errstate(all="ignore"), torch.no_grad():
@@ -61,14 +61,14 @@ def fixed_steps(rhs: Rhs, z0: State, tableau: Tableau, n_steps: int) -> Reversal
 
 
 def reversible_pair(rhs: Rhs, z0: State, tableau: Tableau, n_steps: int) -> Reversal:
-    """There by `solvers.gradients.reversible` over a method, and back by undoing it algebraically.
+    """Solve forward by `solvers.gradients.reversible` over a method, and undo it algebraically.
 
-    Of the pair (y, z), both of which are kept, y is the solution: output and reconstruction are y.
+    y of the pair (y, z) is the solution: output and reconstruction are y.
     """
     counted = _Counted(rhs)
-    there = tuple(_steps(tableau, n_steps, z0, backwards=False))
-    back = tuple(_steps(tableau, n_steps, z0, backwards=True))
-    pair = CoupledPair(counted, tableau, Reversible.coupling, there, back[::-1])
+    forward = tuple(_steps(tableau, n_steps, z0, backwards=False))
+    backward = tuple(_steps(tableau, n_steps, z0, backwards=True))
+    pair = CoupledPair(counted, tableau, Reversible.coupling, forward, backward[::-1])
     with np.errstate(all="ignore"), torch.no_grad():
         y, z = pair.solve(z0)
         before, _ = pair.undo(y, z)
@@ -76,9 +76,9 @@ def reversible_pair(rhs: Rhs, z0: State, tableau: Tableau, n_steps: int) -> Reve
 
 
 def adaptive_steps(rhs: Rhs, z0: State, rtol: float, atol: float, max_steps: int) -> Reversal:
-    """There and back by torchdiffeq's dopri5, the Dormand–Prince pair that is also called RK45.
+    """Solve forward and backward by torchdiffeq's dopri5, the Dormand–Prince pair called RK45.
 
-    max_steps: how many steps, accepted or not, are tried in each direction before it gives up.
+    max_steps: the largest number of steps, accepted or not, in each direction.
     """
     counted = _Counted(rhs if isinstance(z0, Tensor) else _of_tensors(rhs))
     start = torch.as_tensor(z0)
@@ -112,7 +112,7 @@ def adaptive_steps(rhs: Rhs, z0: State, rtol: float, atol: float, max_steps: int
 
 
 class _Counted:
-    """A right-hand side that counts its evaluations, and the steps that torchdiffeq accepts."""
+    """A right-hand side that counts its evaluations and the steps that torchdiffeq accepts."""
 
     def __init__(self, rhs: Rhs) -> None:
         self._rhs = rhs
@@ -140,7 +140,7 @@ def _steps(tableau: Tableau, n_steps: int, z0: State, *, backwards: bool) -> Ite
 def _numpy_steps(
     tableau: Tableau, n_steps: int, dtype: np.dtype, *, backwards: bool
 ) -> Iterator[Step]:
-    # One after the other: a million steps need not be there at once.
+    # One after another: a million steps are never in memory together.
     grid: Any = np.linspace(0, 1, n_steps + 1, dtype=dtype)
     for start, end in pairwise(grid[::-1] if backwards else grid):
         dt = end - start

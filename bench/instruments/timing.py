@@ -1,4 +1,4 @@
-"""Seconds of a computation, compared fairly."""
+"""Seconds of computations that are compared, measured in turn."""
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -34,9 +34,9 @@ def interleaved(
 ) -> dict[Variant, dict[str, np.ndarray]]:
     """Seconds (repeats,) of each variant's phases, and of the "step" that they make up.
 
-    All variants take turns in every round, after one warm-up: what disturbs the machine for a
-    while then disturbs all of them alike, so that their ratios, round by round, hold. On CUDA the
-    time is taken with events.
+    All variants take turns in every round, after one warm-up: what disturbs the machine for some
+    time disturbs all of them, so that their ratios within a round hold. On CUDA time is measured
+    with events.
     """
     for run in variants.values():
         run(lambda phase: None)

@@ -1,15 +1,14 @@
-"""Other people's ways to differentiate an ODE block, as gradient methods, to be compared with.
+"""Gradient methods of other libraries, to compare with.
 
-They are named like anybody's own: --gradient bench.peers.original:ORIGINAL. The packages of
-torchode, torchdyn and diffrax are an optional extra (pip install -e .[peers]), imported when they
-are used.
+They are named like a user's own: --gradient bench.peers.original:ORIGINAL. The packages of
+torchode, torchdyn and diffrax are an optional extra (pip install -e .[peers]), imported when used.
 
-What the suite `cost` cannot find out by itself, a peer may say in these attributes:
+A peer may state in these attributes what the study `cost` cannot find out by itself:
 
-    reproduces       the gradient method of ours, "backprop" or "node", whose gradient it has to
-                     have up to rounding; without it the gradient error is recorded and not judged
-    outside_torch    true where its work is done by another library, whose memory and evaluations
-                     our instruments do not see
-    compile_seconds  seconds of compilation since `forget()` was called, which drops what is
-                     compiled
+    reproduces       our gradient method, "backprop" or "node", whose gradient it must have up to
+                     rounding; without it the gradient error is recorded and not judged
+    outside_torch    true where another library does the work, whose memory and evaluations our
+                     instruments do not see
+    compile_seconds  seconds of compilation since the last call of `forget()`, which drops compiled
+                     code
 """

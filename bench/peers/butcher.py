@@ -1,4 +1,4 @@
-"""Our schemes as other libraries take them."""
+"""Our schemes in the notation of other libraries."""
 
 from typing import NamedTuple
 

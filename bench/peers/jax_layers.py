@@ -1,5 +1,4 @@
-"""A right-hand side of torch layers as the same function in JAX, on (batch, height, width,
-channels)."""
+"""Translate a right-hand side of torch layers to JAX, on (batch, height, width, channels)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from models.layers import Autonomous
 
 
 class Layer(Protocol):
-    """A layer without its tensors, of which it takes so many. Hashable, so that what is compiled
-    for one network serves every one like it."""
+    """A layer without its tensors; n_tensors: their number. Hashable, so that compiled code serves
+    all networks with the same layers."""
 
     @property
     def n_tensors(self) -> int: ...
@@ -41,8 +40,8 @@ class Convolution:
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """With the batch's statistics, or, where `frozen`, with the running ones. It does not move the
-    running ones."""
+    """Normalises with the batch's statistics, or with the running ones where `frozen`. Does not
+    update the running ones."""
 
     epsilon: float
     affine: bool
@@ -76,9 +75,9 @@ class Activation:
 
 
 def translate(rhs: Any) -> tuple[tuple[Layer, ...], list[Tensor]]:
-    """The layers of a right-hand side, and the torch tensors that they take, in their order.
+    """The layers of a right-hand side, and their torch tensors in the same order.
 
-    Raises ValueError for what has no translation.
+    Raises ValueError for a layer that has no translation.
     """
     layers: list[Layer] = []
     tensors: list[Tensor] = []
@@ -110,7 +109,7 @@ def _flat(module: Any) -> Iterator[nn.Module]:
 
 
 def _translated(module: nn.Module) -> tuple[Layer, list[Tensor]]:
-    # By their very types: a subclass may compute something else.
+    # By exact type: a subclass may compute something else.
     if type(module) is nn.Conv2d:
         bias = [] if module.bias is None else [module.bias]
         return Convolution(_padding(module), bool(bias)), [module.weight, *bias]

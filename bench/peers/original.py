@@ -16,9 +16,8 @@ class Original:
     """anode's schedule, differentiated twice: once for z(0) and once for the parameters.
 
     As in the published code, running the block again updates BatchNorm's running statistics a
-    second time, and nothing is done about dropout, autocast or a mode that changes. Exact where
-    there is none of these; for comparing costs alone. Its steps take the operations of the
-    published time steppers one by one.
+    second time, and dropout, autocast and a change of mode are not handled. Exact without these;
+    for comparing costs alone. Its steps use the operations of the published time steppers.
 
     Source: github.com/amirgholami/anode, anode/adjoint.py and anode/scheme.py.
     """

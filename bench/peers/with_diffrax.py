@@ -21,7 +21,7 @@ from solvers.methods import EULER, RK2
 
 
 class Problem(NamedTuple):
-    """What is solved, without its numbers."""
+    """What is solved, without its tensors."""
 
     layers: tuple[Layer, ...]
     tableau: Tableau
@@ -49,8 +49,8 @@ class Diffrax:
     _seconds: list[float] = field(default_factory=list, repr=False)
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
-        """Raises ValueError when diffrax is not there."""
-        # XLA reads it when it is first used, and would take all cores. It has no option for that.
+        """Raise ValueError when diffrax is not installed."""
+        # XLA reads it at its first use, and would take all cores. It has no option for that.
         os.environ.setdefault("NPROC", str(torch.get_num_threads()))
         # Of a CUDA device's memory it would take three quarters at once.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -97,7 +97,7 @@ class Diffrax:
             started = time.perf_counter()
             self._compiled[what, kinds] = jax.jit(function).lower(*given).compile()
             self._seconds.append(time.perf_counter() - started)
-        # The parameters that it reads are PyTorch's, which the optimiser is about to change.
+        # Wait: it reads PyTorch's parameters, which the optimiser changes next.
         return jax.block_until_ready(self._compiled[what, kinds](*given))
 
 
@@ -143,8 +143,7 @@ def _solved(problem: Problem, adjoint: str, z: Any, tensors: Any) -> Any:
 
 @lru_cache
 def _scheme(tableau: Tableau) -> Any:
-    """diffrax's own scheme where it has it, else one made of our tableau as its documentation
-    says."""
+    """diffrax's own scheme where it has one, else one made from our tableau as documented."""
     diffrax, numpy = package("diffrax"), package("numpy")
     if tableau in (EULER, RK2):
         return diffrax.Euler() if tableau == EULER else diffrax.Midpoint()
@@ -170,7 +169,7 @@ def _scheme(tableau: Tableau) -> Any:
 
 @contextmanager
 def _precision(tensor: Tensor) -> Iterator[None]:
-    """JAX makes float32 of float64, and on CUDA TF32 of float32, unless it is told not to."""
+    """Have JAX compute in float64, and float32 without TF32: neither is its default."""
     jax = package("jax")
     products = "tensorfloat32" if torch.backends.cudnn.allow_tf32 else "highest"
     is_double = tensor.dtype == torch.float64

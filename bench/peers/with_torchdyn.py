@@ -19,9 +19,9 @@ class Torchdyn:
     """A fixed-step solve by torchdyn, differentiated by autograd or by its continuous adjoint.
 
     torchdyn's "rk4" evaluates the second stage at the time of the first, which makes no difference
-    to a right-hand side that does not depend on t; it is left as it is. Other schemes are handed to
-    it as a tableau. Its adjoint wants every parameter used and none frozen, and moves BatchNorm's
-    running statistics on the way back as well.
+    to a right-hand side that does not depend on t; it is left as it is. Other schemes are passed to
+    it as a tableau. Its adjoint needs every parameter used and none frozen, and updates BatchNorm's
+    running statistics in the backward pass as well.
 
     Source: Poli, Massaroli, Yamashita, Asama, Park, Ermon, "TorchDyn: Implicit Models and Neural
     Numerical Methods in PyTorch", 2021.
@@ -31,7 +31,7 @@ class Torchdyn:
     reproduces: str
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
-        """Raises ValueError when torchdyn is not there, or has no place for the scheme."""
+        """Raise ValueError when torchdyn is not installed or cannot use the scheme."""
         _scheme(METHODS.resolve(method), torch.float32)
         if self.reproduces == "node":
             _problems()

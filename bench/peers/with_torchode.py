@@ -22,7 +22,7 @@ class Torchode:
 
     The continuous adjoint is JointBacksolveAdjoint. BacksolveAdjoint differentiates image by image
     (torch.func.vmap), and with BatchNorm in training mode the right-hand side of an image depends
-    on the rest of its batch. BatchNorm's running statistics move on the way back as well.
+    on the rest of its batch. The backward pass updates BatchNorm's running statistics as well.
 
     Source: Lienen, Günnemann, "torchode: A Parallel ODE Solver for PyTorch", 2022.
     """
@@ -31,7 +31,7 @@ class Torchode:
     reproduces: str
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
-        """Raises ValueError when torchode is not there."""
+        """Raise ValueError when torchode is not installed."""
         package("torchode")
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:

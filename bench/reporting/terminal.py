@@ -1,5 +1,7 @@
 """The console: a live display on a terminal alone, and nothing cut off anywhere."""
 
+import io
+import os
 from typing import TextIO
 
 from rich.console import Console
@@ -12,8 +14,10 @@ def console(stream: TextIO) -> Console:
     """A console that writes to a stream.
 
     `is_interactive` says whether it can show a live display. FORCE_COLOR gives a log colours, and
-    makes no terminal of it.
+    makes no terminal of it. Characters that the stream's encoding lacks are escaped.
     """
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
     is_terminal = stream.isatty()
     return Console(
         file=stream,
@@ -24,6 +28,14 @@ def console(stream: TextIO) -> Console:
         markup=False,
         emoji=False,
     )
+
+
+def discard_unwritable(stream: TextIO) -> None:
+    """Discard what a stream cannot write, on a full disk say: Python would report it at exit."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def table(*columns: str, title: str | None = None) -> Table:

@@ -1,1 +1,1 @@
-"""The suites that train nothing, one per file: their cases and how each is measured."""
+"""The study protocol, and one study per file: its cases, how they are measured and compared."""

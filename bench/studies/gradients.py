@@ -1,96 +1,108 @@
-"""The suite `gradients`: gradient errors of networks that are not being trained."""
+"""The study `gradients`: gradient errors of networks that are not being trained."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import product
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim import SGD
 
-import models
-import solvers
-from bench.data import Dataset, DeviceData, evaluation_batches, train_batches
-from bench.instruments import gradient_error, lipschitz
+from bench.data import Dataset
 from bench.records import GradientRow
+from bench.studies.gradient_runner import ACTIVATIONS, GradientCase, GradientRunner
+from bench.studies.regression import Comparison
+from bench.studies.study import FOUR_NETWORKS, Study
+from solvers import GRADIENTS
+from solvers.gradients import exactness
 
-FOUR_NETWORKS = ("alexnet", "resnet4", "resnet10", "squeezenext")
-FIXED_STEP_GRADIENTS = (
-    *("backprop", "anode", "anode-auto", "anode-steps", "anode-revolve", "backprop-torchdiffeq"),
-    *("reversible", "node", "node-grid", "node-frozen"),
+ALL_GRADIENTS = tuple(name for name in GRADIENTS if name != "node-grid-frozen")
+"""Without node-grid-frozen, whose gradient equals node-grid's bit for bit."""
+
+FIXED_STEP_GRADIENTS = tuple(
+    name for name, method in GRADIENTS.items() if not getattr(method, "is_adaptive", False)
 )
-ALL_GRADIENTS = (*FIXED_STEP_GRADIENTS, "node-rk45")
-GATED_GRADIENTS = (*FIXED_STEP_GRADIENTS, "node-grid-frozen")
-"""node-grid-frozen has node-grid's gradient to the last bit: it has no curve of its own."""
+"""The methods of the regression check: their numbers are the same on every machine."""
 
-PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
-ACTIVATIONS: Mapping[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "softplus": nn.Softplus,
-    "tanh": nn.Tanh,
-    "none": nn.Identity,
-}
-SEED = 0
-TRAINING_IMAGES, TRAINING_BATCH = 640, 32
+MOVED = 1e-9
+"""By how much, relatively, the error of an inexact method may differ from the reference.
+
+Measured in float64, where another machine's order of summation moves it by about 1e-13, while a
+gradient that is wrong by one part in a million moves it by 1e-7 or more.
+"""
+
+NOTHING = 1e-12
+"""Errors below this are rounding, which another number of threads changes by a tenth and more.
+
+`reversible` with a single step has such errors: there it is the scheme that it is built on.
+"""
+
+ROUNDING = 1e-14
+"""The largest error that the order of summation explains in float64: a few units of 1e-16."""
 
 
-@dataclass(frozen=True)
-class GradientCase:
-    """One network, one gradient method.
+class GradientComparison(Comparison[GradientRow]):
+    """An exact method must have an error of zero, one that is exact up to summation at most 1e-14.
 
-    weights is "initial", or "trained" for those after one epoch by backprop on 640 images, the
-    same for every gradient method. activation replaces the ReLUs of the right-hand sides. scale
-    multiplies weight and bias of each right-hand side's last layer that has them, and so, with
-    ReLU behind it, the right-hand side and its Lipschitz constant.
-
-    Raises ValueError, saying what to do, for what cannot be used.
+    Any other method must have the reference's error to within a relative 1e-9: an error that falls
+    unexpectedly is a finding as well. The rule follows from what the method states: `exactness`,
+    and `leaves_statistics` for the part "statistics".
     """
 
-    network: str
-    method: str
-    n_steps: int
-    gradient: str
-    precision: str = "float64"
-    weights: str = "initial"
-    activation: str = "relu"
-    scale: float = 1.0
+    key = (
+        *("network", "method", "n_steps", "gradient", "device"),
+        *("precision", "weights", "activation", "scale", "part"),
+    )
 
-    @property
-    def name(self) -> str:
-        """The case in a few words."""
-        varied = f", {self.activation} × {self.scale:g}" if self.activation != "relu" else ""
-        return (
-            f"{self.network}, {self.method}, Nt {self.n_steps}, {self.gradient}, "
-            f"{self.precision}, {self.weights} weights{varied}"
-        )
+    def is_absolute(self, row: GradientRow) -> bool:
+        return _largest_error(row) is not None
 
-    def __post_init__(self) -> None:
-        for field, registry in (
-            ("network", models.NETWORKS),
-            ("method", solvers.METHODS),
-            ("gradient", solvers.GRADIENTS),
-        ):
-            object.__setattr__(self, field, registry.canonical(getattr(self, field)))
-        solvers.check(self.method, self.n_steps, self.gradient)
+    def absolute_problem(self, row: GradientRow) -> str | None:
+        largest = _largest_error(row)
+        if largest is None or row.error <= largest:
+            return None
+        return f"must be at most {largest:g}" if largest else "must be exactly 0"
+
+    def problem(self, row: GradientRow, reference: GradientRow) -> str | None:
+        if not math.isclose(row.cosine, reference.cosine, rel_tol=MOVED, abs_tol=NOTHING):
+            return f"its cosine was {reference.cosine:.6g} and is {row.cosine:.6g}"
+        if math.isclose(row.error, reference.error, rel_tol=MOVED, abs_tol=NOTHING):
+            return None
+        moved = abs(row.error - reference.error) / max(abs(reference.error), 1e-300)
+        return f"was {reference.error:.6g}: moved by {moved:.1e} of it"
+
+    def describe(self, row: GradientRow) -> dict[str, str]:
+        return {
+            "network": row.network,
+            "scheme": f"{row.method}, Nt {row.n_steps}, {row.precision}",
+            "gradient": row.gradient,
+            "part": row.part,
+            "error": f"{row.error:.6g}",
+        }
+
+
+def _largest_error(row: GradientRow) -> float | None:
+    """The largest error that the gradient method's own statements allow; None for any."""
+    method = GRADIENTS.resolve(row.gradient)
+    stated = exactness(method)
+    leaves = row.part == "statistics" and getattr(method, "leaves_statistics", False)
+    if stated == "exact" or leaves:
+        return 0.0
+    return ROUNDING if stated == "up to summation" else None
 
 
 @dataclass(frozen=True)
-class GradientSuite:
+class GradientStudy(Study):
     """Gradient errors without training, on the first `images` generated images.
 
     Every network × method × Nt × gradient method × precision × weights; then, at initialisation in
     float64, every activation for the varied_ methods, and every scale with scaled_n_steps.
 
-    The check_ fields are the fixed set that is compared with the reference, in float64 and at
-    initialisation, where the numbers are the same on every machine. It has no node-rk45, whose
-    step control turns rounding into another number of steps.
+    The check_ fields choose the cases of the regression check, in float64 and at initialisation,
+    where the numbers are the same on every machine. An adaptive method is not among them: its step
+    control turns a rounding error into another number of steps.
     """
 
-    name: str
-    description: str
     networks: tuple[str, ...] = FOUR_NETWORKS
     methods: tuple[str, ...] = ("euler", "rk2", "rk4_38")
     n_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
@@ -103,29 +115,25 @@ class GradientSuite:
     varied_gradients: tuple[str, ...] = ("anode", "node", "node-grid")
     scaled_n_steps: tuple[int, ...] = (2,)
     images: int = 4
-    check_gradients: tuple[str, ...] = GATED_GRADIENTS
+    check_gradients: tuple[str, ...] = FIXED_STEP_GRADIENTS
     check_methods: tuple[str, ...] = ("euler", "rk2")
     check_n_steps: tuple[int, ...] = (1, 3)
-    figures: tuple[str, ...] = (
-        *("gradient_order", "gradient_blocks", "gradient_statistics", "gradient_activation"),
-        *("gradient_lipschitz", "gradient_table"),
-    )
 
     row: ClassVar[type[GradientRow]] = GradientRow
     key: ClassVar[tuple[str, ...]] = tuple(GradientCase.__dataclass_fields__)
+    figures: ClassVar[tuple[str, ...]] = (
+        *("gradient_order", "gradient_blocks", "gradient_statistics", "gradient_activation"),
+        *("gradient_lipschitz", "gradient_table"),
+    )
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "network": ("networks",),
         "method": ("methods", "varied_methods", "check_methods"),
         "Nt": ("n_steps", "scaled_n_steps", "check_n_steps"),
         "gradient": ("gradients", "varied_gradients", "check_gradients"),
     }
-
-    def replaced(self, **overrides: Any) -> "GradientSuite":
-        """This suite with other values."""
-        return replace(self, **overrides)
+    comparison: ClassVar[GradientComparison] = GradientComparison()
 
     def cases(self) -> tuple[GradientCase, ...]:
-        """All cases, each once. Raises ValueError, saying what to do, for what cannot be used."""
         networks, methods, gradients = self.networks, self.varied_methods, self.varied_gradients
         initial = ("float64",), ("initial",)
         found: list[tuple[Any, ...]] = [
@@ -142,131 +150,12 @@ class GradientSuite:
         return tuple(dict.fromkeys(GradientCase(*case) for case in found))
 
     def check_cases(self) -> tuple[GradientCase, ...]:
-        """The fixed set of the gate. anode's must be exact in float32 as well."""
+        # anode's gradient must be exact in float32 as well.
         common = (self.networks, self.check_methods, self.check_n_steps)
         return (
             *(GradientCase(*case) for case in product(*common, self.check_gradients)),
             *(GradientCase(*case) for case in product(*common, ("anode",), ("float32",))),
         )
 
-    def laboratory(self, dataset: Dataset, device: torch.device) -> "GradientLaboratory":
-        return GradientLaboratory(dataset, device, self.images)
-
-
-class GradientLaboratory:
-    """Measures cases on the first `images` images of a data set, the classes in turn."""
-
-    def __init__(self, dataset: Dataset, device: torch.device, images: int) -> None:
-        self._device = device
-        self._data = DeviceData.of(dataset.subset(TRAINING_IMAGES, 1), device)
-        self._pixels, self._labels = next(
-            evaluation_batches(self._data.train_images, self._data.train_labels, images)
-        )
-        self._trained: dict[str, dict[str, Tensor]] = {}
-        self._references: dict[GradientCase, gradient_error.Observed] = {}
-        self._lipschitz: dict[GradientCase, tuple[float, ...]] = {}
-
-    def measure(self, case: GradientCase) -> list[GradientRow]:
-        """The rows of a case: the whole gradient, each block's, each block's input's, and the
-        BatchNorm statistics."""
-        batch = self._pixels.to(PRECISIONS[case.precision]), self._labels
-        network = self._network(case)
-        if getattr(solvers.GRADIENTS.resolve(case.gradient), "learns_from_first_pass", False):
-            gradient_error.observe(network, *batch)
-        found = gradient_error.compare(
-            gradient_error.observe(network, *batch), self._reference(case, batch)
-        )
-        # What a block's input is depends a little on how the blocks before it are solved: the
-        # constants are those of one scheme.
-        which = replace(case, method="rk2", n_steps=2, gradient="backprop")
-        if which not in self._lipschitz:
-            self._lipschitz[which] = lipschitz.of_blocks(self._network(which), batch[0])
-        return _rows(case, found, self._lipschitz[which], self._device)
-
-    def _reference(
-        self, case: GradientCase, batch: tuple[Tensor, Tensor]
-    ) -> gradient_error.Observed:
-        """backprop's gradient, kept for the cases of the same network, method and Nt."""
-        which = replace(case, gradient="backprop")
-        if which not in self._references:
-            scheme = which.network, which.method, which.n_steps
-            if any((w.network, w.method, w.n_steps) != scheme for w in self._references):
-                self._references.clear()
-            self._references[which] = gradient_error.observe(self._network(which), *batch)
-        return self._references[which]
-
-    def _network(self, case: GradientCase) -> nn.Module:
-        network = _build(case, self._device)
-        if case.weights == "trained":
-            if case.network not in self._trained:
-                self._trained[case.network] = _trained_weights(case.network, self._data)
-            network.load_state_dict(self._trained[case.network])
-        for block in models.ode_blocks(network):
-            _activate(block.rhs, ACTIVATIONS[case.activation])
-            _rescale(block.rhs, case.scale)
-        return network
-
-
-def _build(case: GradientCase, device: torch.device) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        network = models.build(
-            case.network, method=case.method, n_steps=case.n_steps, gradient=case.gradient
-        )
-    return network.to(device, PRECISIONS[case.precision])
-
-
-def _activate(rhs: nn.Module, activation: type[nn.Module]) -> None:
-    for parent in list(rhs.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.ReLU):
-                setattr(parent, name, activation())
-
-
-def _rescale(rhs: nn.Module, scale: float) -> None:
-    last = [module for module in rhs.modules() if module._parameters][-1]
-    with torch.no_grad():
-        for parameter in last.parameters(recurse=False):
-            parameter.mul_(scale)
-
-
-def _trained_weights(network: str, data: DeviceData) -> dict[str, Tensor]:
-    """After a few steps of plain SGD by backprop on RK2 with two steps."""
-    device = data.train_images.device
-    case = GradientCase(network, "rk2", 2, "backprop", precision="float32")
-    net = _build(case, device)
-    optimizer = SGD(net.parameters(), lr=0.02, momentum=0.9)
-    batches = train_batches(data, seed=SEED, epoch=1, batch_size=TRAINING_BATCH)
-    for pixels, labels in batches:
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(net(pixels), labels).backward()
-        optimizer.step()
-    return net.state_dict()
-
-
-def _rows(
-    case: GradientCase,
-    found: gradient_error.GradientError,
-    constants: Sequence[float],
-    device: torch.device,
-) -> list[GradientRow]:
-    largest = max(constants)
-    parts = [
-        ("all parameters", found.error, found.cosine, largest),
-        *_numbered("block", found.block_errors, found.block_cosines, constants),
-        *_numbered("z0 of block", found.state_errors, found.state_cosines, constants),
-        ("statistics", found.statistics_error, 1.0, largest),
-    ]
-    return [
-        GradientRow(**asdict(case), device=device.type, part=p, error=e, cosine=c, lipschitz=k)
-        for p, e, c, k in parts
-    ]
-
-
-def _numbered(
-    what: str, errors: Sequence[float], cosines: Sequence[float], constants: Sequence[float]
-) -> list[tuple[str, float, float, float]]:
-    # A network that begins with an ODE block has no gradient in that block's input, an image.
-    first = len(constants) - len(errors)
-    together = zip(errors, cosines, constants[first:], strict=True)
-    return [(f"{what} {i}", *values) for i, values in enumerate(together, start=first + 1)]
+    def runner(self, dataset: Dataset, device: torch.device) -> GradientRunner:
+        return GradientRunner(dataset, device, self.images)

@@ -1,4 +1,4 @@
-"""The suite `growth`: how a training step's time and memory grow with Nt, batch size and width."""
+"""The study `growth`: how a training step's time and memory grow with Nt, batch size and width."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
@@ -11,27 +11,28 @@ import torch
 import models
 from bench.context import Stepper, Workload
 from bench.data import Dataset, DeviceData, train_batches
+from bench.errors import free_memory, is_out_of_memory
 from bench.experiment import Experiment
-from bench.faults import free_memory, is_out_of_memory
 from bench.instruments import timing
 from bench.instruments.timing import Passed, Seconds
 from bench.records import GrowthRow
+from bench.studies.study import Runner, Study
 from bench.training.clock import WHOLE
 
 NT, BATCH_SIZE, WIDTH = "Nt", "batch size", "width"
 WIDE = "models.resnet:CHAIN:width="
-"""ResNet-4 with so many channels."""
+"""ResNet-4 with this number of channels."""
 
-DATA, FIXED = "data", "yardstick"
-"""What takes turns with the steps: making a batch, and the yardstick."""
-YARDSTICK = Experiment("resnet4", "backprop", "rk2", 2, batch_size=64)
-"""What takes turns with them in every case. The points of a sweep are measured one after another,
-minutes apart: by this step's time it is known how fast the machine was in the meantime."""
+DATA, FIXED = "data", "reference step"
+"""What takes turns with the steps that are measured: making a batch, and the reference step."""
+REFERENCE_STEP = Experiment("resnet4", "backprop", "rk2", 2, batch_size=64)
+"""A step that is timed in every case. The points of a sweep are measured minutes apart; the time
+of this step tells how fast the machine was at each of them. Records name it `yardstick`."""
 
 
 @dataclass(frozen=True)
 class GrowthCase:
-    """The gradient methods that take turns at one point of a sweep."""
+    """The gradient methods that are measured in turn at one point of a sweep."""
 
     sweep: str
     experiments: tuple[Experiment, ...]
@@ -65,18 +66,16 @@ class GrowthCase:
 
 
 @dataclass(frozen=True)
-class GrowthSuite:
+class GrowthStudy(Study):
     """Every network × method, once with each Nt, once with each batch size; and ResNet-4, where it
     is among the networks, with each width.
 
-    The other fields are what is held fixed in the meantime. A case is measured in `repeats`
-    rounds, fewer where these would take more than `seconds`, but never less than five: about six
-    minutes in all on two idle CPU cores. The largest steps, those of 1024 images, need 1.6 to 2
+    The other fields are held fixed in a sweep. A case is measured in `repeats` rounds, or in fewer
+    where these would take more than `seconds`, but in five at least: about six minutes in all on
+    two idle CPU cores. The largest steps, those of 1024 images, need 1.6 to 2
     GiB, backprop with Nt = 64 and its 8 images a third of one.
     """
 
-    name: str
-    description: str
     networks: tuple[str, ...] = ("resnet4",)
     methods: tuple[str, ...] = ("rk2",)
     gradients: tuple[str, ...] = (
@@ -91,12 +90,12 @@ class GrowthSuite:
     widths_batch_size: int = 32
     repeats: int = 15
     seconds: float = 15.0
-    figures: tuple[str, ...] = ("growth", "growth_table")
 
     row: ClassVar[type[GrowthRow]] = GrowthRow
     key: ClassVar[tuple[str, ...]] = (
         *("sweep", "network", "method", "n_steps", "batch_size", "compared"),
     )
+    figures: ClassVar[tuple[str, ...]] = ("growth", "growth_table")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "network": ("networks",),
         "method": ("methods",),
@@ -104,13 +103,9 @@ class GrowthSuite:
         "gradient": ("gradients",),
         "batch_size": ("batch_sizes",),
     }
-
-    def replaced(self, **overrides: Any) -> "GrowthSuite":
-        """This suite with other values."""
-        return replace(self, **overrides)
+    printed: ClassVar[tuple[str, ...]] = ("growth.md",)
 
     def cases(self) -> tuple[GrowthCase, ...]:
-        """All cases. Raises ValueError, saying what to do, for what cannot be used."""
         for option, sizes in (("--Nt", self.n_steps), ("--batch_size", self.batch_sizes)):
             if len(sizes) < 2:
                 raise ValueError(
@@ -148,24 +143,23 @@ class GrowthSuite:
             raise ValueError(f"a baseline has no Nt: leave it out with the suite {self.name}")
         return GrowthCase(sweep, experiments, self.repeats, self.seconds)
 
-    def laboratory(self, dataset: Dataset, device: torch.device) -> "GrowthLaboratory":
-        """Raises UsageError when the data has fewer images than the largest batch."""
+    def runner(self, dataset: Dataset, device: torch.device) -> "GrowthRunner":
         sizes = (*self.batch_sizes, self.n_steps_batch_size, self.widths_batch_size)
-        return GrowthLaboratory(Workload.of_steps(self.name, dataset, device, max(sizes)))
+        return GrowthRunner(Workload.of_steps(self.name, dataset, device, max(sizes)))
 
 
 LEAST_REPEATS = 5
-"""Below this quartiles mean nothing."""
+"""Fewer repeats give no meaningful quartiles."""
 
 
-class GrowthLaboratory:
-    """Measures the gradient methods of a case in turn, and the making of a batch with them."""
+class GrowthRunner(Runner):
+    """Measures the gradient methods of a case in turn, and with them the making of a batch."""
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
 
     def measure(self, case: GrowthCase) -> list[GrowthRow]:
-        """A row for each gradient method: first what is exact, then the times."""
+        """One row per gradient method: memory and evaluations first, then the times in turn."""
         steppers: dict[Experiment, Stepper] = {}
         rows = {}
         for experiment in case.experiments:
@@ -178,7 +172,7 @@ class GrowthLaboratory:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                # Where a method no longer fits is how it grows; the others go on.
+                # The size at which a method no longer fits is a result; the others go on.
                 rows[experiment] = replace(row, status="oom")
                 free_memory(self._workload.device)
         for experiment, times in self._times(case, steppers).items():
@@ -205,7 +199,7 @@ class GrowthLaboratory:
         device = self._workload.device
         runs: dict[Experiment | str, Callable[[Passed], object]] = dict(steppers.items())
         runs[DATA] = _BatchMaker(self._workload, case.batch_size)
-        runs[FIXED] = Stepper(self._workload, YARDSTICK, YARDSTICK.batch_size)
+        runs[FIXED] = Stepper(self._workload, REFERENCE_STEP, REFERENCE_STEP.batch_size)
         once = timing.interleaved(runs, device, 1)
         round_seconds = sum(float(taken[WHOLE].sum()) for taken in once.values())
         affordable = int(case.seconds / round_seconds)
@@ -217,11 +211,12 @@ class GrowthLaboratory:
         }
 
 
-def _row_times(step: np.ndarray, data: np.ndarray, yardstick: np.ndarray) -> dict[str, Any]:
-    """What a row says of the seconds (repeats,) that a step, a batch and the yardstick took."""
-    relative, share = Seconds.of(step / yardstick), Seconds.of(data / step)
+def _row_times(step: np.ndarray, data: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
+    """The columns of a row made from the seconds (repeats,) of its step, of making a batch and of
+    the reference step."""
+    relative, share = Seconds.of(step / reference), Seconds.of(data / step)
     return {
-        **{"seconds": Seconds.of(step).median, "yardstick": Seconds.of(yardstick).median},
+        **{"seconds": Seconds.of(step).median, "yardstick": Seconds.of(reference).median},
         **{"relative": relative.median, "low": relative.low, "high": relative.high},
         **{"data_seconds": Seconds.of(data).median, "data_share": share.median},
         **{"data_share_low": share.low, "data_share_high": share.high},
@@ -230,15 +225,15 @@ def _row_times(step: np.ndarray, data: np.ndarray, yardstick: np.ndarray) -> dic
 
 
 def _width(stepper: Stepper) -> int:
-    """The channels of the widest state of an ODE block. Takes the first step, in which anode-auto
-    makes its plan and the optimiser its state."""
+    """The number of channels of an ODE block's widest state. Takes the first step, in which
+    anode-auto makes its plan and the optimiser its state."""
     with models.block_inputs(stepper.network) as inputs:
         stepper()
     return max(z.shape[1] for _, z in inputs)
 
 
 class _BatchMaker:
-    """Makes one augmented batch after another, all of one size, epoch after epoch."""
+    """Makes augmented batches of one size, epoch after epoch."""
 
     def __init__(self, workload: Workload, size: int) -> None:
         available = len(workload.dataset.train_labels)

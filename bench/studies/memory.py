@@ -1,9 +1,9 @@
-"""The suite `memory`: what one training step needs at once, for every gradient method."""
+"""The study `memory`: peak memory of one training step, for every gradient method."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -12,22 +12,54 @@ from bench.context import Stepper, Workload
 from bench.data import Dataset
 from bench.experiment import Experiment
 from bench.records import MemoryRow
-from bench.studies.gradients import ALL_GRADIENTS, FOUR_NETWORKS, GATED_GRADIENTS
+from bench.studies.gradients import ALL_GRADIENTS, FIXED_STEP_GRADIENTS
+from bench.studies.regression import Comparison
+from bench.studies.study import FOUR_NETWORKS, Runner, Study
 
 CHAIN = "models.resnet:CHAIN:blocks="
-"""ResNet-4, which has one ODE block, with so many of them."""
+"""ResNet-4 with this number of ODE blocks instead of one."""
+
+
+class MemoryComparison(Comparison[MemoryRow]):
+    """Peak memory on the CPU and numbers of evaluations are exact counts: the reference's.
+
+    CUDA's allocator rounds, so that its peak may be 1% higher or lower.
+    """
+
+    key = ("network", "method", "n_steps", "gradient", "device", "batch_size")
+    experiment_key = ("network", "method", "n_steps", "gradient", "batch_size")
+
+    def problem(self, row: MemoryRow, reference: MemoryRow) -> str | None:
+        evaluations = (row.nfe_forward, row.nfe_backward)
+        if evaluations != (reference.nfe_forward, reference.nfe_backward):
+            return f"evaluations were {reference.nfe_forward} + {reference.nfe_backward}"
+        difference = row.peak_bytes - reference.peak_bytes
+        allowed = 0.01 * reference.peak_bytes if row.device == "cuda" else 0
+        if abs(difference) <= allowed:
+            return None
+        return (
+            f"was {reference.peak_bytes:,} bytes: {difference:+,}, "
+            f"{difference / row.state_bytes:+.2f} states"
+        )
+
+    def describe(self, row: MemoryRow) -> dict[str, str]:
+        return {
+            "network": row.network,
+            "scheme": f"{row.method}, Nt {row.n_steps}",
+            "gradient": row.gradient,
+            "peak": f"{row.peak_bytes:,} bytes",
+            "evaluations": f"{row.nfe_forward} + {row.nfe_backward}",
+        }
 
 
 @dataclass(frozen=True)
-class MemorySuite:
+class MemoryStudy(Study):
     """Every network × method × Nt × gradient method; then anode-revolve with m = 1 … revolved_steps
     on the network `revolved`.
 
-    The check_ fields are the fixed set that is compared with the reference.
+    The check_ fields choose the cases of the regression check.
     """
 
-    name: str
-    description: str
     networks: tuple[str, ...] = (*FOUR_NETWORKS, *(f"{CHAIN}{blocks}" for blocks in (2, 4, 8)))
     methods: tuple[str, ...] = ("euler", "rk2")
     n_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
@@ -36,13 +68,18 @@ class MemorySuite:
     revolved: str = "resnet4"
     revolved_steps: int = 32
     check_networks: tuple[str, ...] = (*FOUR_NETWORKS, f"{CHAIN}3")
-    check_gradients: tuple[str, ...] = GATED_GRADIENTS
+    check_gradients: tuple[str, ...] = FIXED_STEP_GRADIENTS
     check_n_steps: tuple[int, ...] = (1, 3)
     check_batch_size: int = 8
-    figures: tuple[str, ...] = ("memory_steps", "memory_blocks", "memory_tradeoff", "memory_laws")
 
     row: ClassVar[type[MemoryRow]] = MemoryRow
     key: ClassVar[tuple[str, ...]] = ("network", "method", "n_steps", "gradient", "batch_size")
+    figures: ClassVar[tuple[str, ...]] = (
+        "memory_steps",
+        "memory_blocks",
+        "memory_tradeoff",
+        "memory_laws",
+    )
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "network": ("networks", "check_networks"),
         "method": ("methods",),
@@ -50,13 +87,9 @@ class MemorySuite:
         "gradient": ("gradients", "check_gradients"),
         "batch_size": ("batch_size", "check_batch_size"),
     }
-
-    def replaced(self, **overrides: Any) -> "MemorySuite":
-        """This suite with other values."""
-        return replace(self, **overrides)
+    comparison: ClassVar[MemoryComparison] = MemoryComparison()
 
     def cases(self) -> tuple[Experiment, ...]:
-        """All cases, each once. Raises ValueError, saying what to do, for what cannot be used."""
         found = _steps(self.networks, self.methods, self.n_steps, self.gradients, self.batch_size)
         if self.revolved in self.networks and "anode-revolve" in self.gradients:
             every_m = tuple(f"anode-revolve:m={m}" for m in range(1, self.revolved_steps + 1))
@@ -67,13 +100,11 @@ class MemorySuite:
         return tuple(dict.fromkeys(found))
 
     def check_cases(self) -> tuple[Experiment, ...]:
-        """The fixed set of the gate."""
         schemes = (self.check_networks, self.methods, self.check_n_steps, self.check_gradients)
         return tuple(dict.fromkeys(_steps(*schemes, self.check_batch_size)))
 
-    def laboratory(self, dataset: Dataset, device: torch.device) -> "MemoryLaboratory":
-        """Raises UsageError when the data has fewer images than the batch."""
-        return MemoryLaboratory(Workload.of_steps(self.name, dataset, device, self.batch_size))
+    def runner(self, dataset: Dataset, device: torch.device) -> "MemoryRunner":
+        return MemoryRunner(Workload.of_steps(self.name, dataset, device, self.batch_size))
 
 
 def _steps(
@@ -89,14 +120,14 @@ def _steps(
     ]
 
 
-class MemoryLaboratory:
-    """Measures the training step of an experiment, on its data's first images."""
+class MemoryRunner(Runner):
+    """Measures the training step of an experiment on the first images of its data."""
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
 
     def measure(self, case: Experiment) -> list[MemoryRow]:
-        """One row, of the second step: the optimiser's own state is there before it."""
+        """One row, of the second step: the first one allocates the optimiser's state."""
         step = Stepper(self._workload, case, self._workload.batch_size(case))
         step()
         needs = step.needs()

@@ -1,4 +1,4 @@
-"""Somebody else's gradient methods: whether they do the work, and why not."""
+"""Verify gradient methods of other libraries, and record why one cannot be measured."""
 
 import contextlib
 from collections.abc import Hashable, Iterator
@@ -9,8 +9,8 @@ import torch
 
 import solvers
 from bench.context import Stepper, Workload
+from bench.errors import first_line, free_memory, in_a_line, is_out_of_memory
 from bench.experiment import Experiment
-from bench.faults import first_line, free_memory, in_a_line, is_out_of_memory
 from bench.instruments import gradient_error
 from bench.instruments.gradient_error import GradientError
 from solvers import GRADIENTS
@@ -20,35 +20,35 @@ Variant = TypeVar("Variant", bound=Hashable)
 DOUBLE = 1e-9
 """The largest relative distance, in float64, of a network's output from that with `backprop`, and
 of its gradient from that of the method which a peer reproduces. Other libraries sum in another
-order, which SqueezeNext turns into 6e-14; a wrong time or a step too many changes far more."""
+order, which SqueezeNext amplifies to 6e-14; a wrong time or an extra step changes far more."""
 
 SINGLE, HALF = 1e-3, 1e-1
-"""The same of the output in float32, where SqueezeNext makes 3e-5 of the order of summation. The
-gradient is not judged there: some ReLU has an argument so near 0 that its sign is rounding, and
-SqueezeNext's gradient moves by 2e-2. Behind it the same of bfloat16, which has 8 bits."""
+"""The same for the output in float32, where SqueezeNext amplifies the order of summation to 3e-5,
+and in bfloat16, which has 8 bits. The gradient is not compared there: the sign of some ReLU's
+argument is rounding, and moves SqueezeNext's gradient by 2e-2."""
 
 IMAGES = 4
 
 
 class PeerError(Exception):
-    """A peer cannot do the work; says why in one line."""
+    """A peer cannot be measured; the message says why in one line."""
 
 
 def is_peer(gradient: str) -> bool:
-    """Whether a gradient method is somebody else's, package.module:Object."""
+    """Whether a gradient method is another library's, package.module:Object."""
     return gradient.lower().partition(":")[0] not in GRADIENTS
 
 
 def method_of(experiment: Experiment) -> Any:
-    """The gradient method, which may have the attributes that bench/peers/__init__.py names."""
+    """The gradient method, which may have the attributes listed in bench/peers/__init__.py."""
     return GRADIENTS.resolve(experiment.gradient)
 
 
 def verify(workload: Workload, experiment: Experiment, layout: str) -> None:
-    """Compare forward result and gradient with what they have to be, on a few images in float64.
+    """Compare output and gradient with those of the method that the peer reproduces.
 
-    Does nothing for a method that does not say whose gradient it has. Raises PeerError where they
-    differ.
+    On a few images in float64. Does nothing for a peer that does not state which method it
+    reproduces. Raises PeerError where they differ.
     """
     reproduced = getattr(method_of(experiment), "reproduces", None)
     if reproduced is None:
@@ -59,7 +59,7 @@ def verify(workload: Workload, experiment: Experiment, layout: str) -> None:
     verify_output(gradient_error.compare(found, gradient_error.reference(*given)), DOUBLE)
     try:
         solvers.check(experiment.method, experiment.n_steps, reproduced)
-    except ValueError:  # ours cannot do the scheme, and there is nothing to compare with
+    except ValueError:  # ours does not have the scheme: nothing to compare with
         return
     distance = gradient_error.compare(found, gradient_error.reference(*given, reproduced)).error
     if not distance <= DOUBLE:
@@ -67,13 +67,13 @@ def verify(workload: Workload, experiment: Experiment, layout: str) -> None:
 
 
 def verify_output(error: GradientError, largest: float = SINGLE) -> None:
-    """Raises PeerError where the network's output is not that with `backprop`."""
+    """Raise PeerError unless the network's output is that of `backprop`."""
     if not error.output_error <= largest:  # which is so for nan as well
         raise PeerError(f"its forward result is not backprop's: {error.output_error:.1e} off")
 
 
 class Reasons(dict[Variant, str]):
-    """Variant → why it cannot do the work, of peers that cannot."""
+    """Variant of a peer → why it cannot be measured."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
@@ -81,8 +81,8 @@ class Reasons(dict[Variant, str]):
 
     @contextlib.contextmanager
     def kept(self, variant: Variant, gradient: str) -> Iterator[None]:
-        """Keeps what goes wrong inside as the reason of this variant of a peer; what goes wrong
-        with a method of ours is a defect, and is raised."""
+        """Store an error of a peer as the reason for this variant. An error of our own methods is a
+        defect, and is raised."""
         try:
             yield
         except BaseException as error:
@@ -94,6 +94,6 @@ class Reasons(dict[Variant, str]):
 
 
 def reason(error: BaseException) -> str:
-    """Why a peer cannot do the work, in a line."""
+    """Why a peer cannot be measured, in one line."""
     said = first_line(error) if isinstance(error, ValueError | PeerError) else ""
     return said or in_a_line(error)

@@ -44,7 +44,7 @@ class Problem:
 
 
 def small(problem: Problem, precision: str, seed: int) -> tuple[Rhs, State]:
-    """The right-hand side f(t, z) and z0 of a problem, in a precision."""
+    """The right-hand side f(t, z) and z0 of a NumPy problem, in a precision."""
     f, z0 = problem.make(seed)
     dtype = np.dtype(precision).type
     return lambda t, z: f(z), z0.astype(dtype)
@@ -84,7 +84,7 @@ def _gaussian(seed: int, *, unit_norm: bool) -> tuple[Callable[[Any], Any], Stat
 
 RK45 = ("rk45", "rk45_relative")
 
-# The reversible pair's rounding grows by 1/0.99 a step: beyond some thousand steps it is all noise.
+# The reversible pair amplifies rounding by 1/0.99 a step: after some thousand steps all is noise.
 PROBLEMS: Mapping[str, Problem] = {
     "linear-100": Problem(
         partial(_linear, -100.0),

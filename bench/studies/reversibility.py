@@ -1,9 +1,9 @@
-"""The suite `reversibility`: what comes back when a solution is solved backwards in time."""
+"""The study `reversibility`: the error of a solution that is solved forward and then backward."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +15,14 @@ from bench.instruments.reversal import Reversal, Rhs, State
 from bench.records import Picture, ReversalRow
 from bench.studies import reversal_problems
 from bench.studies.reversal_problems import ACTIVATIONS, CONVOLUTION, PROBLEMS
+from bench.studies.study import Runner, Study
 from solvers import METHODS
 
 PAIR = "reversible"
 """The pair of solvers/gradients/reversible.py over Euler."""
 
 ADAPTIVE: Mapping[str, float] = {"rk45": 1e-3, "rk45_relative": 0.0}
-"""torchdiffeq's dopri5 with an absolute tolerance of so many times the relative one.
+"""torchdiffeq's dopri5; the value is absolute / relative tolerance.
 
 The first is the ratio of the defaults of MATLAB's ode45 and of SciPy, 1e-3 and 1e-6.
 """
@@ -41,9 +42,18 @@ class ReversalCase:
     precision: str = "float64"
     seed: int = 0
 
+    @property
+    def name(self) -> str:
+        """The case in a few words."""
+        how = f"Nt {self.n_steps}" if self.n_steps else f"tolerance {self.tolerance:g}"
+        return (
+            f"{self.problem}, {self.activation}, {self.scheme}, {how}, {self.precision}, "
+            f"seed {self.seed}"
+        )
+
 
 @dataclass(frozen=True)
-class ReversibilitySuite:
+class ReversibilityStudy(Study):
     """Every problem × scheme × number of steps, or tolerance.
 
     The problems of PROBLEMS in float64, and where the paper speaks of single precision also in
@@ -53,8 +63,6 @@ class ReversibilitySuite:
     pictured: the cases of the convolution, as (scheme, n_steps, tolerance), whose images are kept.
     """
 
-    name: str
-    description: str
     schemes: tuple[str, ...] = ("euler", "rk2", "rk4", PAIR, *ADAPTIVE)
     seeds: tuple[int, ...] = tuple(range(10))
     activations: tuple[str, ...] = tuple(ACTIVATIONS)
@@ -67,26 +75,21 @@ class ReversibilitySuite:
         ("rk45", 0, 0.1),
         ("rk45", 0, 0.001),
     )
-    figures: tuple[str, ...] = ("reversal_pictures", "reversal_steps", "reversal_claims")
 
     row: ClassVar[type[ReversalRow]] = ReversalRow
-    key: ClassVar[tuple[str, ...]] = ()
+    figures: ClassVar[tuple[str, ...]] = ("reversal_pictures", "reversal_steps", "reversal_claims")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "method": ("schemes",),
         "seeds": ("seeds",),
     }
-
-    def replaced(self, **overrides: Any) -> "ReversibilitySuite":
-        """This suite with other values."""
-        return replace(self, **overrides)
+    makes_pictures: ClassVar[bool] = True
 
     def cases(self) -> tuple[ReversalCase, ...]:
-        """All cases, each once. Raises ValueError, saying what to do, for an unknown scheme."""
         schemes = tuple(dict.fromkeys(canonical(scheme) for scheme in self.schemes))
         return tuple(dict.fromkeys([*self._of_problems(schemes), *self._of_images(schemes)]))
 
-    def laboratory(self, dataset: Dataset, device: torch.device) -> "ReversibilityLaboratory":
-        return ReversibilityLaboratory(dataset, device, self.pictured)
+    def runner(self, dataset: Dataset, device: torch.device) -> "ReversalRunner":
+        return ReversalRunner(dataset, device, self.pictured)
 
     def _of_problems(self, schemes: tuple[str, ...]) -> Iterator[ReversalCase]:
         for (name, problem), scheme in product(PROBLEMS.items(), schemes):
@@ -123,13 +126,13 @@ def canonical(scheme: str) -> str:
 
 
 def _sweep(largest: int) -> list[int]:
-    """Ten numbers of steps a decade, five beyond 10,000 where they become expensive."""
+    """Ten numbers of steps per decade; beyond 10,000, where they are expensive, five."""
     tenths = [*range(41), *range(42, 100, 2)]
     return sorted({n for k in tenths if (n := round(10 ** (k / 10))) <= largest})
 
 
-class ReversibilityLaboratory:
-    """Measures cases, the convolution's on one test image, and keeps the pictures."""
+class ReversalRunner(Runner):
+    """Measures cases, those of the convolution on one test image, and keeps the pictures."""
 
     def __init__(
         self,
@@ -142,7 +145,7 @@ class ReversibilityLaboratory:
         self.pictures: list[Picture] = []
 
     def measure(self, case: ReversalCase) -> list[ReversalRow]:
-        """One row. Small problems are solved in NumPy on the CPU, the image on the device."""
+        """One row. Small problems are solved in NumPy on the CPU, images on the device."""
         is_image = case.problem == CONVOLUTION
         if is_image:
             rhs: Rhs = reversal_problems.convolution(case.activation, case.seed, self._device)
@@ -159,7 +162,7 @@ class ReversibilityLaboratory:
                 activation=case.activation,
                 scheme=case.scheme,
                 n_steps=found.n_steps,
-                n_steps_back=found.n_steps_back,
+                n_steps_back=found.n_steps_backward,
                 tolerance=case.tolerance,
                 precision=case.precision,
                 seed=case.seed,
@@ -188,8 +191,8 @@ class ReversibilityLaboratory:
 
 
 def _contrasted(dataset: Dataset) -> Tensor:
-    """Of the first hundred test images, the classes in turn, the one with most contrast between
-    its regions, which a person recognises when it comes back."""
+    """The one of a hundred test images with the highest contrast between its regions, shape
+    (1, 3, 32, 32): a reader recognises whether it is reconstructed."""
     pixels = dataset.subset(None, min(100, len(dataset.test_labels))).test_images
     regions = F.avg_pool2d(pixels.double(), 4)
     most = int(regions.flatten(1).std(1).argmax())

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bench.faults import first_line, is_out_of_memory
+from bench.errors import first_line, is_out_of_memory
 from bench.training.host_reads import Hearing, Telling, Value
 from models import ode_blocks
 from solvers import GRADIENTS

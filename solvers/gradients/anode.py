@@ -18,6 +18,8 @@ class Anode:
     """
 
     name = "anode"
+    exactness = "exact"
+    leaves_statistics = True
     is_capturable = True
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:

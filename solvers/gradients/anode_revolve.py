@@ -28,6 +28,8 @@ class AnodeRevolve:
 
     m: int | None = None
 
+    exactness = "up to summation"
+    leaves_statistics = True
     is_capturable = True
 
     @property

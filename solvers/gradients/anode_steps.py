@@ -18,6 +18,8 @@ class AnodeSteps:
     """
 
     name = "anode-steps"
+    exactness = "up to summation"
+    leaves_statistics = True
     is_capturable = True
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:

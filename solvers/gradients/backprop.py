@@ -13,6 +13,8 @@ class Backprop:
     """
 
     name = "backprop"
+    exactness = "exact"
+    leaves_statistics = True
     is_capturable = True
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:

@@ -17,6 +17,8 @@ class BackpropTorchdiffeq(OfTorchdiffeq):
     """
 
     name = "backprop-torchdiffeq"
+    exactness = "up to summation"
+    leaves_statistics = True
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         solution = torchdiffeq.odeint(

@@ -16,4 +16,5 @@ class NodeFrozen(Node):
     """
 
     name = "node-frozen"
+    leaves_statistics = True
     frozen = True

@@ -14,4 +14,5 @@ class NodeGridFrozen(NodeGrid):
     """
 
     name = "node-grid-frozen"
+    leaves_statistics = True
     frozen = True

@@ -25,6 +25,8 @@ class NodeRK45:
     rtol: float = 1e-3
     atol: float = 1e-3
 
+    is_adaptive = True
+
     @property
     def name(self) -> str:
         return f"node-rk45:rtol={self.rtol:g}:atol={self.atol:g}"

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.commands import reproduction
+from bench.commands import reproduce
 from bench.execution.run import run_experiment
 from bench.training.step import build_network
 from tests.bench.builders import CPU, experiment, workload
@@ -42,8 +42,8 @@ def test_runs_beside_a_module_that_sets_the_default_dtype_are_those_without_it(
     finally:
         sys.modules.pop("sets_what_it_likes", None)
     assert before.status == own.status == "ok"
-    assert reproduction.differences(before, own) == []
-    assert reproduction.differences(before, trained()) == []
+    assert reproduce.differences(before, own) == []
+    assert reproduce.differences(before, trained()) == []
 
 
 def draws(ode_block, num_classes):

@@ -116,7 +116,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path, jobs):
     process.send_signal(signal.SIGINT)
     said, code = finish(process)
     assert code == 130
-    assert "interrupted: what is finished is recorded, and what was begun is in checkpoints" in said
+    assert "interrupted: finished runs are recorded, others have checkpoints" in said
     assert "Traceback" not in said
     assert list(tmp_path.rglob("checkpoint.pt"))
     process = start(*options, out=tmp_path)

@@ -12,7 +12,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bench.context import Workload
-from bench.errors import UsageError, unwritable
+from bench.errors import UsageError, in_a_line, unwritable
 from bench.execution.cluster import machines, task
 from bench.execution.cluster.desk import Desk
 from bench.execution.cluster.machines import Share
@@ -20,7 +20,6 @@ from bench.execution.run import write
 from bench.execution.work_queue import Before
 from bench.execution.worker import SECONDS_TO_STOP, Ending, Message
 from bench.experiment import Experiment
-from bench.faults import in_a_line
 from bench.records import RESULTS, Run, locks
 from bench.records.files import write_whole
 from bench.reporting.progress import Reporter

@@ -1,4 +1,4 @@
-"""What takes turns in the suite `cost`."""
+"""The cases of the study `cost`: variants that are measured in turn."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class Refused(NamedTuple):
 
 @dataclass(frozen=True)
 class CostCase:
-    """The variants that take turns: those of one network, method and Nt."""
+    """The variants of one network, method and Nt, measured in turn."""
 
     variants: tuple[Variant, ...]
     repeats: int

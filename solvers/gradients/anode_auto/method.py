@@ -56,6 +56,8 @@ class AnodeAuto:
     )
 
     learns_from_first_pass = True
+    exactness = "up to summation"
+    leaves_statistics = True
     is_capturable = True
 
     @property

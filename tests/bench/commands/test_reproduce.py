@@ -8,7 +8,7 @@ import torch
 
 import run_bench
 from bench import records
-from bench.commands import reproduction
+from bench.commands import reproduce
 from bench.errors import UsageError
 from bench.records import checksums
 from tests.bench.builders import row, run, write_images
@@ -121,7 +121,7 @@ def test_experiment_that_is_not_known_here_names_the_revision():
     made = run("a", environment={"git_revision": "0123abc"})
     other = made.__class__(**{**vars(made), "experiment": {**made.experiment, "new": 1}})
     with pytest.raises(UsageError, match="cannot be run by this version .*0123abc"):
-        reproduction.experiment_of(other)
+        reproduce.experiment_of(other)
 
 
 def test_differences_are_the_first_of_each_column():
@@ -129,10 +129,10 @@ def test_differences_are_the_first_of_each_column():
     was = run("a", epochs=[row(1, test_loss=nan), row(2), row(3)])
     now = run("a", epochs=[row(1, test_loss=nan, train_seconds=9.0), row(2, nfe_forward=7),
                            row(3, nfe_forward=8, gradient_error_blocks=(0.5, 0.25))])  # fmt: skip
-    found = {d.column: (d.epoch, d.now) for d in reproduction.differences(was, now)}
+    found = {d.column: (d.epoch, d.now) for d in reproduce.differences(was, now)}
     assert found == {"nfe_forward": (2, 7), "gradient_error_blocks": (3, (0.5, 0.25))}
     shorter = run("a", epochs=[row(1, test_loss=nan)], status="diverged")
-    assert [d.column for d in reproduction.differences(was, shorter)] == ["status", "epochs"]
+    assert [d.column for d in reproduce.differences(was, shorter)] == ["status", "epochs"]
 
 
 def test_record_has_all_that_it_takes(results, name):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import run_bench
 from bench import cli
-from bench.commands import list
+from bench.commands import list, status
 from bench.reporting import terminal
 from bench.suites import SUITES
 from tests.bench.builders import write_images
@@ -61,7 +61,7 @@ def test_terminal_shows_a_live_display_and_a_file_does_not(monkeypatch):
 def test_status_shows_every_name_whole_in_a_line_of_its_own(tmp_path):
     request = cli.parse(["--suite", "cifar10-quick", "--status", "--out", str(tmp_path)])
     console = narrow()
-    list.show_runs(request, console)
+    status.show_runs(request, console)
     lines = console.file.getvalue().splitlines()
     names = [experiment.name for experiment in request.experiments]
     assert max(map(len, names)) > 70

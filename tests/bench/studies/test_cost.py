@@ -7,7 +7,8 @@ import pytest
 
 import run_bench
 from bench.records import CostRow, read_rows
-from bench.studies.regression import SLOWER, compare
+from bench.studies.cost.comparison import SLOWER, CostComparison
+from bench.studies.regression import compare
 from bench.suites import SUITES
 from plots.cost import table as cost_table
 
@@ -75,7 +76,7 @@ def row(**changes):
     ],
 )
 def test_check_compares_ratios_and_never_times(measured, is_right):
-    (finding,) = compare([measured], [row()])
+    (finding,) = compare(CostComparison(), [measured], [row()])
     assert (finding.problem is None) == is_right
 
 

@@ -4,9 +4,8 @@ import pytest
 
 import run_bench
 from bench.data.generated import load as load_generated
-from bench.records import CostRow, read_reference, read_rows, write_reference, write_rows
-from bench.studies.cost.suite import CostSuite
-from bench.studies.regression import problem
+from bench.studies.cost.comparison import CostComparison
+from bench.studies.cost.study import CostStudy
 from solvers.gradients.anode import Anode
 from tests.bench.builders import CPU
 from tests.bench.studies import strange_peers
@@ -15,14 +14,14 @@ STRANGE = "tests.bench.studies.strange_peers"
 
 
 def measure(*gradients):
-    suite = CostSuite(
+    suite = CostStudy(
         *("cost", "", ("resnet4",), ("euler",), (1,)),
         gradients=gradients,
         batch_size=2,
         repeats=2,
     )
     (case,) = suite.cases()
-    rows = suite.laboratory(load_generated(10), CPU).measure(case)
+    rows = suite.runner(load_generated(10), CPU).measure(case)
     return {(row.gradient.rpartition(":")[2], row.phase): row for row in rows}
 
 
@@ -88,21 +87,11 @@ def test_compilation_is_a_row_of_its_own_and_what_is_not_seen_is_none():
     assert ("backprop", "compile") not in rows
 
 
-def test_rows_come_back_as_they_were_written(tmp_path):
-    rows = [*measure(f"{STRANGE}:COMPILED", f"{STRANGE}:REFUSING").values()]
-    write_rows(tmp_path / "rows.csv", CostRow, rows)
-    write_reference(tmp_path / "reference.csv", CostRow, rows)
-    for back in (
-        read_rows(tmp_path / "rows.csv", CostRow),
-        read_reference(tmp_path / "reference.csv", CostRow),
-    ):
-        assert back == rows
-        assert [type(row.peak_bytes) for row in back] == [type(row.peak_bytes) for row in rows]
-
-
 def test_check_says_why_a_peer_could_not_be_measured():
     row = measure(f"{STRANGE}:REFUSING")["REFUSING", "step"]
-    assert problem(row, row) == "it could not be measured: no wheels here: fit some"
+    assert (
+        CostComparison().problem(row, row) == "it could not be measured: no wheels here: fit some"
+    )
 
 
 def test_reason_is_printed_and_stands_in_table_and_figure(tmp_path, capsys):

@@ -11,15 +11,15 @@ import run_bench
 from bench import data
 from bench.instruments import lipschitz
 from bench.records import GradientRow, read_rows
-from bench.studies.gradients import ACTIVATIONS, GradientCase, GradientLaboratory
+from bench.studies.gradient_runner import ACTIVATIONS, GradientCase, GradientRunner
 from tests.bench.builders import CPU
 
 SMALL = ["--suite", "gradients", "--network", "resnet4", "--method", "rk2", "--Nt", "1,2,4"]
 
 
 @pytest.fixture(scope="module")
-def laboratory():
-    return GradientLaboratory(data.load(None, 10, generate=True), CPU, 4)
+def runner():
+    return GradientRunner(data.load(None, 10, generate=True), CPU, 4)
 
 
 def whole(rows):
@@ -28,40 +28,38 @@ def whole(rows):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_anode_is_exact_and_node_is_not_whatever_the_activation(laboratory, activation):
+def test_anode_is_exact_and_node_is_not_whatever_the_activation(runner, activation):
     anode = GradientCase("resnet4", "rk2", 2, "anode", activation=activation)
     node = dataclasses.replace(anode, gradient="node")
-    assert all(row.error == 0 for row in laboratory.measure(anode))
-    assert whole(laboratory.measure(node)).error > 1e-3
+    assert all(row.error == 0 for row in runner.measure(anode))
+    assert whole(runner.measure(node)).error > 1e-3
 
 
-def test_activations_give_different_networks(laboratory):
+def test_activations_give_different_networks(runner):
     errors = {
         activation: whole(
-            laboratory.measure(GradientCase("resnet4", "rk2", 2, "node", activation=activation))
+            runner.measure(GradientCase("resnet4", "rk2", 2, "node", activation=activation))
         ).error
         for activation in ACTIVATIONS
     }
     assert len(set(errors.values())) == len(ACTIVATIONS)
 
 
-def test_order_of_nodes_error_with_a_smooth_activation_is_the_schemes(laboratory):
+def test_order_of_nodes_error_with_a_smooth_activation_is_the_schemes(runner):
     for method, order in (("euler", 1), ("rk2", 2)):
         coarse, fine = (
             whole(
-                laboratory.measure(GradientCase("resnet4", method, n, "node", activation="tanh"))
+                runner.measure(GradientCase("resnet4", method, n, "node", activation="tanh"))
             ).error
             for n in (32, 64)
         )
         assert coarse / fine == pytest.approx(2**order, rel=0.06)
 
 
-def test_scale_multiplies_the_lipschitz_constant(laboratory):
+def test_scale_multiplies_the_lipschitz_constant(runner):
     # The first block's input does not depend on the scale, and its f is positively homogeneous.
     one, four = (
-        whole(
-            laboratory.measure(GradientCase("resnet4", "euler", 1, "node", scale=scale))
-        ).lipschitz
+        whole(runner.measure(GradientCase("resnet4", "euler", 1, "node", scale=scale))).lipschitz
         for scale in (1.0, 4.0)
     )
     assert four == pytest.approx(4 * one, rel=1e-6)
@@ -115,12 +113,12 @@ def test_suite_measures_records_and_draws(tmp_path):
     }
 
 
-def test_trained_weights_are_the_same_for_every_gradient_method(laboratory):
+def test_trained_weights_are_the_same_for_every_gradient_method(runner):
 
     cases = [GradientCase("resnet4", "rk2", 2, g, "float64", "trained") for g in ("node", "anode")]
-    one, other = (laboratory.measure(case) for case in cases)
-    again = laboratory.measure(cases[0])
+    one, other = (runner.measure(case) for case in cases)
+    again = runner.measure(cases[0])
     assert [r.error for r in one] == [r.error for r in again]
     assert one[0].error > 0 == other[0].error
-    initial = laboratory.measure(dataclasses.replace(cases[0], weights="initial"))
+    initial = runner.measure(dataclasses.replace(cases[0], weights="initial"))
     assert initial[0].error != one[0].error

@@ -10,11 +10,10 @@ import torch
 
 import run_bench
 from bench import data
-from bench.records import GrowthRow, key_of, read_rows, write_rows
+from bench.records import GrowthRow, key_of, read_rows
 from bench.studies import growth
 from bench.suites import SUITES
 from solvers import GRADIENTS
-from solvers.gradients.binomial import recomputed_steps
 from tests.bench.builders import CPU
 
 SUITE = SUITES["growth"]
@@ -23,12 +22,12 @@ LINE = ["--suite", "growth", "--Nt", "1,2,3,4", "--batch_size", "2,3"]
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny():
-    """The suite with the smallest steps: the options leave the widths and the yardstick alone."""
+    """The suite with the smallest steps: no option changes the widths and the reference step."""
     small = SUITE.replaced(n_steps_batch_size=1, widths=(2, 3), widths_batch_size=2, repeats=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SUITES._entries, "growth", small)
-        yardstick = dataclasses.replace(growth.YARDSTICK, batch_size=2)
-        patch.setattr(growth, "YARDSTICK", yardstick)
+        reference = dataclasses.replace(growth.REFERENCE_STEP, batch_size=2)
+        patch.setattr(growth, "REFERENCE_STEP", reference)
         yield small
 
 
@@ -102,18 +101,6 @@ def test_evaluations_of_the_single_checkpoint_grow_with_the_square(rows):
         assert row.nfe_backward == row.n_steps * (row.n_steps + 1)
 
 
-def test_evaluations_of_the_binomial_schedule_are_the_formulas(rows):
-    for row in against_steps(rows, "anode-revolve"):
-        checkpoints = max(1, math.ceil(math.log2(row.n_steps)))
-        assert row.nfe_backward == 2 * recomputed_steps(row.n_steps, checkpoints)
-
-
-@pytest.mark.parametrize("checked", [64, 1024])
-def test_binomial_schedule_has_no_hidden_quadratic_term(checked):
-    checkpoints = math.ceil(math.log2(checked))
-    assert recomputed_steps(checked, checkpoints) <= checked * checkpoints
-
-
 def test_table_is_printed_and_figures_are_drawn_again(folder, capsys):
     line = [*LINE, "--plots-only", "--out", str(folder.parent)]
     assert run_bench.main(line) == 0
@@ -155,15 +142,8 @@ def test_method_that_does_not_fit_is_recorded_and_the_others_go_on(tmp_path, mon
     assert "did not fit into memory at batch size = 3" in capsys.readouterr().out
 
 
-def test_rows_are_read_as_they_were_written(tmp_path):
-    where = ("width", f"{growth.WIDE}3", "rk2", 2, "anode", "backprop,anode", 2, 3, "cpu", "ok")
-    row = GrowthRow(*where, 0.1, 0.2, 0.5, 0.4, 0.6, 0.01, 0.1, 0.05, 0.2, 7, 10, 4, 5)
-    write_rows(tmp_path / "rows.csv", GrowthRow, [row])
-    assert read_rows(tmp_path / "rows.csv", GrowthRow) == [row]
-
-
 def test_batches_that_are_timed_are_whole_and_go_on_for_ever(monkeypatch):
-    laboratory = SUITE.replaced(batch_sizes=(2, 3)).laboratory(
+    runner = SUITE.replaced(batch_sizes=(2, 3)).runner(
         data.load(None, 10, generate=True).subset(70, 20), CPU
     )
     sizes = []
@@ -175,7 +155,7 @@ def test_batches_that_are_timed_are_whole_and_go_on_for_ever(monkeypatch):
             yield images, labels
 
     monkeypatch.setattr(growth, "train_batches", train_batches)
-    maker = growth._BatchMaker(laboratory._workload, 32)
+    maker = growth._BatchMaker(runner._workload, 32)
     for _ in range(5):
         maker(lambda phase: None)
     assert sizes == [32] * 5

@@ -18,18 +18,18 @@ SUITE = SUITES["memory"]
 
 
 @pytest.fixture(scope="module")
-def laboratory():
-    return SUITE.laboratory(data.load(None, 10, generate=True), CPU)
+def runner():
+    return SUITE.runner(data.load(None, 10, generate=True), CPU)
 
 
-def measure(laboratory, gradient, *, network="resnet4", n_steps=4):
+def measure(runner, gradient, *, network="resnet4", n_steps=4):
     case = Experiment(network, gradient, "euler", n_steps, batch_size=2)
-    (row,) = laboratory.measure(case)
+    (row,) = runner.measure(case)
     return row
 
 
-def test_a_row_says_what_a_step_needs(laboratory):
-    row = measure(laboratory, "anode", network=f"{CHAIN}2")
+def test_a_row_says_what_a_step_needs(runner):
+    row = measure(runner, "anode", network=f"{CHAIN}2")
     assert row.n_blocks == 2
     assert row.state_bytes == 2 * 16 * 32 * 32 * 4
     assert (row.nfe_forward, row.nfe_backward) == (8, 8)
@@ -37,16 +37,14 @@ def test_a_row_says_what_a_step_needs(laboratory):
 
 
 @pytest.mark.parametrize("m", [1, 2, 3, 7])
-def test_revolve_runs_as_many_steps_again_as_the_binomial_formula_says(laboratory, m):
-    row = measure(laboratory, f"anode-revolve:m={m}", n_steps=7)
+def test_revolve_runs_as_many_steps_again_as_the_binomial_formula_says(runner, m):
+    row = measure(runner, f"anode-revolve:m={m}", n_steps=7)
     assert row.nfe_backward == recomputed_steps(7, m)
 
 
-def test_revolve_needs_one_state_more_for_each_checkpoint_more(laboratory):
-    two, three = (
-        measure(laboratory, f"anode-revolve:m={m}", n_steps=12).peak_bytes for m in (2, 3)
-    )
-    state = measure(laboratory, "anode").state_bytes
+def test_revolve_needs_one_state_more_for_each_checkpoint_more(runner):
+    two, three = (measure(runner, f"anode-revolve:m={m}", n_steps=12).peak_bytes for m in (2, 3))
+    state = measure(runner, "anode").state_bytes
     # BatchNorm's statistics are kept with each state, a few hundred bytes.
     assert three - two == pytest.approx(state, rel=0.05)
 
@@ -61,9 +59,9 @@ LAWS = {
 }
 
 
-def test_laws_are_those_of_the_papers(laboratory):
+def test_laws_are_those_of_the_papers(runner):
     rows = [
-        measure(laboratory, gradient, network=network, n_steps=n_steps)
+        measure(runner, gradient, network=network, n_steps=n_steps)
         for gradient in LAWS
         for network in ("resnet4", f"{CHAIN}2", f"{CHAIN}3")
         for n_steps in (2, 4, 8)

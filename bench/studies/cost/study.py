@@ -1,9 +1,9 @@
-"""The suite `cost`: seconds and peak bytes of a training step, all variants in turn."""
+"""The study `cost`: seconds and peak bytes of a training step, all variants in turn."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -15,9 +15,10 @@ from bench.experiment import Experiment
 from bench.layout import CHANNELS_LAST, CONTIGUOUS
 from bench.records import CostRow
 from bench.studies.cost.cases import CostCase, Refused, Variant
-from bench.studies.cost.laboratory import CostLaboratory
-from bench.studies.gradients import FOUR_NETWORKS
+from bench.studies.cost.comparison import CostComparison
+from bench.studies.cost.runner import CostRunner
 from bench.studies.peers import is_peer, reason
+from bench.studies.study import FOUR_NETWORKS, Study
 from solvers import GRADIENTS
 
 TORCH_PEERS = (
@@ -31,23 +32,21 @@ TORCH_PEERS = (
 )
 JAX_PEERS = ("bench.peers.with_diffrax:RECURSIVE", "bench.peers.with_diffrax:BACKSOLVE")
 PEERS = (*TORCH_PEERS, *JAX_PEERS)
-"""What is not a gradient method of ours; see bench/peers/."""
+"""Gradient methods of other libraries; see bench/peers/."""
 
 IN_BOTH_LAYOUTS = ("backprop", "anode", "anode-auto", "node", *TORCH_PEERS)
 CHECKED_IN_BOTH_LAYOUTS = ("backprop", "node")
 
 
 @dataclass(frozen=True)
-class CostSuite:
-    """Every network × method × Nt, and in each every gradient method in channels-last; those of
-    IN_BOTH_LAYOUTS contiguous as well, since others run so. On CUDA those that can be captured as
-    CUDA graphs run both ways.
+class CostStudy(Study):
+    """Every network × method × Nt, with every gradient method in channels-last; those of
+    IN_BOTH_LAYOUTS are measured contiguous as well, the usual format of other code. On CUDA, steps
+    that can be captured as CUDA graphs are measured both ways.
 
-    repeats: rounds. The check_ fields are what is compared with the reference.
+    repeats: rounds. check_gradients: those of the regression check.
     """
 
-    name: str
-    description: str
     networks: tuple[str, ...] = FOUR_NETWORKS
     methods: tuple[str, ...] = ("rk2",)
     n_steps: tuple[int, ...] = (2,)
@@ -59,10 +58,9 @@ class CostSuite:
     precision: str = "float32"
     repeats: int = 15
     check_gradients: tuple[str, ...] = ("anode", "anode-auto", "node")
-    figures: tuple[str, ...] = ("cost_memory", "cost_table")
 
     row: ClassVar[type[CostRow]] = CostRow
-    key: ClassVar[tuple[str, ...]] = ()
+    figures: ClassVar[tuple[str, ...]] = ("cost_memory", "cost_table")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "network": ("networks",),
         "method": ("methods",),
@@ -71,18 +69,16 @@ class CostSuite:
         "batch_size": ("batch_size",),
         "precision": ("precision",),
     }
-
-    def replaced(self, **overrides: Any) -> "CostSuite":
-        """This suite with other values."""
-        return replace(self, **overrides)
+    comparison: ClassVar[CostComparison] = CostComparison()
 
     def cases(self) -> tuple[CostCase, ...]:
-        """All cases. Raises ValueError, saying what to do, for what cannot be used."""
         return self._cases(self.gradients, IN_BOTH_LAYOUTS)
 
     def check_cases(self) -> tuple[CostCase, ...]:
-        """The fixed set of the gate."""
         return self._cases(self.check_gradients, CHECKED_IN_BOTH_LAYOUTS)
+
+    def remark(self, case: CostCase, row: CostRow) -> str:
+        return f"{case.name}, {row.gradient}: {row.reason}" if row.reason else ""
 
     def _cases(
         self, gradients: tuple[str, ...], in_both_layouts: tuple[str, ...]
@@ -113,10 +109,10 @@ class CostSuite:
         for gradient in gradients:
             try:
                 chosen.append(experiment(gradient))
-            except Exception as error:  # a peer's check runs somebody's code
+            except Exception as error:  # a peer's check runs foreign code
                 if not is_peer(gradient):
                     raise
-                GRADIENTS.resolve(gradient)  # one that is not there at all is bad usage
+                GRADIENTS.resolve(gradient)  # a peer that does not exist is bad usage
                 refused.append(Refused(gradient, reason(error)))
         if any(one.is_baseline for one in chosen):
             raise ValueError(
@@ -131,8 +127,7 @@ class CostSuite:
         ]
         return CostCase(tuple(variants), self.repeats, tuple(dict.fromkeys(refused)))
 
-    def laboratory(self, dataset: Dataset, device: torch.device) -> "CostLaboratory":
-        """Raises UsageError when the data has fewer images than the batch."""
+    def runner(self, dataset: Dataset, device: torch.device) -> CostRunner:
         precision.check(self.precision, device)
         prepare(device, self.precision)
-        return CostLaboratory(Workload.of_steps(self.name, dataset, device, self.batch_size))
+        return CostRunner(Workload.of_steps(self.name, dataset, device, self.batch_size))

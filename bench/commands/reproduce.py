@@ -1,4 +1,4 @@
-"""A recorded run, run again: does it come out the same?"""
+"""Run a recorded experiment again and compare it with its record (--reproduce)."""
 
 import math
 import shutil
@@ -7,13 +7,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import records
+from rich.console import Console
+from rich.table import Table
+
+from bench import cli, data, environment, precision, records
+from bench.commands.exit_codes import CHECK_FAILED, DONE
+from bench.context import Workload
 from bench.errors import UsageError, unwritable
+from bench.execution import executors
 from bench.experiment import Experiment
 from bench.records import ASIDE, WALL_CLOCK_COLUMNS, Run
+from bench.records.files import make_writable
+from bench.reporting import terminal
+from bench.reporting.progress import SuiteProgress, count
 
 AGAIN = f"{ASIDE}reproduced"
-"""What the name of the folder ends with in which it is run again; `records.load` passes over it."""
+"""The end of the name of the folder in which it is run again, which `records.load` ignores."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +35,54 @@ class Difference:
     now: Any
 
 
-def find(suite_folder: Path, name: str) -> Run:
-    """The recorded run of that name in a suite's folder, or in the folder that is named.
+def run(request: cli.TrainingRequest, console: Console) -> int:
+    """Run the experiment again, as it was run, and print what differs from its record."""
+    assert request.reproduce is not None, "cli gives a name"
+    recorded = find(request.out / request.suite.name, request.reproduce)
+    experiment = experiment_of(recorded)
+    was = recorded.environment
+    device = environment.find_device(was["device"] if request.device == "auto" else request.device)
+    precision.check(experiment.precision, device)
+    dataset = _same_data(request, recorded, experiment.num_classes)
+    results = place(request.out, recorded.suite, experiment.name)
+    make_writable(results)
+    eager = request.eager or was.get("execution") == "eager: --eager"
+    workload = Workload(recorded.suite, results, dataset, device, eager=eager)
+    with environment.threads(was["threads"]):
+        console.print(f"{recorded.name} again, on {environment.device_name(device)}")
+        with SuiteProgress(console, {experiment.name: 1.0}) as progress:
+            (now,) = executors.run_all(workload, [experiment], progress)
+    for change in changes(was, now.environment):
+        console.print(f"not as it was: {change}", markup=False)
+    found = differences(recorded, now)
+    if not found:
+        console.print(
+            f"the same: {now.status}, {count(len(now.epochs), 'epoch')}, every observed number to "
+            "the last bit"
+        )
+        return DONE
+    console.print(_table(found))
+    console.print(f"recorded again in {now.folder(results)}", markup=False)
+    return CHECK_FAILED
 
-    Raises UsageError when there is none, or it is no result to reproduce.
+
+def _same_data(request: cli.TrainingRequest, recorded: Run, num_classes: int) -> data.Dataset:
+    """The data that was given. Raises UsageError when the run was recorded on other data."""
+    generate = request.generated or (recorded.data["is_generated"] and request.data_dir is None)
+    dataset = data.load(request.data_dir, num_classes, generate=generate)
+    if dataset.fingerprint != recorded.data["fingerprint"]:
+        raise UsageError(
+            f"{recorded.name} was recorded on other data ({recorded.data['source']}, fingerprint "
+            f"{recorded.data['fingerprint']}) than is given now ({dataset.source}, "
+            f"{dataset.fingerprint}): give that data"
+        )
+    return dataset
+
+
+def find(suite_folder: Path, name: str) -> Run:
+    """The recorded run of that name in a suite's folder, or in the folder of that name.
+
+    Raises UsageError when there is none, or it failed.
     """
     run = next((r for f in (suite_folder / name, Path(name)) if (r := _read(f))), None)
     if run is None:
@@ -50,7 +103,7 @@ def _read(folder: Path) -> Run | None:
 
 
 def experiment_of(run: Run) -> Experiment:
-    """What was recorded. Raises UsageError when this version knows no such experiment."""
+    """The experiment of a record. Raises UsageError when this version cannot run it."""
     try:
         return Experiment(**run.experiment)
     except (TypeError, ValueError) as error:
@@ -61,8 +114,10 @@ def experiment_of(run: Run) -> Experiment:
 
 
 def place(results: Path, suite: str, name: str) -> Path:
-    """The folder of results in which the run is run again: beside the suite's. A try that was
-    stopped is there still, and is gone on with; one that ended goes away."""
+    """The folder of results in which the run is run again, beside the suite's.
+
+    An earlier attempt that was stopped is continued; one that ended is removed.
+    """
     folder = results / f"{suite}{AGAIN}"
     try:
         if (folder / suite / name / records.RUN).exists():
@@ -73,9 +128,9 @@ def place(results: Path, suite: str, name: str) -> Path:
 
 
 def differences(recorded: Run, now: Run) -> list[Difference]:
-    """What is not the same, to the last bit; wall clock aside. A column each, and its first epoch.
+    """Each column that differs in any bit, with its first epoch; wall clock excluded.
 
-    status, and the number of epochs, stand for epoch 0.
+    Differences in status, number of epochs and peak memory have epoch 0.
     """
     found = {
         name: Difference(name, 0, was, is_)
@@ -97,7 +152,7 @@ def differences(recorded: Run, now: Run) -> list[Difference]:
 
 
 def changes(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What of the environment is not as it was, in words."""
+    """The differences between two environments, in words."""
     before, after = _flat(recorded), _flat(now)
     return [
         f"{name}: {before.get(name)} → {after.get(name)}"
@@ -127,3 +182,11 @@ def _same(was: Any, is_: Any) -> bool:
         return len(was) == len(is_) and all(map(_same, was, is_))
     both = isinstance(was, float) and isinstance(is_, float)
     return was == is_ or (both and math.isnan(was) and math.isnan(is_))
+
+
+def _table(found: Sequence[Difference]) -> Table:
+    table = terminal.table("what", "first in epoch", "recorded", "now", title="not the same")
+    for difference in found:
+        epoch = str(difference.epoch or "")
+        table.add_row(*map(str, (difference.column, epoch, difference.recorded, difference.now)))
+    return table

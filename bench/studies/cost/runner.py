@@ -1,4 +1,4 @@
-"""Measures the variants of a case of the suite `cost`."""
+"""Measure the training steps of the variants of one case, in turn."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,23 +19,23 @@ from bench.studies.peers import (
     verify,
     verify_output,
 )
+from bench.studies.study import Runner
 from bench.training.clock import WHOLE
 
 WARM_UP_STEPS = 2
 COMPILE = "compile"
 
 
-class CostLaboratory:
-    """Measures the variants of a case, on its data's first images."""
+class CostRunner(Runner):
+    """Measures the variants of a case on the first images of its data."""
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
 
     def measure(self, case: CostCase) -> list[CostRow]:
-        """The rows of all variants: first what is exact, then the times, round by round.
+        """The rows of all variants: memory and evaluations first, then the times in turn.
 
-        A peer that cannot do the work, whatever happens to it, gets a row that says why; what
-        goes wrong in a method of ours is raised.
+        A peer that fails gets a row that says why; an error of a method of ours is raised.
         """
         reasons: Reasons[Variant] = Reasons(self._workload.device)
         steppers: dict[Variant, Stepper] = {}
@@ -66,7 +66,7 @@ class CostLaboratory:
     def _timed(
         self, steppers: Mapping[Variant, Stepper], repeats: int, reasons: Reasons[Variant]
     ) -> dict[Variant, dict[str, np.ndarray]]:
-        """The times; begun anew, without it, when a peer fails in the midst of them."""
+        """The times. When a peer fails, the measurement starts again without it."""
 
         def watched(variant: Variant, stepper: Stepper) -> Callable[[timing.Passed], object]:
             def step(passed: timing.Passed) -> None:
@@ -91,7 +91,7 @@ class CostLaboratory:
         )
 
     def _in_both_executions(self, variants: Sequence[Variant]) -> tuple[Variant, ...]:
-        """On CUDA each of these twice: eager, and captured as a CUDA graph."""
+        """On CUDA each variant twice: eager, and captured as a CUDA graph."""
         if self._workload.device.type != "cuda":
             return tuple(variants)
         return (*variants, *(variant._replace(is_captured=True) for variant in variants))
@@ -160,8 +160,8 @@ class CostLaboratory:
 
 @dataclass(frozen=True)
 class Checked:
-    """What is known of a variant before it is timed. compile_seconds is None where nothing is
-    compiled, needs where our instruments do not see them."""
+    """Measurements of a variant before it is timed. compile_seconds is None where nothing is
+    compiled, needs where the work is done outside PyTorch."""
 
     gradient_error: float
     compile_seconds: float | None = None

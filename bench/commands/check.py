@@ -1,0 +1,96 @@
+"""The regression check of a study (--check), and its reference (--update-reference)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import cli, records
+from bench.commands.exit_codes import CHECK_FAILED, DONE
+from bench.commands.measure import Session, writing
+from bench.errors import UsageError
+from bench.records.files import make_writable
+from bench.reporting import terminal
+from bench.studies.regression import Comparison, Finding, compare, without_reference
+
+
+def run(request: cli.StudyRequest, console: Console) -> int:
+    """Measure the fixed set of cases and print what differs from the reference.
+
+    Raises UsageError when the reference is missing, damaged, of another version, or has nothing
+    for this device or for a case that needs it.
+    """
+    session = Session.begin(request, console)
+    reference, comparison = request.reference, _comparison(request)
+    known = records.read_reference(reference, request.suite.row)
+    device = session.device.type
+    if not any(row.device == device for row in known):
+        others = f"check with --device {known[0].device}, or " if known else ""
+        raise UsageError(
+            f"{reference} has no reference for {device}: {others}make one there with "
+            "--update-reference"
+        )
+    _refuse(reference, without_reference(comparison, request.cases, known))
+    measured = session.measure(request.cases)
+    findings = compare(comparison, measured.rows, known)
+    missing = [f for f in findings if f.reference is None and not comparison.is_absolute(f.row)]
+    _refuse(reference, {finding.row.gradient for finding in missing})
+    problems = [finding for finding in findings if finding.problem]
+    if problems:
+        console.print(_table(comparison, problems))
+    if findings:
+        console.print(
+            f"{len(findings)} measurements of {len(request.cases) - measured.failures} cases "
+            "checked: "
+            + (f"{len(problems)} are not what they must be" if problems else "all as they must be")
+        )
+    failed = session.failure_code(measured, request.cases)
+    return CHECK_FAILED if problems else failed
+
+
+def update_reference(request: cli.StudyRequest, console: Console) -> int:
+    """Measure the fixed set of cases and write the reference, printing what changed.
+
+    The rows of other devices are kept. Nothing is written where a case fails.
+    """
+    reference, comparison, row = request.reference, _comparison(request), request.suite.row
+    session = Session.begin(request, console)
+    make_writable(reference.parent)
+    known = records.read_reference(reference, row) if reference.exists() else []
+    measured = session.measure(request.cases)
+    if measured.failures:
+        console.print(f"{reference} is left as it was")
+        return session.failure_code(measured, request.cases)
+    changed = [f for f in compare(comparison, measured.rows, known) if f.problem]
+    if known and changed:
+        console.print(_table(comparison, changed))
+    others = [old for old in known if old.device != session.device.type]
+    with writing(reference):
+        records.write_reference(reference, row, [*others, *measured.rows])
+    console.print(
+        f"wrote {reference}: {len(measured.rows)} rows for {session.device.type}, "
+        f"{len(changed)} changed"
+    )
+    return DONE
+
+
+def _comparison(request: cli.StudyRequest) -> Comparison[Any]:
+    assert request.suite.comparison is not None, "cli refuses a study without one"
+    return request.suite.comparison
+
+
+def _refuse(reference: Path, lacking: set[str]) -> None:
+    if lacking:
+        raise UsageError(
+            f"{reference} has no reference for all cases of {', '.join(sorted(lacking))}: check "
+            "others, or make one of your own with --update-reference --reference FILE"
+        )
+
+
+def _table(comparison: Comparison[Any], findings: Sequence[Finding[Any]]) -> Table:
+    table = terminal.table(*comparison.describe(findings[0].row), "what is wrong")
+    for finding in findings:
+        table.add_row(*comparison.describe(finding.row).values(), finding.problem)
+    return table

@@ -1,0 +1,29 @@
+"""Folders of results, in words."""
+
+import stat
+from pathlib import Path
+
+from bench.errors import UsageError, readable
+
+
+def describe_folder(out: Path) -> str:
+    """The name of a folder of results. Raises UsageError when it is no folder or not readable."""
+    try:
+        is_folder = stat.S_ISDIR(out.stat().st_mode)
+    except FileNotFoundError:
+        return f"{readable(str(out))} (not there yet)"
+    except OSError as error:
+        raise UsageError(
+            f"cannot look into {out} ({error.strerror}): name another --out"
+        ) from error
+    if not is_folder:
+        raise UsageError(f"{out} is no folder: name another --out")
+    return readable(str(out))
+
+
+def describe_archived(count: int, place: Path) -> str:
+    """What --fresh moved: the number of old results and where they are now."""
+    if not place.exists():
+        return "--fresh: there are no old results"
+    what = f"the old results ({count})" if count else "the old step costs"
+    return f"--fresh: {what} are now in {place}"

@@ -1,0 +1,78 @@
+"""The study protocol: what a suite that trains nothing says of itself."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import torch
+
+from bench.data import Dataset
+from bench.records import Picture
+from bench.studies.regression import Comparison
+
+FOUR_NETWORKS = ("alexnet", "resnet4", "resnet10", "squeezenext")
+"""The networks that ANODE's authors trained on CIFAR-10, but ResNet-18."""
+
+
+class Runner(ABC):
+    """Measures the cases of a study, one after another, on one device.
+
+    pictures: the images to be recorded, where the study makes any; filled by `measure`.
+    """
+
+    pictures: Sequence[Picture] = ()
+
+    @abstractmethod
+    def measure(self, case: Any) -> list[Any]:
+        """The rows of a case, of the study's row type."""
+
+
+@dataclass(frozen=True)
+class Study(ABC):
+    """A suite that trains nothing. A new one is a file with a subclass, and an entry in suites.py.
+
+    The fields of a subclass are what the command line may replace. These facts are the same for
+    all instances:
+
+        row             the dataclass of `bench.records` that measurements.csv holds
+        key             the fields that a case and its rows have in common and that tell the case
+                        from all others; empty where all cases are measured anew each time
+        figures         names of entries of plots.MEASURED_FIGURES
+        options         option of the command line → the fields that it replaces
+        comparison      how rows are compared with a reference; None: there is no reference
+        printed         files among the figures that are printed as well: short tables
+        makes_pictures  whether its runner makes pictures
+    """
+
+    name: str
+    description: str
+
+    trains: ClassVar[bool] = False
+    row: ClassVar[type[Any]]
+    key: ClassVar[tuple[str, ...]] = ()
+    figures: ClassVar[tuple[str, ...]]
+    options: ClassVar[Mapping[str, tuple[str, ...]]]
+    comparison: ClassVar[Comparison[Any] | None] = None
+    printed: ClassVar[tuple[str, ...]] = ()
+    makes_pictures: ClassVar[bool] = False
+
+    @abstractmethod
+    def cases(self) -> tuple[Any, ...]:
+        """All cases, each once. Raises ValueError, saying what to do, for what cannot be used."""
+
+    @abstractmethod
+    def runner(self, dataset: Dataset, device: torch.device) -> Runner:
+        """What measures the cases. Raises UsageError when the data has too few images."""
+
+    def check_cases(self) -> tuple[Any, ...]:
+        """The cases that the regression check measures, where there is a reference."""
+        return self.cases()
+
+    def remark(self, case: Any, row: Any) -> str:
+        """A line to print about a row as soon as it is measured; empty for none."""
+        return ""
+
+    def replaced(self, **overrides: Any) -> Self:
+        """This study with other values."""
+        return replace(self, **overrides)

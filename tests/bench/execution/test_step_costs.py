@@ -1,0 +1,65 @@
+"""The cost of a training step of each configuration, from which a suite's time is estimated."""
+
+import pytest
+import torch
+
+import models
+from bench.execution.executors import Local, step_costs
+from bench.execution.step_costs import estimate_seconds, measure_step_costs
+from bench.instruments import memory
+from tests.bench.builders import experiment, workload
+
+
+def test_step_costs_cover_each_configuration_once(tmp_path):
+    experiments = [experiment(gradient=g, seed=s) for g in ("anode", "node") for s in (0, 1)]
+    found = measure_step_costs(workload(tmp_path), experiments, batch_size=8, repeats=1)
+    assert len(found) == 2 * 4
+    values = {(m.gradient, m.quantity): m.value for m in found}
+    assert values["anode", "nfe_forward"] == values["anode", "nfe_backward"] == 4
+    assert values["anode", "peak_memory"] > 1e6
+    assert all(m.batch_size == 8 for m in found)
+    seconds = values["anode", "seconds_per_step"] + values["node", "seconds_per_step"]
+    estimate = estimate_seconds(experiments, found, train_images=1, test_images=1)
+    images = 2 * (80 + 40 / 3)  # epochs, training and test images
+    assert estimate == pytest.approx(2 * seconds / 8 * images)
+
+
+def test_configuration_that_does_not_fit_is_left_out(tmp_path, monkeypatch):
+    original = memory.peak_bytes
+
+    def peak(step, device):
+        block = next(m for m in step.__self__.network.modules() if isinstance(m, models.ODEBlock))
+        if block.gradient == "node":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(step, device)
+
+    monkeypatch.setattr(memory, "peak_bytes", peak)
+    experiments = [experiment(gradient=g) for g in ("anode", "node")]
+    found = measure_step_costs(workload(tmp_path), experiments, batch_size=8, repeats=1)
+    assert {m.gradient for m in found} == {"anode"}
+
+
+def test_configuration_that_fails_does_not_stop_the_others(tmp_path):
+    broken = "tests.bench.training.test_training:ALWAYS_FAILS"
+    experiments = [experiment(gradient=g) for g in (broken, "anode")]
+    found = measure_step_costs(workload(tmp_path), experiments, repeats=1)
+    assert {m.gradient for m in found} == {"anode"}
+
+
+def test_step_is_measured_on_no_more_images_than_it_trains_on(tmp_path):
+    large = experiment(batch_size=1000, train_images=20)
+    found = measure_step_costs(workload(tmp_path), [large], repeats=1)
+    assert {m.batch_size for m in found} == {20}
+
+
+def test_measurements_of_earlier_commands_are_kept_and_missing_ones_made(tmp_path):
+    shared = workload(tmp_path)
+
+    def recorded(*gradients):
+        costs = step_costs(Local(), shared, [experiment(gradient=g) for g in gradients], print)
+        return {m.gradient: m.value for m in costs if m.quantity == "seconds_per_step"}
+
+    first = recorded("anode", "baseline")
+    second = recorded("backprop")
+    assert second == {**first, "backprop": second["backprop"]}
+    assert recorded("anode", "backprop") == second
