@@ -11,6 +11,7 @@ from typing import Any, Literal
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.options import read_options
+from bench.plugins import state_kept
 from bench.suites import DEFAULT_SUITE, SUITES, GatedSuite, MeasuringSuite, Suite
 
 Action = Literal["run", "list", "status", "plots-only", "reproduce"]
@@ -60,14 +61,15 @@ class MeasuringRequest:
     fresh: bool
 
 
+@state_kept()  # the user's modules are imported inside
 def parse(arguments: Sequence[str] | None = None) -> Request | MeasuringRequest:
     """The request of a command line.
 
     Raises UsageError, saying what to do, for anything that cannot be asked; exits for --help.
     """
     options = read_options(arguments)
-    if os.getcwd() not in sys.path:  # for package.module:Object of one's own
-        sys.path.append(os.getcwd())
+    folder = os.getcwd()  # searched first for the user's own package.module:Object
+    sys.path[:] = [folder, *(place for place in sys.path if place != folder)]
     if options.generated and options.data_dir:
         raise UsageError("--generated and --data-dir exclude each other: give one of them")
     for action in ACTIONS:

@@ -15,10 +15,10 @@ import models
 from bench.data import evaluation_batches
 from bench.experiment import LR_DROP, MOMENTUM, WEIGHT_DECAY, Experiment
 from bench.layout import layout_of, put_into
+from bench.plugins import state_kept
 from bench.precision import InBfloat16
 from bench.training.evaluations import EvaluationCounter
 from bench.training.forward_statistics import ForwardStatistics
-from solvers.plugins import state_kept
 from solvers.replay import buffers_put_back
 
 EVALUATION_BATCH = {"cpu": 256, "cuda": 1000}

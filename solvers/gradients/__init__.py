@@ -11,13 +11,15 @@ from solvers.gradients.anode_steps import AnodeSteps
 from solvers.gradients.backprop import Backprop
 from solvers.gradients.backprop_torchdiffeq import BackpropTorchdiffeq
 from solvers.gradients.node import Node
-from solvers.gradients.node_frozen import NodeFrozen
-from solvers.gradients.node_grid import NodeGrid
-from solvers.gradients.node_grid_frozen import NodeGridFrozen
 from solvers.gradients.node_rk45 import NodeRK45
 from solvers.gradients.reversible import Reversible
-from solvers.methods import RightHandSide, Tableau
+from solvers.integrate import RightHandSide
+from solvers.methods import Tableau
 from solvers.registry import Registry
+
+EXACTNESS = ("exact", "up to summation", "inexact")
+"""exact: backprop's gradient bit for bit. up to summation: that, except for the order in which
+parameter gradients are summed. inexact, the default: another gradient."""
 
 
 @runtime_checkable
@@ -25,11 +27,19 @@ class GradientMethod(Protocol):
     """What a gradient method has to be; see README, "Adding a gradient method".
 
     It may also have `check(method, n_steps)`, which raises ValueError, saying what to do, when it
-    cannot do that combination; `learns_from_first_pass`, true when only the second pass through a
-    network is what the later ones are; `is_capturable`, true when it never has the host wait for
-    the device, so that a training step can be recorded as a CUDA graph; and `reads_constants`, true
-    when it is capturable but that the host reads, in the same order in every step, what is computed
-    from tensors that `solvers.constants.mark_constant` has marked.
+    cannot do that combination; and state these facts, each false or absent by default:
+
+        exactness               one of EXACTNESS: how far its gradient may be from backprop's. The
+                                regression check holds the method to what it states
+        leaves_statistics       its backward pass leaves BatchNorm's running statistics alone
+        is_adaptive             it chooses its steps by an error estimate, so rounding may change
+                                their number, and results differ between machines
+        learns_from_first_pass  only from the second pass through a network on all passes are alike
+        is_capturable           it never has the host wait for the device, so a training step can
+                                be recorded as a CUDA graph
+        reads_constants         it is capturable, except that the host reads, in the same order in
+                                every step, what is computed from tensors that
+                                `solvers.gradients.with_torchdiffeq.mark_constant` has marked
     """
 
     @property
@@ -40,6 +50,11 @@ class GradientMethod(Protocol):
         """z(1), differentiable in z0 and in every parameter of rhs that requires a gradient."""
 
 
+def exactness(method: Any) -> str:
+    """What a gradient method states of its exactness, one of EXACTNESS."""
+    return getattr(method, "exactness", "inexact")
+
+
 def _lack(entry: Any) -> str | None:
     if not callable(getattr(entry, "solve", None)):
         return "it has no method solve(rhs, z0, method, n_steps)"
@@ -47,6 +62,8 @@ def _lack(entry: Any) -> str | None:
         return "it is a class: name an instance of it"
     if not isinstance(getattr(entry, "name", None), str):
         return "it has no attribute name"
+    if exactness(entry) not in EXACTNESS:
+        return f"its exactness is none of {', '.join(EXACTNESS)}"
     return None
 
 
@@ -59,10 +76,10 @@ GRADIENTS: Registry[GradientMethod] = Registry(
         "anode-steps": AnodeSteps(),
         "anode-revolve": AnodeRevolve(),
         "reversible": Reversible(),
-        "node": Node(),
-        "node-grid": NodeGrid(),
-        "node-frozen": NodeFrozen(),
-        "node-grid-frozen": NodeGridFrozen(),
+        "node": Node(grid=False, frozen=False),
+        "node-grid": Node(grid=True, frozen=False),
+        "node-frozen": Node(grid=False, frozen=True),
+        "node-grid-frozen": Node(grid=True, frozen=True),
         "node-rk45": NodeRK45(),
         "backprop-torchdiffeq": BackpropTorchdiffeq(),
     },

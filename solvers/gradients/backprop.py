@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from solvers.methods import METHODS, RightHandSide, Tableau, integrate
+from solvers.integrate import RightHandSide, integrate
+from solvers.methods import METHODS, Tableau
 
 
 class Backprop:
@@ -13,6 +14,8 @@ class Backprop:
     """
 
     name = "backprop"
+    exactness = "exact"
+    leaves_statistics = True
     is_capturable = True
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:

@@ -16,7 +16,7 @@ from bench.training import step as training
 from bench.training.host_reads import Hearing, Telling
 from bench.training.step import TrainingStep
 from solvers import GRADIENTS
-from solvers.methods import step_grid
+from solvers.integrate import step_grid
 from tests.bench.builders import CPU, experiment
 
 META = torch.device("meta")
