@@ -20,7 +20,7 @@ FLOORS = (
     {"context"},
     {"data", "experiment"},
     {"records", "environment", "sources"},
-    {"errors"},
+    {"errors", "plugins"},
 )
 """Rooms of bench, the highest floor first. A room imports from lower floors and from itself."""
 

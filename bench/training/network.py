@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 import models
 from bench.environment import CHANNELS_LAST, CONTIGUOUS, memory_format_of
 from bench.experiment import LR_DROP, MOMENTUM, WEIGHT_DECAY, Experiment
-from solvers.plugins import state_kept
+from bench.plugins import state_kept
 
 MEMORY_FORMATS = {CHANNELS_LAST: torch.channels_last, CONTIGUOUS: torch.contiguous_format}
 
