@@ -75,7 +75,7 @@ def test_run_that_was_stopped_is_shown_with_how_far_it_came(place, monkeypatch):
 def test_run_of_another_process_is_shown_as_running(place):
     one = experiment(**SMALL)
     code = (
-        "import sys, time, pathlib; from bench import locks\n"
+        "import sys, time, pathlib; from bench.records import locks\n"
         "with locks.claim(pathlib.Path(sys.argv[1]), sys.argv[2]):\n"
         "    print(flush=True), time.sleep(60)"
     )
