@@ -24,7 +24,7 @@ parameter gradients are summed. inexact, the default: another gradient."""
 
 @runtime_checkable
 class GradientMethod(Protocol):
-    """What a gradient method has to be; see README, "Adding a gradient method".
+    """What a gradient method has to be; see docs/extend.md.
 
     It may also have `check(method, n_steps)`, which raises ValueError, saying what to do, when it
     cannot do that combination; and state these facts, each false or absent by default:
