@@ -11,6 +11,7 @@ from typing import Any
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.options import ACTIONS, OVERRIDES, read_options
+from bench.plugins import state_kept
 from bench.studies.study import Study
 from bench.suites import DEFAULT_SUITE, SUITES, Suite
 
@@ -59,14 +60,15 @@ class StudyRequest(Request):
     reference: Path
 
 
+@state_kept()  # the user's modules are imported inside
 def parse(arguments: Sequence[str] | None = None) -> TrainingRequest | StudyRequest:
     """The request of a command line.
 
     Raises UsageError, saying what to do, for anything that cannot be asked; exits for --help.
     """
     options = read_options(arguments)
-    if os.getcwd() not in sys.path:  # for the user's own package.module:Object
-        sys.path.append(os.getcwd())
+    folder = os.getcwd()  # searched first for the user's own package.module:Object
+    sys.path[:] = [folder, *(place for place in sys.path if place != folder)]
     try:
         _check_exclusions(options)
         suite = SUITES[DEFAULT_SUITE] if options.list else _suite(options.suite)

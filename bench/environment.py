@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from bench import __version__
+import bench
 from bench.errors import UsageError
 
 PACKAGES = (
@@ -197,7 +197,7 @@ def _code() -> dict[str, Any]:
     """The git revision of this code, read once: the files may change while the process runs."""
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
-        "version": __version__,
+        "version": bench.__version__,
         "git_revision": _git("rev-parse", "HEAD"),
         "git_dirty": None if changes is None else bool(changes),
     }

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 
 import models
 import solvers
+from bench.plugins import resolving
 from bench.records.files import distinct_name
 
 MOMENTUM = 0.9
@@ -45,17 +46,8 @@ class Experiment:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        self._put("network", models.NETWORKS.canonical(self.network))
-        self._put("method", solvers.METHODS.canonical(self.method))
-        if self.gradient.lower() == models.BASELINE:
-            self._put("gradient", models.BASELINE)
-            solvers.check(self.method, self.n_steps, "backprop")
-            self._put("method", "euler")
-            self._put("n_steps", 1)
-        else:
-            self._put("gradient", _gradient_name(self.gradient))
-            solvers.check(self.method, self.n_steps, self.gradient)
-        models.NETWORKS.resolve(self.network)
+        with resolving(self.network, self.method, self.gradient):
+            self._resolve_names()
         for name in ("num_classes", "num_epochs", "batch_size", "probe_images"):
             _at_least(name, getattr(self, name), 1)
         for name in ("train_images", "test_images"):
@@ -68,6 +60,19 @@ class Experiment:
             )
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ValueError(f"lr must be a positive number, not {self.lr}")
+
+    def _resolve_names(self) -> None:
+        self._put("network", models.NETWORKS.canonical(self.network))
+        self._put("method", solvers.METHODS.canonical(self.method))
+        if self.gradient.lower() == models.BASELINE:
+            self._put("gradient", models.BASELINE)
+            solvers.check(self.method, self.n_steps, "backprop")
+            self._put("method", "euler")
+            self._put("n_steps", 1)
+        else:
+            self._put("gradient", _gradient_name(self.gradient))
+            solvers.check(self.method, self.n_steps, self.gradient)
+        models.NETWORKS.resolve(self.network)
 
     def _put(self, field: str, value: object) -> None:
         object.__setattr__(self, field, value)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from solvers import plugins
+from bench import plugins
 
 Row = TypeVar("Row")
 

@@ -3,7 +3,8 @@
 from torch import Tensor
 
 from solvers.gradients import GRADIENTS, GradientMethod
-from solvers.methods import METHODS, RightHandSide, Tableau, integrate
+from solvers.integrate import RightHandSide, integrate
+from solvers.methods import METHODS, Tableau
 from solvers.proof import InexactError
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Which tensors a right-hand side depends on, and gradients in them."""
+"""The tensors that a right-hand side depends on, and gradients with respect to them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,38 +15,49 @@ from solvers.proof import InexactError
 
 
 def trainable_parameters(rhs: Any) -> list[Tensor]:
-    """The tensors of `rhs` that require a gradient, each once: its parameters, and what else its
-    modules have for attributes, such as an input on which the solution is conditioned.
+    """The tensors of `rhs` that require a gradient, each once: its parameters, and attributes of
+    its modules, such as an input on which the solution is conditioned.
 
-    A plain function has none. Raises ValueError for a lazy module without its parameters.
+    Left out are attributes that `rhs` computed itself (`mark_computed`). A plain function has no
+    parameters. Raises ValueError for a lazy module without its parameters.
     """
-    tensors = [tensor for tensor in named_tensors(rhs).values() if tensor.requires_grad]
-    if any(is_lazy(tensor) for tensor in tensors):
+    tensors: list[Tensor] = [*rhs.parameters()] if isinstance(rhs, nn.Module) else []
+    tensors += [tensor for _, _, tensor in tensor_attributes(rhs)]
+    wanted = [tensor for tensor in dict.fromkeys(tensors) if is_parameter(tensor)]
+    if any(map(is_lazy, wanted)):
         raise ValueError(
             "the right-hand side has lazy modules without parameters: evaluate it once first"
         )
-    return list({id(tensor): tensor for tensor in tensors}.values())
+    return wanted
 
 
-def named_tensors(rhs: Any) -> dict[str, Tensor]:
-    """The parameters of `rhs`, and all attributes of its modules that are tensors, by name."""
-    if not isinstance(rhs, nn.Module):
-        return {}
-    return dict(rhs.named_parameters()) | {
-        f"{path}.{name}".lstrip("."): value
-        for path, module in rhs.named_modules()
-        for name, value in vars(module).items()
-        if isinstance(value, Tensor)
-    }
+def tensor_attributes(rhs: Any) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+    """The attributes of the modules of `rhs` that are tensors but neither parameters nor buffers:
+    the module's dictionary, name, value."""
+    for module in rhs.modules() if isinstance(rhs, nn.Module) else ():
+        for name, value in [*vars(module).items()]:
+            if isinstance(value, Tensor):
+                yield vars(module), name, value
+
+
+def is_parameter(tensor: Tensor) -> bool:
+    """Whether a tensor of a right-hand side requires a gradient and was not computed by it."""
+    return tensor.requires_grad and not hasattr(tensor, "is_computed")
+
+
+def mark_computed(tensor: Tensor) -> Tensor:
+    """The tensor itself, which from now on is not a parameter."""
+    tensor.is_computed = True  # type: ignore[attr-defined]
+    return tensor
 
 
 def wants_gradient(z0: Tensor, parameters: list[Tensor]) -> bool:
-    """Whether anything has to be kept for a backward pass."""
+    """Whether a backward pass may follow."""
     return torch.is_grad_enabled() and (z0.requires_grad or bool(parameters))
 
 
 def add(total: Tensor | None, part: Tensor | None) -> Tensor | None:
-    """The sum of two gradients, of which None is one that vanishes."""
+    """The sum of two gradients; None is a gradient of zero."""
     if total is None or part is None:
         return part if total is None else total
     return total + part
@@ -62,13 +73,13 @@ def differentiate(
     inputs: Sequence[Tensor | GradientEdge],
     gradients: Sequence[Tensor],
 ) -> list[Any]:
-    """The gradient in each of the inputs, in one differentiation; None in those that want none or
-    that the ends do not depend on. `ends` is emptied, so that the graph is let go.
+    """The gradient with respect to each input, in one differentiation; None for inputs that require
+    none or on which the ends do not depend. Empties `ends`, so that the graph is freed.
 
-    Hooks of the inputs do not see it: it is a part of their gradient, and they are called with the
-    whole, as with backprop, when autograd hands that on.
+    Tensor hooks of the inputs are not called: this is a part of their gradient, and autograd calls
+    them later with the whole, as with backprop.
 
-    Raises InexactError where the ends depend on a leaf that is none of the inputs.
+    Raises InexactError if the ends depend on a leaf that is not among the inputs.
     """
     wants = [not isinstance(x, Tensor) or x.requires_grad for x in inputs]
     wanted: Any = [x for x, wants_one in zip(inputs, wants, strict=True) if wants_one]
@@ -85,21 +96,25 @@ def differentiate(
 def other_leaves(
     ends: Sequence[GradientEdge], inputs: Sequence[Tensor | GradientEdge]
 ) -> list[TensorWeakRef]:
-    """The leaves of the graph that ends there which are none of the inputs."""
+    """The leaves of the graph above these ends that are not among the inputs."""
     starts = [get_gradient_edge(x) if isinstance(x, Tensor) else x for x in inputs]
     seen: set[Any] = {(edge.node, edge.output_nr) for edge in starts}
     found = []
     ahead: set[Any] = {(edge.node, edge.output_nr) for edge in ends} - seen
     while ahead:
         seen |= ahead
-        found += [TensorWeakRef(n.variable) for n, _ in ahead if type(n).__name__ == _LEAF]
+        found += [
+            TensorWeakRef(node.variable)
+            for node, _ in ahead
+            if type(node).__name__ == "AccumulateGrad"
+        ]
         ahead = {edge for node, _ in ahead for edge in node.next_functions if edge[0]} - seen
     return found
 
 
 def require_none(others: Sequence[TensorWeakRef]) -> None:
-    """Raises InexactError if one of these leaves outlives its graph. One that does not was made by
-    the right-hand side itself, and nobody can ask for its gradient."""
+    """Raises InexactError if one of these leaves outlives its graph. A leaf that does not was made
+    by the right-hand side itself, and nobody can ask for its gradient."""
     kept = [leaf for other in others if (leaf := other()) is not None]
     if kept:
         names = " and ".join(
@@ -109,11 +124,10 @@ def require_none(others: Sequence[TensorWeakRef]) -> None:
             f"the right-hand side depends on {names} that requires a gradient and was none of its "
             "parameters: make it a parameter, or an attribute, of an nn.Module that is the "
             "right-hand side or a submodule of it (nn.ModuleList and nn.ParameterList in place of "
-            "a list), and solve and differentiate with the same ones"
+            "a list), and solve and differentiate with the same ones. If it is a state, the "
+            "right-hand side keeps what it computed from an earlier one: compute it anew in every "
+            "evaluation, or choose the gradient method backprop"
         )
-
-
-_LEAF = "AccumulateGrad"
 
 
 @contextmanager
@@ -121,7 +135,7 @@ def _without_hooks(tensors: Sequence[Tensor]) -> Iterator[None]:
     hooked = [hooks for tensor in tensors if (hooks := tensor._backward_hooks)]
     kept = [dict(hooks) for hooks in hooked]
     for hooks in hooked:
-        hooks.clear()  # in place: autograd has the very dictionary where a tensor is no leaf
+        hooks.clear()  # in place: autograd holds this dictionary for a tensor that is no leaf
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Run a forward pass a second time, exactly. Whether it was the same, `solvers.proof` tells."""
+"""Run a forward pass a second time, exactly. Whether it was the same, `solvers.proof` decides."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from solvers.parameters import named_tensors
+from solvers.integrate import RightHandSide
+from solvers.parameters import is_parameter, mark_computed, tensor_attributes
 from solvers.proof import InexactError
 
 
@@ -15,19 +16,20 @@ class Replay:
     """Everything that a forward pass of `rhs` depends on besides its inputs.
 
     Made just before the forward pass, it holds the random state, the autocast setting, the
-    training flags and a copy of the buffers. `again` puts them back for the length of one
-    computation, which then gives the same bits, and leaves no trace: afterwards the random state
-    and the buffers (BatchNorm's running statistics among them) are what they were before it. It
-    raises InexactError where a parameter is no longer the one that it was.
+    training flags and a copy of the buffers. `again` restores them for one computation, which then
+    gives the same bits, and leaves no trace: afterwards the random state and the buffers
+    (BatchNorm's running statistics among them) have the values they had before it.
+
+    Each of the contexts `first`, `stored` and `again` yields the right-hand side to evaluate in it.
     """
 
-    def __init__(self, rhs: Callable[..., Tensor], device: torch.device) -> None:
+    def __init__(self, rhs: RightHandSide, device: torch.device) -> None:
         self._rhs = rhs
         self._slots: list[tuple[Mapping[str, Any], str, Any]] = []
-        self._states = [state._replace(buffers=_copies(state.buffers)) for state in _states(rhs)]
+        self._states = [s._replace(buffers=_copies(s.buffers)) for s in _states(rhs)]
         self._device = device
         self._cpu_random = torch.get_rng_state()
-        # Cannot be read while a CUDA graph is captured: whoever captures must not draw from it.
+        # Cannot be read while a CUDA graph is captured: a captured step must not draw from it.
         readable = device.type == "cuda" and not torch.cuda.is_current_stream_capturing()
         self._device_random = torch.cuda.get_rng_state(device) if readable else None
         self._autocast = (
@@ -37,44 +39,44 @@ class Replay:
         )
 
     @contextmanager
-    def first(self) -> Iterator[None]:
-        """The forward pass itself, without gradients.
+    def first(self) -> Iterator[RightHandSide]:
+        """The forward pass itself, of which only values are stored.
 
-        Autocast would otherwise cache weights that it casts here, where no graph is built, and
-        serve them, with no gradient, to whoever uses the weight next.
+        Each evaluation builds its graph and frees it. A tensor that the right-hand side computes
+        from its parameters and keeps for a later evaluation, in a cache, thus keeps its graph, and
+        the second pass has its gradient; without a graph it would silently have none.
         """
-        with torch.no_grad(), self._as_cast(caches=False):
-            yield
+        # Autocast would cache a weight with the graph of one evaluation.
+        with torch.no_grad(), self._as_cast(caches=False), self._attributes(mark_computed):
+            yield self._evaluate
         self._slots = [
             (slots, name, value)
             for module, *_ in self._states
             for slots in (module._modules, module._parameters, vars(module))
             for name, value in slots.items()
-            if isinstance(value, nn.Module) or (isinstance(value, Tensor) and value.requires_grad)
+            if isinstance(value, nn.Module) or (isinstance(value, Tensor) and is_parameter(value))
         ]
 
     @contextmanager
-    def stored(self) -> Iterator[None]:
-        """The forward pass itself, with gradients: what `backprop` does."""
-        with self._attributes(), _own_autocast_cache(), torch.enable_grad(), self._as_cast():
-            yield
+    def stored(self) -> Iterator[RightHandSide]:
+        """The forward pass itself, with gradients, as in `backprop`."""
+        with self._with_gradients(), self._attributes(mark_computed):
+            yield self._rhs
 
     @contextmanager
-    def again(self) -> Iterator[None]:
-        """The same forward pass once more, with gradients."""
-        self.require_parameters()
-        with self._random(), self._modules(), self.stored():
-            yield
+    def again(self) -> Iterator[RightHandSide]:
+        """The same forward pass once more, with gradients.
 
-    def _as_cast(self, *, caches: bool = True) -> AbstractContextManager[object]:
-        """Autocast as it was. Weights are cast where the graph sees it, as often as at first."""
-        enabled, dtype, cached = self._autocast
-        kind = self._device.type
-        if not enabled and not torch.is_autocast_enabled(kind):
-            # A context, even a disabled one, would keep the cache of a right-hand side that
-            # enters autocast itself beyond the single evaluation.
-            return nullcontext()
-        return torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=caches and cached)
+        Raises InexactError if a parameter or a submodule was exchanged.
+        """
+        self.require_parameters()
+        with (
+            self._random(),
+            self._modules(),
+            self._with_gradients(),
+            self._attributes(Tensor.detach),  # so that none keeps the graph
+        ):
+            yield self._rhs
 
     def require_parameters(self) -> None:
         """Raises InexactError unless the right-hand side has the submodules and parameters that it
@@ -87,6 +89,31 @@ class Replay:
                     "after the backward pass, or choose the gradient method backprop"
                 )
 
+    def _evaluate(self, t: Tensor, z: Tensor) -> Tensor:
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            z.register_post_accumulate_grad_hook(_refuse)
+            return self._rhs(t, z).detach()
+
+    @contextmanager
+    def _with_gradients(self) -> Iterator[None]:
+        torch.clear_autocast_cache()  # casts made inside are not used outside, nor the reverse
+        try:
+            with torch.enable_grad(), self._as_cast():
+                yield
+        finally:
+            torch.clear_autocast_cache()
+
+    def _as_cast(self, *, caches: bool = True) -> AbstractContextManager[object]:
+        """Autocast as it was in the forward pass."""
+        enabled, dtype, cached = self._autocast
+        kind = self._device.type
+        if not enabled and not torch.is_autocast_enabled(kind):
+            # A context, even a disabled one, would keep the cache of a right-hand side that
+            # enters autocast itself beyond the single evaluation.
+            return nullcontext()
+        return torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=caches and cached)
+
     @contextmanager
     def _random(self) -> Iterator[None]:
         on_device = self._device_random is not None
@@ -97,25 +124,30 @@ class Replay:
             yield
 
     def _modules(self) -> AbstractContextManager[None]:
-        return _put_back(self._states)
+        return _restored(self._states)
 
     @contextmanager
-    def _attributes(self) -> Iterator[None]:
-        """What modules keep of this computation in attributes, such as an activation to look at,
-        they keep without its graph, which ends with the computation. The next solution would
-        otherwise take it for an input that wants a gradient."""
-        inputs = [*named_tensors(self._rhs).values()]
+    def _attributes(self, release: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Release the tensors that the right-hand side computes inside and keeps in attributes,
+        such as an activation to look at. The next solve must not take them for parameters."""
+        before = {id(tensor): tensor for _, _, tensor in tensor_attributes(self._rhs)}
         yield
-        for module, *_ in self._states:
-            for name, value in vars(module).items():
-                is_input = any(value is known for known in inputs)
-                if isinstance(value, Tensor) and value.requires_grad and not is_input:
-                    vars(module)[name] = value.detach()
+        for attributes, name, tensor in tensor_attributes(self._rhs):
+            if tensor.requires_grad and id(tensor) not in before:
+                attributes[name] = release(tensor)
 
 
-def buffers_put_back(rhs: Callable[..., Tensor]) -> AbstractContextManager[None]:
-    """Whatever is computed inside leaves no trace in the buffers of rhs."""
-    return _put_back(_states(rhs))
+def buffers_put_back(rhs: RightHandSide) -> AbstractContextManager[None]:
+    """Computations inside leave the buffers of rhs unchanged."""
+    return _restored(_states(rhs))
+
+
+def _refuse(state: Tensor) -> None:
+    raise InexactError(
+        "the loss depends on a tensor that the right-hand side computed and kept, whose gradient "
+        "ends at the state of one evaluation: let it depend on the solution alone, or choose the "
+        "gradient method backprop"
+    )
 
 
 class _State(NamedTuple):
@@ -124,7 +156,7 @@ class _State(NamedTuple):
     buffers: dict[str, Tensor | None]
 
 
-def _states(rhs: Callable[..., Tensor]) -> list[_State]:
+def _states(rhs: RightHandSide) -> list[_State]:
     modules = rhs.modules() if isinstance(rhs, nn.Module) else ()
     return [_State(module, module.training, dict(module._buffers)) for module in modules]
 
@@ -134,8 +166,8 @@ def _copies(buffers: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
 
 
 @contextmanager
-def _put_back(states: list[_State]) -> Iterator[None]:
-    """Has modules be in these states, with copies of the buffers, and then in their own again."""
+def _restored(states: list[_State]) -> Iterator[None]:
+    """Modules in these states, with copies of the buffers; afterwards in their own states again."""
     own = [_State(module, module.training, dict(module._buffers)) for module, *_ in states]
     try:
         for module, training, buffers in states:
@@ -146,13 +178,3 @@ def _put_back(states: list[_State]) -> Iterator[None]:
         for module, training, buffers in own:
             module.training = training
             module._buffers.update(buffers)
-
-
-@contextmanager
-def _own_autocast_cache() -> Iterator[None]:
-    """Keeps casts made inside from being used outside, and the other way round."""
-    torch.clear_autocast_cache()
-    try:
-        yield
-    finally:
-        torch.clear_autocast_cache()

@@ -1,4 +1,4 @@
-"""Move old results out of the way: at --fresh, or where the user's own code has changed."""
+"""Move old results out of the way: at --fresh, and when the user's own code has changed."""
 
 import os
 import time

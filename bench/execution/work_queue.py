@@ -20,7 +20,7 @@ RecordStamp = tuple[int, int] | None
 def left_to_run(
     workload: Workload, experiments: Sequence[Experiment], say: Callable[[str], None]
 ) -> list[Experiment]:
-    """Return the experiments that have no result yet, or one that other code of the user's made.
+    """Return the experiments without a result of the present code.
 
     A damaged record is set aside, and `say` is called with a line about it. The checkpoint of a
     recorded experiment is removed: its process was killed before it could do so. Raises UsageError

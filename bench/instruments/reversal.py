@@ -12,8 +12,8 @@ from torch import Tensor
 
 from solvers import Tableau
 from solvers.gradients.reversible import CoupledPair, Reversible
-from solvers.methods import Step, advance, step_grid
-from solvers.with_torchdiffeq import unit_interval
+from solvers.gradients.with_torchdiffeq import unit_interval
+from solvers.integrate import Step, advance, step_grid
 
 State = Any
 """A tensor, or a NumPy array or scalar. An Euler step of a scalar takes 3 µs in NumPy and 8 µs in
@@ -55,7 +55,7 @@ def fixed_steps(rhs: Rhs, z0: State, tableau: Tableau, n_steps: int) -> Reversal
         for backwards in (False, True):
             z = states[-1]
             for step in _steps(tableau, n_steps, z0, backwards=backwards):
-                z = advance(counted, z, tableau, step)
+                z = advance(counted, z, tableau, (step,))
             states.append(z)
     return _reversal(states, (n_steps, n_steps), counted.evaluations)
 

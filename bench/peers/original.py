@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from solvers import METHODS, RightHandSide, Tableau
-from solvers.methods import advance_all, step_grid
+from solvers.integrate import advance, step_grid
 from solvers.parameters import trainable_parameters
 
 
@@ -43,7 +43,7 @@ class _Twice(torch.autograd.Function):
     ) -> Tensor:
         grid = step_grid(tableau, n_steps, z0.dtype, z0.device)
         steps = [replace(step, length=None) for step in grid]
-        ctx.solve = lambda z: advance_all(rhs, z, tableau, steps)
+        ctx.solve = lambda z: advance(rhs, z, tableau, steps)
         ctx.save_for_backward(z0, *parameters)
         with torch.no_grad():
             z1: Tensor = ctx.solve(z0)

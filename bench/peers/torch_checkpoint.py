@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from solvers import METHODS, RightHandSide, Tableau, integrate
-from solvers.methods import advance, step_grid
+from solvers.integrate import advance, step_grid
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TorchCheckpoint:
             return checkpoint(lambda z: integrate(rhs, z, tableau, n_steps), z, use_reentrant=False)
         for step in step_grid(tableau, n_steps, z0.dtype, z0.device):
             z = checkpoint(
-                lambda z, step=step: advance(rhs, z, tableau, step), z, use_reentrant=False
+                lambda z, step=step: advance(rhs, z, tableau, (step,)), z, use_reentrant=False
             )
         return z
 

@@ -29,7 +29,7 @@ RESULTS = ("ok", "diverged", "oom")
 
 @dataclass(frozen=True)
 class EpochRow:
-    """What is observed in one epoch. The README says what each column means.
+    """What is observed in one epoch. docs/results.md says what each column means.
 
     Errors are None for a baseline, and the two tuples hold one value for each ODE block, in the
     order of the network; in epochs.csv they become columns gradient_error_block1, ….

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 import models
 from bench.environment import CHANNELS_LAST, CONTIGUOUS, memory_format_of
 from bench.experiment import LR_DROP, MOMENTUM, WEIGHT_DECAY, Experiment
-from solvers.plugins import state_kept
+from bench.plugins import state_kept
 
 MEMORY_FORMATS = {CHANNELS_LAST: torch.channels_last, CONTIGUOUS: torch.contiguous_format}
 
@@ -24,7 +24,7 @@ def build_network(
     The network has the experiment's precision and a memory format of MEMORY_FORMATS; None is the
     device's, `environment.memory_format_of`. The random state is unchanged.
     """
-    with state_kept():  # a network of the user's own may set what it likes, for itself
+    with state_kept():  # the user's own network may change settings, for itself alone
         torch.manual_seed(experiment.seed)
         random.seed(experiment.seed)
         np.random.seed(experiment.seed)

@@ -11,12 +11,10 @@ from solvers.gradients.anode_steps import AnodeSteps
 from solvers.gradients.backprop import Backprop
 from solvers.gradients.backprop_torchdiffeq import BackpropTorchdiffeq
 from solvers.gradients.node import Node
-from solvers.gradients.node_frozen import NodeFrozen
-from solvers.gradients.node_grid import NodeGrid
-from solvers.gradients.node_grid_frozen import NodeGridFrozen
 from solvers.gradients.node_rk45 import NodeRK45
 from solvers.gradients.reversible import Reversible
-from solvers.methods import RightHandSide, Tableau
+from solvers.integrate import RightHandSide
+from solvers.methods import Tableau
 from solvers.registry import Registry
 
 EXACTNESS = ("exact", "up to summation", "inexact")
@@ -26,7 +24,7 @@ parameter gradients are summed. inexact, the default: another gradient."""
 
 @runtime_checkable
 class GradientMethod(Protocol):
-    """What a gradient method has to be; see README, "Adding a gradient method".
+    """What a gradient method has to be; see docs/extend.md.
 
     It may also have `check(method, n_steps)`, which raises ValueError, saying what to do, when it
     cannot do that combination; and state these facts, each false or absent by default:
@@ -41,7 +39,7 @@ class GradientMethod(Protocol):
                                 be recorded as a CUDA graph
         reads_constants         it is capturable, except that the host reads, in the same order in
                                 every step, what is computed from tensors that
-                                `solvers.constants.mark_constant` has marked
+                                `solvers.gradients.with_torchdiffeq.mark_constant` has marked
     """
 
     @property
@@ -78,10 +76,10 @@ GRADIENTS: Registry[GradientMethod] = Registry(
         "anode-steps": AnodeSteps(),
         "anode-revolve": AnodeRevolve(),
         "reversible": Reversible(),
-        "node": Node(),
-        "node-grid": NodeGrid(),
-        "node-frozen": NodeFrozen(),
-        "node-grid-frozen": NodeGridFrozen(),
+        "node": Node(grid=False, frozen=False),
+        "node-grid": Node(grid=True, frozen=False),
+        "node-frozen": Node(grid=False, frozen=True),
+        "node-grid-frozen": Node(grid=True, frozen=True),
         "node-rk45": NodeRK45(),
         "backprop-torchdiffeq": BackpropTorchdiffeq(),
     },

@@ -2,12 +2,13 @@
 
 from torch import Tensor
 
-from solvers.checkpoint import checkpointed
-from solvers.methods import METHODS, RightHandSide, Tableau, integrate
+from solvers.gradients.checkpoint import checkpointed
+from solvers.integrate import RightHandSide, integrate
+from solvers.methods import METHODS, Tableau
 
 
 class Anode:
-    """Keeps the block's input alone; the backward pass solves the block again, storing all.
+    """Stores only the block's input; the backward pass solves the block again and stores all.
 
     The gradient of the discrete forward pass, bit for bit that of backprop. Memory O(L) + O(Nt)
     for L blocks of Nt steps, time one extra forward pass. It gains nothing over backprop in a
@@ -24,4 +25,4 @@ class Anode:
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         tableau = METHODS.resolve(method)
-        return checkpointed(lambda z: integrate(rhs, z, tableau, n_steps), rhs, z0)
+        return checkpointed(lambda rhs, z: integrate(rhs, z, tableau, n_steps), rhs, z0)

@@ -6,21 +6,23 @@ from functools import partial
 
 from torch import Tensor
 
-from solvers.checkpoint import checkpointed
-from solvers.gradients.binomial import follow, is_available, schedule
-from solvers.methods import METHODS, RightHandSide, Tableau, advance_all, step_grid
+from solvers.gradients.binomial import is_available, run_schedule, schedule
+from solvers.gradients.checkpoint import checkpointed
+from solvers.integrate import RightHandSide, advance, step_grid
+from solvers.methods import METHODS, Tableau
 
 
 @dataclass(frozen=True)
 class AnodeRevolve:
-    """Keeps the block's input; the backward pass keeps at most m states, the input among them.
+    """Stores only the block's input; the backward pass stores at most m states, among them the
+    input.
 
-    Which states are kept, and which steps are run again, is the schedule that recomputes least:
+    Which states it stores, and which steps it runs again, is the schedule that recomputes least:
     `solvers.gradients.binomial.recomputed_steps(Nt, m)` steps in all. m of None means ⌈log₂ Nt⌉.
 
     Exact: the gradient in z0 is backprop's bit for bit, that in the parameters up to the order of
     summation. Memory O(L) + O(m) states plus what one step stores. Not where O(Nt) fits: anode
-    recomputes every step but once.
+    recomputes each step only once.
 
     Source: Griewank & Walther, "Algorithm 799: revolve", ACM TOMS 26 (2000); the schedules are
     those of the package checkpoint-schedules.
@@ -55,8 +57,7 @@ class AnodeRevolve:
         m = self.m or max(1, math.ceil(math.log2(n_steps)))
         steps = step_grid(tableau, n_steps, z0.dtype, z0.device)
 
-        def run(z: Tensor, begin: int, end: int) -> Tensor:
-            return advance_all(rhs, z, tableau, steps[begin:end])
+        def run(rhs: RightHandSide, z: Tensor, begin: int = 0, end: int = n_steps) -> Tensor:
+            return advance(rhs, z, tableau, steps[begin:end])
 
-        again = partial(follow, schedule(n_steps, m), run, rhs)
-        return checkpointed(lambda z: run(z, 0, n_steps), rhs, z0, again)
+        return checkpointed(run, rhs, z0, partial(run_schedule, schedule(n_steps, m), run, rhs))

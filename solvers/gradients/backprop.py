@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from solvers.methods import METHODS, RightHandSide, Tableau, integrate
+from solvers.integrate import RightHandSide, integrate
+from solvers.methods import METHODS, Tableau
 
 
 class Backprop:

@@ -3,15 +3,16 @@
 import torchdiffeq
 from torch import Tensor
 
-from solvers.methods import RightHandSide, Tableau
-from solvers.with_torchdiffeq import OfTorchdiffeq, last_state, n_equal_steps, scheme, unit_interval
+from solvers.gradients.with_torchdiffeq import FixedSteps, last_state, n_equal_steps, unit_interval
+from solvers.integrate import RightHandSide
+from solvers.methods import Tableau
 
 
-class BackpropTorchdiffeq(OfTorchdiffeq):
+class BackpropTorchdiffeq(FixedSteps):
     """torchdiffeq.odeint, differentiated by autograd: the library's store-everything gradient.
 
-    Exact, with backprop's memory O(L·Nt): it tells what of node's cost and error is the library's
-    and what the adjoint's. Not otherwise of use.
+    Exact, with backprop's memory O(L·Nt). It separates the cost and error of node that are the
+    library's from those of the adjoint; there is no other reason to use it.
 
     Source: `torchdiffeq.odeint`.
     """
@@ -25,7 +26,7 @@ class BackpropTorchdiffeq(OfTorchdiffeq):
             rhs,
             z0,
             unit_interval(z0),
-            method=scheme(self.name, method),
+            method=self.scheme(method),
             options=n_equal_steps(z0, n_steps),
         )
         return last_state(solution, z0)

@@ -1,32 +1,33 @@
-"""Binomial checkpointing: run steps backwards with at most m states kept."""
+"""Binomial checkpointing: differentiate steps in reverse order with at most m states stored."""
 
 import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
-from solvers.methods import RightHandSide
+from solvers.integrate import RightHandSide
 from solvers.parameters import add, differentiate, edges
 from solvers.proof import Checksum, checksum, require_same
 from solvers.replay import Replay
 
-Run = Callable[[Tensor, int, int], Tensor]
-"""run(z, begin, end): the state after steps begin … end - 1 from z."""
+Run = Callable[[RightHandSide, Tensor, int, int], Tensor]
+"""run(rhs, z, begin, end): the state after steps begin … end - 1 from z."""
 
 
 def is_available() -> bool:
-    """Whether the package that has the schedules is installed."""
+    """Whether the package with the schedules is installed."""
     return importlib.util.find_spec("checkpoint_schedules") is not None
 
 
 def recomputed_steps(n_steps: int, m: int) -> int:
-    """Steps that the backward pass runs forward with m checkpoints, stored ones included.
+    """Number of steps that the backward pass runs forward with m checkpoints, those that it
+    differentiates included.
 
     The closed form of Griewank & Walther (2000), r·Nt - β(m + 1, r - 1) with β(c, r) = (c + r)
-    over c, plus the Nt steps whose values are stored to be differentiated.
+    over c, plus the Nt steps that are differentiated.
     """
     r = 0
     while math.comb(m + r, m) < n_steps:
@@ -36,22 +37,15 @@ def recomputed_steps(n_steps: int, m: int) -> int:
 
 @lru_cache(maxsize=256)
 def schedule(n_steps: int, m: int) -> tuple[Any, ...]:
-    """The backward pass over n_steps steps with at most m checkpoints, recomputing least, as
+    """The backward pass over n_steps steps with at most m checkpoints that recomputes least, as
     actions of checkpoint_schedules."""
-    # Not installed everywhere, and needed here alone.
+    # An optional dependency.
     from checkpoint_schedules import MultistageCheckpointSchedule
 
     return tuple(MultistageCheckpointSchedule(n_steps, m, 0))
 
 
-class Point(NamedTuple):
-    """A state on the trajectory, and what the forward pass from there depends on besides it."""
-
-    z: Tensor
-    replay: Replay
-
-
-def follow(
+def run_schedule(
     actions: Sequence[Any],
     run: Run,
     rhs: RightHandSide,
@@ -61,33 +55,33 @@ def follow(
     end: Sequence[Checksum],
     gradient: Tensor,
 ) -> tuple[Tensor | None, ...]:
-    """The gradients in z0 and in the parameters, along a schedule; replay: of the whole.
+    """The gradients in z0 and in the parameters, by the actions of a schedule.
 
-    Raises InexactError unless the steps that are stored lead from z0 to a state with the checksum
-    `end`, each to where the next one begins.
+    replay: of the whole forward pass. Raises InexactError unless the last step ends in a state with
+    the checksum `end`, and each other step in the state in which the next one begins.
     """
     from checkpoint_schedules import Copy, Forward, Move, Reverse
 
-    kept: dict[int, Point] = {}
-    current = Point(z0.detach(), replay)
+    kept: dict[int, tuple[Tensor, Replay]] = {}
+    z = z0.detach()
     found: list[Tensor | None] = [None] * len(parameters)
     for action in actions:
         if isinstance(action, Forward) and action.write_adj_deps:
-            with current.replay.again():
-                z = current.z.detach().requires_grad_()
-                result = run(z, action.n0, action.n1)
+            with replay.again() as f:
+                start = z.detach().requires_grad_()
+                result = run(f, start, action.n0, action.n1)
             require_same([result], end)
-            end, ends = checksum([z]), edges([result])
+            end, ends = checksum([start]), edges([result])
             del result  # its value is not needed
         elif isinstance(action, Forward):
             if action.write_ics:
-                kept[action.n0] = current
-            with current.replay.again(), current.replay.first():
-                current = Point(run(current.z, action.n0, action.n1), Replay(rhs, z0.device))
-        elif isinstance(action, Reverse):  # of the one step that is stored
-            gradient, *parts = differentiate(ends, (z, *parameters), [gradient])
+                kept[action.n0] = z, replay
+            with replay.again(), replay.first() as f:
+                z, replay = run(f, z, action.n0, action.n1), Replay(rhs, z0.device)
+        elif isinstance(action, Reverse):  # differentiates the step that was just stored
+            gradient, *parts = differentiate(ends, (start, *parameters), [gradient])
             found = [add(total, part) for total, part in zip(found, parts, strict=True)]
-            del z
+            del start
         elif isinstance(action, Copy | Move):
-            current = kept.pop(action.n) if isinstance(action, Move) else kept[action.n]
+            z, replay = kept.pop(action.n) if isinstance(action, Move) else kept[action.n]
     return (gradient, *found)

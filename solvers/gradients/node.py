@@ -1,35 +1,57 @@
-"""The Neural ODE method: torchdiffeq's continuous adjoint, unmodified."""
+"""The Neural ODE method, torchdiffeq's continuous adjoint, and its ablations."""
+
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from solvers.methods import RightHandSide, Tableau
-from solvers.with_torchdiffeq import OfTorchdiffeq, adjoint, n_equal_steps, scheme, unit_interval
+from solvers.gradients.with_torchdiffeq import FixedSteps, adjoint, n_equal_steps, unit_interval
+from solvers.integrate import RightHandSide
+from solvers.methods import Tableau
 
 
-class Node(OfTorchdiffeq):
-    """Keeps z(1) alone and solves state, adjoint and parameter integral backwards from it.
+@dataclass(frozen=True)
+class Node(FixedSteps):
+    """Stores only z(1) and solves state, adjoint and parameter integral backwards from it.
 
     Memory O(L) for L blocks, whatever the number of steps. Not the gradient of the discrete
     forward pass: the states solved backwards drift, and even at the forward pass's own states the
-    discretised adjoint equation is another than the discrete adjoint; for a smooth right-hand side
+    discretised adjoint equation differs from the discrete adjoint; for a smooth right-hand side
     the error is O(dt^p) with a method of order p. Not for training where either matters; see the
     paper on ANODE. While it solves backwards, torchdiffeq evaluates the right-hand side in training
     mode, so BatchNorm's running statistics change a second time, at the backward evaluations.
 
+    grid, an ablation (`node-grid`): the adjoint is given all times of the grid, so every time
+    step's state is stored and restored in the backward solve, and no drift is carried from step to
+    step. Inside a step torchdiffeq still solves backwards, so with more than one stage its stage
+    states are not those of the forward pass. Memory O(L·Nt) states, which the method of Chen et al.
+    is designed to avoid; for training, anode-steps has the same memory and no error.
+
+    frozen, an ablation (`node-frozen`, `node-grid-frozen`): the backward solve leaves the
+    right-hand side's buffers unchanged, so BatchNorm's running statistics see the forward pass
+    alone. In training mode BatchNorm does not use them, so both train the same weights, and what
+    separates their test accuracies is the second update of the statistics. What separates frozen
+    methods from anode is not the gradient alone: other weights have other running statistics, which
+    mix the evaluations of a step in both.
+
     Source: Chen, Rubanova, Bettencourt, Duvenaud, "Neural Ordinary Differential Equations",
-    NeurIPS 2018; `torchdiffeq.odeint_adjoint`.
+    NeurIPS 2018; `torchdiffeq.odeint_adjoint`. The ablations are ours.
     """
 
-    name = "node"
-    frozen = False
+    grid: bool
+    frozen: bool
+
+    @property
+    def name(self) -> str:
+        return "node" + "-grid" * self.grid + "-frozen" * self.frozen
+
+    @property
+    def leaves_statistics(self) -> bool:
+        return self.frozen
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
-        return adjoint(
-            rhs,
-            z0,
-            unit_interval(z0),
-            method=scheme(self.name, method),
-            options=n_equal_steps(z0, n_steps),
-            adjoint_options=n_equal_steps(z0, n_steps, backwards=True),
-            frozen=self.frozen,
-        )
+        how: dict[str, object] = {"method": self.scheme(method), "frozen": self.frozen}
+        if self.grid:
+            return adjoint(rhs, z0, unit_interval(z0, n_steps), **how)
+        how["options"] = n_equal_steps(z0, n_steps)
+        how["adjoint_options"] = n_equal_steps(z0, n_steps, backwards=True)
+        return adjoint(rhs, z0, unit_interval(z0), **how)

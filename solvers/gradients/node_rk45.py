@@ -5,18 +5,19 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from solvers.methods import RightHandSide, Tableau
-from solvers.with_torchdiffeq import adjoint, unit_interval
+from solvers.gradients.with_torchdiffeq import adjoint, unit_interval
+from solvers.integrate import RightHandSide
+from solvers.methods import Tableau
 
 
 @dataclass(frozen=True)
 class NodeRK45:
     """torchdiffeq's adjoint with Dormand & Prince's 5(4) pair and its own step control.
 
-    rtol and atol are the tolerances of both solves. Method and n_steps are not used, so that the
-    forward pass is another than that of the methods with fixed steps, and its number of
-    evaluations depends on the weights. Memory O(L). Not for right-hand sides with kinks or
-    a large Lipschitz constant: backwards, it reconstructs another state than it came from.
+    rtol and atol are the tolerances of both solves. Method and n_steps are not used: the forward
+    pass differs from that of the methods with fixed steps, and its number of evaluations depends
+    on the weights. Memory O(L). Not for right-hand sides with kinks or a large Lipschitz constant:
+    the backward solve reconstructs other states than those of the forward solve.
 
     Source: Chen et al., "Neural Ordinary Differential Equations", NeurIPS 2018;
     `torchdiffeq.odeint_adjoint` with method "dopri5".
@@ -39,6 +40,6 @@ class NodeRK45:
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         self.check(method, n_steps)
-        # An empty batch has no error that could control a step.
-        theirs = "dopri5" if z0.numel() else "euler"
-        return adjoint(rhs, z0, unit_interval(z0), method=theirs, rtol=self.rtol, atol=self.atol)
+        # An empty batch has no error estimate for the step control.
+        scheme = "dopri5" if z0.numel() else "euler"
+        return adjoint(rhs, z0, unit_interval(z0), method=scheme, rtol=self.rtol, atol=self.atol)

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from solvers.methods import METHODS, RightHandSide, Step, Tableau, advance, step_grid
+from solvers.integrate import RightHandSide, Step, advance, step_grid
+from solvers.methods import METHODS, Tableau
 from solvers.parameters import add, differentiate, edges, trainable_parameters, wants_gradient
 from solvers.proof import require_close, sample
 from solvers.replay import Replay
@@ -85,7 +86,7 @@ class CoupledPair:
         return cls(rhs, tableau, coupling, there, back[::-1])
 
     def increment(self, z: Tensor, step: Step) -> Tensor:
-        return advance(self.rhs, z, self.tableau, step) - z
+        return advance(self.rhs, z, self.tableau, (step,)) - z
 
     def solve(
         self, z0: Tensor, before_increment: Callable[[], object] = lambda: None
@@ -115,8 +116,10 @@ class _Reversed(torch.autograd.Function):
     def forward(ctx: Any, pair: CoupledPair, z0: Tensor, *parameters: Tensor) -> Tensor:
         ctx.pair, ctx.parameters = pair, parameters
         ctx.replays, ctx.whole = [], Replay(pair.rhs, z0.device)
-        with ctx.whole.first():
-            y, z = pair.solve(z0, lambda: ctx.replays.append(Replay(pair.rhs, z0.device)))
+        with ctx.whole.first() as rhs:
+            y, z = replace(pair, rhs=rhs).solve(
+                z0, lambda: ctx.replays.append(Replay(pair.rhs, z0.device))
+            )
         ctx.save_for_backward(y, z, *parameters)
         kind = z0.device.type
         rounding = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else z0.dtype

@@ -9,7 +9,7 @@ from torch import nn
 
 from bench.commands import reproduce
 from bench.execution.run import run_experiment
-from bench.training.step import build_network
+from bench.training.network import build_network
 from tests.bench.builders import CPU, experiment, workload
 
 ONE_EPOCH = {"num_epochs": 1, "train_images": 20, "test_images": 10, "batch_size": 10}

@@ -8,7 +8,7 @@ import pytest
 
 import run_bench
 from bench import records, sources
-from bench.execution.checkpointing import Keeper
+from bench.execution.checkpointing import Checkpointer
 from tests.bench.builders import run
 
 USUAL = """
@@ -118,14 +118,15 @@ def test_run_does_not_go_on_from_the_checkpoint_of_other_code(edit, command, tmp
     line = ("--gradient", "mine:MINE", "--num_epochs", "2")
     small = SMALL.replace("--num_epochs 1", "")
 
-    original = Keeper.write
+    original = Checkpointer.write
 
-    def stop(self, *arguments):
-        original(self, *arguments)
-        raise KeyboardInterrupt
+    def stop(self, trainer):
+        original(self, trainer)
+        if trainer.state.epoch == 2:
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Keeper, "write", stop)
+        patched.setattr(Checkpointer, "write", stop)
         command(*line, small=small, code=130)
         assert "goes on in epoch 2" in command(*line, small=small, code=130)
     edit(0.5)

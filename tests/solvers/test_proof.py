@@ -17,7 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from models import ODEBlock
 from solvers import GRADIENTS, InexactError, odeint
-from solvers.gradients.anode_auto import method as anode_auto
+from solvers.gradients.anode_auto import planner
+from solvers.gradients.anode_auto.method import AnodeAuto
 from solvers.gradients.anode_auto.plan import BlockPlan
 from solvers.proof import checksum
 from tests.solvers.test_exactness import RUN_AGAIN
@@ -143,8 +144,8 @@ def test_convolution_that_is_remembered_must_be_the_same(monkeypatch, change):
     def remember(sizes, budget=None):
         return tuple(BlockPlan(0, None, 0, remembers=True) for _ in sizes)
 
-    monkeypatch.setattr(anode_auto, "plan", remember)
-    rhs, auto = Changeable(set()), anode_auto.AnodeAuto()
+    monkeypatch.setattr(planner, "plan", remember)
+    rhs, auto = Changeable(set()), AnodeAuto()
     rhs.layer = nn.Conv2d(2, 2, 3, padding=1)
     rhs.forward = lambda t, z: rhs.layer(z * rhs.factor)
     z0 = torch.ones(1, 2, 4, 4, requires_grad=True)

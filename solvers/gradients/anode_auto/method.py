@@ -1,30 +1,21 @@
-"""ANODE that runs again only what memory has no room for."""
+"""ANODE that runs again only what does not fit into memory."""
 
-import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.autograd.graph import saved_tensors_hooks
 
-from solvers.gradients.anode_auto.plan import BlockPlan, BlockSize, plan
-from solvers.gradients.anode_auto.products import Counted, Recall, Remember, Remembered
-from solvers.gradients.binomial import follow, schedule
-from solvers.methods import (
-    METHODS,
-    RightHandSide,
-    Step,
-    Tableau,
-    advance_all,
-    evaluate,
-    integrate,
-    step_grid,
-)
+from solvers.gradients.anode_auto.convolutions import Recall, Remember, Remembered
+from solvers.gradients.anode_auto.measure import Measurement
+from solvers.gradients.anode_auto.planner import Block, Planner
+from solvers.gradients.binomial import run_schedule, schedule
+from solvers.integrate import RightHandSide, Step, advance, evaluate, integrate, step_grid
+from solvers.methods import METHODS, Tableau
 from solvers.parameters import add, differentiate, edges, trainable_parameters, wants_gradient
 from solvers.proof import checksum, require_same
 from solvers.replay import Replay
@@ -35,11 +26,11 @@ class AnodeAuto:
     """Stores what fits into a memory budget, and runs the rest again, without its convolutions
     where their results fit.
 
-    budget: bytes that the ODE blocks of a network may hold at once; None means what `anode` itself
-    holds, so that the peak is no higher than its where blocks stand one behind the other and have
-    values about as large as their states (docs/performance.md: where it is not). The first pass
-    through a network is anode's, and is watched; a plan is made from it, and made anew when shapes,
-    modes or steps change.
+    budget: bytes that the ODE blocks of a network may store at once; None means what `anode` itself
+    stores, so that the peak is no higher than anode's where blocks follow one another and have
+    values about as large as their states (docs/performance.md: where it is higher). The first pass
+    through a network is anode's, and is measured; a plan is made from it, and made again when
+    shapes, modes or steps change.
 
     Exact: bit for bit backprop's where blocks are stored or run again as a whole; where a block is
     divided, parameter gradients may differ by the order of summation. A network with a single
@@ -51,9 +42,7 @@ class AnodeAuto:
     """
 
     budget: int | None = None
-    _planner: "_Planner" = field(
-        default_factory=lambda: _Planner(), init=False, repr=False, compare=False
-    )
+    _planner: Planner = field(default_factory=Planner, init=False, repr=False, compare=False)
 
     learns_from_first_pass = True
     exactness = "up to summation"
@@ -65,7 +54,7 @@ class AnodeAuto:
         return "anode-auto" if self.budget is None else f"anode-auto:budget={self.budget}"
 
     def __reduce__(self) -> tuple[type["AnodeAuto"], tuple[int | None]]:
-        return type(self), (self.budget,)  # a copy learns for itself
+        return type(self), (self.budget,)  # a copy makes its own plans
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
         """Raises ValueError unless the budget is positive."""
@@ -88,109 +77,32 @@ class AnodeAuto:
 
 @dataclass(frozen=True)
 class _Solution:
-    """What it takes to solve a block again."""
+    """The arguments of one solve, and how to run it again."""
 
     rhs: RightHandSide
     tableau: Tableau
     steps: tuple[Step, ...]
     replay: Replay
 
-    def evaluate(self, carried: tuple[Tensor, ...], begin: int, end: int) -> tuple[Tensor, ...]:
-        return evaluate(self.rhs, carried, self.tableau, self.steps, begin, end)
+    def evaluate(
+        self, rhs: RightHandSide, carried: tuple[Tensor, ...], begin: int, end: int
+    ) -> tuple[Tensor, ...]:
+        return evaluate(rhs, carried, self.tableau, self.steps, begin, end)
 
-    def advance(self, z: Tensor, begin: int, end: int) -> Tensor:
-        return advance_all(self.rhs, z, self.tableau, self.steps[begin:end])
-
-
-@dataclass(eq=False)
-class _Block:
-    """A block in one pass through its network. plan is None while it is watched; token is dead
-    when autograd has let go of the block. rhs is a weak reference: the last pass is remembered,
-    and is not to keep a network alive."""
-
-    key: tuple[Any, ...]
-    plan: BlockPlan | None
-    size: BlockSize
-    passing: "list[_Block]"
-    rhs: "weakref.ref[Any]"
-    budget: int | None
-    token: Callable[[], object] = lambda: None
-    is_done: bool = False
-
-
-class _Planner:
-    """Watches the blocks of networks go by, and remembers how much of each to store."""
-
-    def __init__(self) -> None:
-        self._known: weakref.WeakKeyDictionary[Any, dict[Any, tuple[BlockPlan, BlockSize]]] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._thread = threading.local()
-
-    def enter(
-        self,
-        rhs: RightHandSide,
-        z0: Tensor,
-        tableau: Tableau,
-        n_steps: int,
-        parameters: int,
-        budget: int | None,
-    ) -> _Block:
-        passing: list[_Block] = getattr(self._thread, "passing", [])
-        if any(block.is_done or block.token() is None for block in passing):
-            passing = []
-        self._thread.passing = passing
-        key = (
-            *(tuple(z0.shape), z0.dtype, z0.device, tableau, n_steps),
-            *(getattr(rhs, "training", None), torch.is_autocast_enabled(z0.device.type)),
-            sum(block.rhs() is rhs for block in passing),
-        )
-        known: tuple[BlockPlan | None, BlockSize] | None = self._known.get(rhs, {}).get(key)
-        if known is None:
-            before = z0.nbytes
-            if passing:
-                before = passing[-1].size.before + _kept_since_last_block(z0)
-            size = BlockSize(n_steps, tableau.n_stages, 0, z0.nbytes, before, parameters=parameters)
-            known = None, size
-        block = _Block(key, *known, passing, weakref.ref(rhs), budget)
-        passing.append(block)
-        return block
-
-    def leave(self, block: _Block, stored: "_Watched | None") -> None:
-        """After a block's backward pass; stored is what was watched in its first one."""
-        block.is_done = True
-        if stored is not None:
-            each = block.size.n_evaluations
-            products = stored.convolutions
-            block.size = replace(
-                block.size,
-                evaluation=-(-(stored.bytes + stored.shared) // each),
-                shared=stored.shared,
-                products=-(-products.bytes // each),
-                operations=products.operations // each,
-                moved=products.moved // each,
-            )
-        if block is not block.passing[0] or not any(b.plan is None for b in block.passing):
-            return
-        if not all(b.is_done for b in block.passing):
-            return
-        sizes = [b.size for b in block.passing]
-        for one, made in zip(block.passing, plan(sizes, block.budget), strict=True):
-            rhs = one.rhs()
-            if rhs is not None:  # else its network went away between the passes
-                self._known.setdefault(rhs, {})[one.key] = (made, one.size)
+    def advance(self, rhs: RightHandSide, z: Tensor, begin: int, end: int) -> Tensor:
+        return advance(rhs, z, self.tableau, self.steps[begin:end])
 
 
 class _Token:
-    """Lives as long as autograd's memory of a block."""
+    """Lives as long as the graph of a block."""
 
 
 class _Planned(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        planner: _Planner,
-        block: _Block,
+        planner: Planner,
+        block: Block,
         solution: _Solution,
         z0: Tensor,
         *parameters: Tensor,
@@ -202,19 +114,19 @@ class _Planned(torch.autograd.Function):
         end = block.size.n_evaluations
         begin = end - (block.plan.stored if block.plan else 0)
         carried: tuple[Tensor, ...] = (z0.detach(),)
-        ctx.checksums = {}  # after so many evaluations
+        ctx.checksums = {}  # by number of evaluations
         ctx.remembered = Remembered() if block.plan and block.plan.remembers else None
         if begin > 0:
             remember = Remember(ctx.remembered) if ctx.remembered else nullcontext()
-            with solution.replay.first(), remember:
-                carried = solution.evaluate(carried, 0, begin)
+            with solution.replay.first() as rhs, remember:
+                carried = solution.evaluate(rhs, carried, 0, begin)
             ctx.checksums[begin] = checksum(carried)
         if begin < end:
             wanted = begin > 0 or ctx.needs_input_grad[3]
-            with solution.replay.stored():
+            with solution.replay.stored() as rhs:
                 carried = _started(carried) if wanted else carried
                 starts = edges(carried) if wanted else []
-                carried = solution.evaluate(carried, begin, end)
+                carried = solution.evaluate(rhs, carried, begin, end)
             ctx.tape = starts, edges(carried)
             ctx.checksums[end] = checksum(carried)  # for a second backward pass
         return carried[0].detach()
@@ -222,25 +134,25 @@ class _Planned(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        block: _Block = ctx.block
+        block: Block = ctx.block
         left = block.size.n_evaluations
         arriving: list[Tensor | None] = [gradient]
         found: list[Tensor | None] = [None] * len(ctx.parameters)
         tape, ctx.tape = ctx.tape, None
         if tape is not None:
-            assert block.plan is not None, "what is watched is not stored"
+            assert block.plan is not None, "a block that is measured is not stored"
             left -= block.plan.stored
             starts, ends = tape
             gradients = differentiate(ends, (*starts, *ctx.parameters), [gradient])
             arriving, found = [*gradients[: len(starts)]], [*gradients[len(starts) :]]
             del tape, gradient, gradients
-        watched = None
+        measurement = None
         if left:
-            z0_gradient, parts, watched = _run_again(ctx, left, arriving)
+            z0_gradient, parts, measurement = _run_again(ctx, left, arriving)
             found = [add(a, b) for a, b in zip(found, parts, strict=True)]
         else:
             z0_gradient = arriving[0] if arriving else None
-        ctx.planner.leave(block, watched)
+        ctx.planner.leave(block, measurement)
         return (None, None, None, z0_gradient, *found)
 
 
@@ -253,7 +165,7 @@ class _Start(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
-        # Reached by a right-hand side that differentiates by itself, and goes no further.
+        # Called by a right-hand side that differentiates inside itself; its graph ends here.
         return (None,) * (len(gradients) + 1)
 
 
@@ -264,35 +176,32 @@ def _started(values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def _run_again(
-    ctx: Any, left: int, arriving: list[Tensor | None]
-) -> tuple[Tensor | None, list[Tensor | None], "_Watched | None"]:
-    """Gradients over the first `left` evaluations, and what storing them took where it is watched.
+    ctx: Any, left: int, arriving: Sequence[Tensor | None]
+) -> tuple[Tensor | None, list[Tensor | None], Measurement | None]:
+    """Gradients over the first `left` evaluations; and the measurement, in the first pass.
 
-    arriving: the gradients in what they result in, the state and slopes.
+    arriving: the gradients in their results, the state and slopes.
     """
-    block: _Block = ctx.block
+    block: Block = ctx.block
     solution: _Solution = ctx.solution
     if block.plan and block.plan.checkpoints:
-        rhs = block.rhs()
-        assert rhs is not None, "the graph keeps it alive"
         assert arriving[0] is not None, "the state has a gradient"
         z0, end = ctx.saved_tensors[0], ctx.checksums[left]
         actions = schedule(block.size.n_steps, min(block.size.n_steps, block.plan.checkpoints))
-        gradient, *parts = follow(
-            actions, solution.advance, rhs, solution.replay, z0, ctx.parameters, end, arriving[0]
-        )
+        how = (actions, solution.advance, solution.rhs, solution.replay)
+        gradient, *parts = run_schedule(*how, z0, ctx.parameters, end, arriving[0])
         return gradient, parts, None
     z0 = ctx.saved_tensors[0].detach().requires_grad_(ctx.needs_input_grad[3])
-    watched = None if block.plan else _Watched()
+    measurement = None if block.plan else Measurement()
     remembered: Remembered | None = ctx.remembered
     ctx.remembered = None  # serves one backward pass
     recall = Recall(remembered) if remembered and remembered.is_intact() else nullcontext()
     del remembered
-    with solution.replay.again(), watched or nullcontext(), recall:
-        carried = solution.evaluate((z0,), 0, left)
+    with solution.replay.again() as rhs, measurement or nullcontext(), recall:
+        carried = solution.evaluate(rhs, (z0,), 0, left)
     require_same(carried, ctx.checksums[left])
-    if watched:
-        watched.close(z0, ctx.parameters)
+    if measurement:
+        measurement.close(z0, ctx.parameters)
     arrived = [
         (end, gradient)
         for end, gradient in zip(carried, arriving, strict=True)
@@ -301,63 +210,4 @@ def _run_again(
     ends, gradients = edges([end for end, _ in arrived]), [gradient for _, gradient in arrived]
     del carried, arrived  # their values are not needed
     gradient, *parts = differentiate(ends, (z0, *ctx.parameters), gradients)
-    return gradient, parts, watched
-
-
-class _Watched:
-    """Notes what autograd keeps of what is computed inside, and which convolutions there are."""
-
-    def __init__(self) -> None:
-        self._sizes: dict[int, int] = {}
-        self.convolutions = Counted()
-
-    def __enter__(self) -> None:
-        self._hooks = saved_tensors_hooks(self._note, lambda tensor: tensor)
-        self._hooks.__enter__()
-        self.convolutions.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self.convolutions.__exit__(*error)
-        self._hooks.__exit__(*error)
-
-    def _note(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        self._sizes[storage._cdata] = storage.nbytes()
-        return tensor.detach()  # an output that is kept as it is would keep itself alive
-
-    def close(self, z0: Tensor, parameters: Sequence[Tensor]) -> None:
-        """bytes: all that is kept beside these tensors; shared: those of z0, where it is kept."""
-        self.shared = self._sizes.pop(z0.untyped_storage()._cdata, 0)
-        for parameter in parameters:
-            self._sizes.pop(parameter.untyped_storage()._cdata, None)
-        self.bytes = sum(self._sizes.values())
-
-
-def _kept_since_last_block(z: Tensor) -> int:
-    """Bytes that the layers between the last block and z, its block too, keep for their backward
-    passes."""
-    kept = {z.untyped_storage()._cdata: z.nbytes}
-    weights: set[int] = set()
-    seen: set[Any] = set()
-    nodes = [z.grad_fn]
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen or getattr(node, "_forward_cls", None) is _Planned:
-            continue
-        seen.add(node)
-        nodes += [parent for parent, _ in node.next_functions]
-        if hasattr(node, "variable"):
-            weights.add(node.variable.untyped_storage()._cdata)
-        for tensor in _saved(node):
-            storage = tensor.untyped_storage()
-            kept[storage._cdata] = storage.nbytes()
-    return sum(size for key, size in kept.items() if key not in weights)
-
-
-def _saved(node: Any) -> Iterator[Tensor]:
-    values = [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
-    values += getattr(node, "saved_tensors", ())
-    for value in values:
-        yield from (
-            v for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, Tensor)
-        )
+    return gradient, parts, measurement

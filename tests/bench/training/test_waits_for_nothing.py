@@ -16,7 +16,7 @@ from bench.training.host_reads import RecordHostReads, ReplayHostReads
 from bench.training.network import build_network, make_optimizer
 from bench.training.step import TrainingStep
 from solvers import GRADIENTS
-from solvers.methods import step_grid
+from solvers.integrate import step_grid
 from tests.bench.builders import CPU, experiment
 
 META = torch.device("meta")

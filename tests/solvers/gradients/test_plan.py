@@ -74,7 +74,7 @@ def peak(blocks, plans):
         if choice.checkpoints:
             again = choice.checkpoints * block.state + block.n_stages * block.evaluation
         elif left:
-            slopes = left % block.n_stages if choice.stored else 0
+            slopes = 1 + left % block.n_stages if choice.stored else 0
             again = left * block.evaluation - block.shared + slopes * block.state
         gradients = 3 * block.parameters if any(held) else 0
         most = max(most, sum(held) + again + block.before + 3 * block.state + gradients)

@@ -9,9 +9,10 @@ from torch import nn
 
 from models import ODEBlock, ode_blocks
 from models.layers import Autonomous
-from solvers.gradients.anode_auto import method as anode_auto
+from solvers.gradients.anode_auto import planner
+from solvers.gradients.anode_auto.convolutions import Recall, Remember, Remembered
+from solvers.gradients.anode_auto.method import AnodeAuto
 from solvers.gradients.anode_auto.plan import BlockPlan
-from solvers.gradients.anode_auto.products import Recall, Remember, Remembered
 
 CONVOLUTIONS = {
     "plain": ((2, 4, 9, 9), lambda: nn.Conv2d(4, 6, 3)),
@@ -94,9 +95,9 @@ def test_block_that_remembers_has_backprops_gradient_bit_for_bit(
     def remember(sizes, budget=None):
         return tuple(BlockPlan(0, None, 0, remembers=True) for _ in sizes)
 
-    monkeypatch.setattr(anode_auto, "plan", remember)
+    monkeypatch.setattr(planner, "plan", remember)
     found = []
-    for gradient in (anode_auto.AnodeAuto(), "backprop"):
+    for gradient in (AnodeAuto(), "backprop"):
         torch.manual_seed(0)
         rhs = Autonomous(Counting(activation, dropout))
         block = ODEBlock(rhs, method=method, n_steps=2, gradient=gradient)
@@ -125,11 +126,11 @@ def test_remembered_convolutions_are_not_computed_again(monkeypatch):
             return function(*args, **(kwargs or {}))
 
     monkeypatch.setattr(
-        anode_auto,
+        planner,
         "plan",
         lambda sizes, budget=None: tuple(BlockPlan(0, None, 0, remembers=True) for _ in sizes),
     )
-    network = models.build("resnet10", method="rk2", n_steps=2, gradient=anode_auto.AnodeAuto())
+    network = models.build("resnet10", method="rk2", n_steps=2, gradient=AnodeAuto())
     assert len(ode_blocks(network)) == 2
     images = torch.randn(2, 3, 32, 32)
     counts = []
@@ -161,12 +162,12 @@ class GradientFlow(nn.Module):
 def test_right_hand_side_that_differentiates_inside_itself_keeps_its_gradient(monkeypatch, plan):
     stored, remembers = plan
     monkeypatch.setattr(
-        anode_auto,
+        planner,
         "plan",
         lambda sizes, budget=None: tuple(BlockPlan(stored, None, 0, remembers) for _ in sizes),
     )
     found = []
-    for gradient in (anode_auto.AnodeAuto(), "backprop"):
+    for gradient in (AnodeAuto(), "backprop"):
         torch.manual_seed(0)
         rhs = GradientFlow().double()
         block = ODEBlock(rhs, method="rk2", n_steps=2, gradient=gradient)

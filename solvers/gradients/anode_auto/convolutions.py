@@ -1,4 +1,4 @@
-"""Convolutions whose results are remembered, so that running a block again need not repeat them.
+"""Remember the results of convolutions, so that running a block again need not repeat them.
 
 A convolution of few channels takes most of an evaluation's time and stores a third of its bytes.
 """
@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from solvers.proof import Checksum, checksum, require, require_same
 
-_CONVOLUTIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
+_DIMENSIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
 
 
 class _Convolution(NamedTuple):
@@ -37,94 +37,85 @@ class _Convolution(NamedTuple):
         return (*(tensor.shape for tensor in self.tensors), *self[3:])
 
 
-def _convolution(function: Any, args: Any, kwargs: Any) -> _Convolution | None:
-    """What is convolved, or None for another function, for a padding that is given by name, and
-    under autocast, which would have to be done again."""
-    if function not in _CONVOLUTIONS:
-        return None
-    found = _Convolution(*args, **(kwargs or {}))
-    is_autocast = torch.is_autocast_enabled(found.input.device.type)
-    return None if is_autocast or isinstance(found.padding, str) else found
-
-
-class _Result(NamedTuple):
-    """Of a convolution: what it was given, and how, tells it from others."""
-
-    tensor: Tensor
-    version: int
-    given: list[Checksum]
-    how: tuple[Any, ...]
-
-
 class Remembered:
     """The results of the convolutions of one pass, in their order."""
 
     def __init__(self) -> None:
-        self._results: list[_Result] = []
-        self._differentiates = False
+        self._results: list[tuple[Tensor, int, list[Checksum], tuple[Any, ...]]] = []
+        self.is_differentiated = False
 
-    def keep(self, result: Tensor, found: _Convolution) -> None:
-        given = checksum(found.tensors)
-        self._results.append(_Result(result, result._version, given, found.how))
-        # The pass is without gradients, but for a right-hand side that differentiates by itself.
-        self._differentiates |= torch.is_grad_enabled()
+    def append(self, result: Tensor, found: _Convolution) -> None:
+        self._results.append((result, result._version, checksum(found.tensors), found.how))
 
     def is_intact(self) -> bool:
-        """Whether no result was changed in place, as an activation may do, nor was part of what the
-        right-hand side differentiates: a convolution that is known has no second derivative."""
-        unchanged = all(result.tensor._version == result.version for result in self._results)
-        return unchanged and not self._differentiates
+        """Whether no result was changed in place, as by an activation, and the right-hand side did
+        not differentiate inside itself: a remembered convolution has no second derivative."""
+        unchanged = all(result._version == version for result, version, *_ in self._results)
+        return unchanged and not self.is_differentiated
 
-    def take(self, found: _Convolution) -> Tensor:
-        """The next result, which is let go. Raises InexactError unless the convolution is the one
-        that it is the result of."""
+    def pop(self, found: _Convolution) -> Tensor:
+        """Remove and return the next result. Raises InexactError unless this convolution has the
+        same arguments."""
         require(bool(self._results))
-        result = self._results.pop(0)
-        require(result.how == found.how)
-        require_same(found.tensors, result.given)
-        return result.tensor
+        result, _, given, how = self._results.pop(0)
+        require(found.how == how)
+        require_same(found.tensors, given)
+        return result
 
 
-class _OfConvolutions(TorchFunctionMode):
-    """Has the convolutions inside done by `convolve`."""
+class _Convolutions(TorchFunctionMode):
+    """Context in which `convolve` computes the convolutions.
+
+    Not those under autocast, whose casts `convolve` would have to repeat, and not those whose
+    padding is given by name.
+    """
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        found = _convolution(function, args, kwargs)
-        if found is None:
-            return function(*args, **(kwargs or {}))
-        return self.convolve(function, found)
+        kwargs = kwargs or {}
+        if function in _DIMENSIONS:
+            found = _Convolution(*args, **kwargs)
+            is_cast = torch.is_autocast_enabled(found.input.device.type)
+            if not is_cast and not isinstance(found.padding, str):
+                return self.convolve(function, found)
+        self.observe(function)
+        return function(*args, **kwargs)
 
     def convolve(self, function: Callable[..., Tensor], found: _Convolution) -> Tensor:
         raise NotImplementedError
 
+    def observe(self, function: Callable[..., Any]) -> None:
+        """Called before any other function."""
 
-class _OfRemembered(_OfConvolutions):
+
+class Remember(_Convolutions):
+    """Context that remembers the results of the convolutions inside."""
+
     def __init__(self, remembered: Remembered) -> None:
         super().__init__()
         self._remembered = remembered
 
-
-class Remember(_OfRemembered):
-    """Keeps what the convolutions inside result in."""
-
     def convolve(self, function: Callable[..., Tensor], found: _Convolution) -> Tensor:
         result = function(*found)
-        self._remembered.keep(result, found)
+        self._remembered.append(result.detach(), found)
         return result
 
+    def observe(self, function: Callable[..., Any]) -> None:
+        if function in (torch.autograd.grad, torch.autograd.backward, Tensor.backward):
+            self._remembered.is_differentiated = True
 
-class Recall(_OfRemembered):
-    """Has the convolutions inside result in what is remembered, with their own gradients."""
+
+class Recall(Remember):
+    """Context in which the convolutions have their remembered results, with their own gradients."""
 
     def convolve(self, function: Callable[..., Tensor], found: _Convolution) -> Tensor:
-        return _Known.apply(self._remembered.take(found), _CONVOLUTIONS[function], *found)
+        return _Known.apply(self._remembered.pop(found), _DIMENSIONS[function], *found)
 
 
-class Counted(_OfConvolutions):
-    """Adds up the convolutions inside. bytes: of their results; moved: of those and what they read;
-    operations: in floating point."""
+class Counted(_Convolutions):
+    """Context that counts the convolutions inside. bytes: of their results; moved: of results and
+    inputs; operations: floating-point operations."""
 
     bytes = operations = moved = 0
 
@@ -137,7 +128,7 @@ class Counted(_OfConvolutions):
 
 
 class _Known(torch.autograd.Function):
-    """A convolution whose result is known. Its gradients are those that PyTorch's own has."""
+    """A convolution whose result is known. Its gradients are those of PyTorch's own."""
 
     @staticmethod
     def forward(ctx: Any, result: Tensor, dimensions: int, *given: Any) -> Tensor:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from bench import plugins
 from models import NETWORKS
-from solvers import GRADIENTS, plugins
+from solvers import GRADIENTS
 
 USUAL = "from solvers import GRADIENTS\nMINE = GRADIENTS['anode']\n"
 
@@ -64,7 +65,8 @@ def test_what_a_module_sets_for_all_is_put_back_once_it_is_loaded(setting, modul
         assert SETTINGS[setting]() != before, "it shows"
     assert SETTINGS[setting]() == before
     name = module(f"import torch\n{setting}\n{USUAL}")
-    assert GRADIENTS.resolve(f"{name}:MINE") is GRADIENTS["anode"]
+    with plugins.resolving(f"{name}:MINE"):
+        assert GRADIENTS.resolve(f"{name}:MINE") is GRADIENTS["anode"]
     assert SETTINGS[setting]() == before
     # PyTorch has two interfaces for some, and raises where they were mixed.
     assert torch.get_float32_matmul_precision() == "highest"
@@ -72,14 +74,15 @@ def test_what_a_module_sets_for_all_is_put_back_once_it_is_loaded(setting, modul
 
 def test_it_is_put_back_where_the_import_fails(module):
     name = module("import torch\ntorch.set_default_dtype(torch.float64)\n1 / 0")
-    with pytest.raises(ValueError, match="division by zero"):
+    with pytest.raises(ValueError, match="division by zero"), plugins.resolving(f"{name}:MINE"):
         NETWORKS.resolve(f"{name}:MINE")
     assert torch.get_default_dtype() == torch.float32
 
 
 def test_source_is_the_file_s_as_it_was_imported(module):
     name = module(USUAL)
-    GRADIENTS.resolve(f"{name}:MINE")
+    with plugins.resolving(f"{name}:MINE"):
+        GRADIENTS.resolve(f"{name}:MINE")
     module("edited since\n")
     expected = hashlib.sha256(USUAL.encode()).hexdigest()
     specs = ("anode", "anode-revolve:m=2", f"{name}:MINE", f"{name}:MINE:m=2")

@@ -1,0 +1,159 @@
+"""What the gradient methods that call torchdiffeq share."""
+
+from contextlib import nullcontext
+from functools import cache
+from typing import Any
+
+import torch
+import torchdiffeq
+from torch import Tensor
+
+from solvers.integrate import RightHandSide, time_grid
+from solvers.methods import METHODS, Tableau
+from solvers.parameters import (
+    edges,
+    other_leaves,
+    require_none,
+    trainable_parameters,
+    wants_gradient,
+)
+from solvers.replay import buffers_put_back
+
+
+class FixedSteps:
+    """A gradient method that calls torchdiffeq with one of its schemes, in fixed steps."""
+
+    is_capturable = True
+    reads_constants = True
+
+    @property
+    def name(self) -> str:
+        raise NotImplementedError
+
+    def check(self, method: str | Tableau, n_steps: int) -> None:
+        """Raises ValueError when torchdiffeq does not have the scheme."""
+        self.scheme(method)
+
+    def scheme(self, method: str | Tableau) -> str:
+        """torchdiffeq's name of a method.
+
+        Raises ValueError, with a method that fits, when torchdiffeq does not have the scheme.
+        """
+        tableau = METHODS.resolve(method)
+        if tableau.torchdiffeq is None:
+            fitting = [entry for entry in METHODS.values() if entry.torchdiffeq]
+            near = min(fitting, key=lambda entry: abs(entry.order - tableau.order))
+            raise ValueError(
+                f"{self.name} cannot use the method {tableau.name!r}, which torchdiffeq does not "
+                f"have: choose {near.name!r} (what torchdiffeq calls {near.torchdiffeq!r}) "
+                "instead, or another gradient method"
+            )
+        return tableau.torchdiffeq
+
+
+def unit_interval(z0: Tensor, n_steps: int = 1) -> Tensor:
+    """n_steps + 1 times from 0 to 1, in the state's precision and on its device."""
+    return _times(n_steps, z0.dtype, z0.device).clone()
+
+
+def n_equal_steps(z0: Tensor, n_steps: int, *, backwards: bool = False) -> dict[str, object]:
+    """The options with which torchdiffeq takes exactly n_steps steps from 0 to 1, or from 1 to 0.
+
+    step_size=1/n_steps would add a tiny step for some n_steps.
+    """
+    times = _times(n_steps, z0.dtype, z0.device, backwards)
+    # A clone, since the right-hand side receives views of it and may change them.
+    return {"grid_constructor": lambda f, z, t: times.clone()}
+
+
+@cache
+def _times(
+    n_steps: int, dtype: torch.dtype, device: torch.device, backwards: bool = False
+) -> Tensor:
+    # Cached, since on a device each would cost a copy from the host, and since a CUDA graph reads
+    # them at their addresses. A grid first needed under inference_mode must also serve training.
+    with torch.inference_mode(False), torch.no_grad():
+        times = time_grid(n_steps, dtype, torch.device("cpu"))
+        return mark_constant((times.flip(0) if backwards else times).to(device))
+
+
+def last_state(solution: Tensor, z0: Tensor) -> Tensor:
+    """z(1) of a solution, in the memory format of z0.
+
+    torchdiffeq returns contiguous memory. In another memory format than with the other gradient
+    methods, the layers after the block would round differently.
+    """
+    return solution[-1].contiguous(memory_format=_memory_format(z0))
+
+
+def adjoint(
+    rhs: RightHandSide, z0: Tensor, times: Tensor, *, frozen: Any = False, **how: Any
+) -> Tensor:
+    """z(1) by `torchdiffeq.odeint_adjoint`, with the tensors of rhs that require a gradient.
+
+    frozen: the backward solve leaves the buffers of rhs unchanged. The first evaluation of the
+    backward solve raises InexactError if rhs depends on a tensor that requires a gradient and is
+    none of its parameters.
+    """
+    parameters = trainable_parameters(rhs)
+    checked = _Checked(rhs, parameters, z0)
+    solution = torchdiffeq.odeint_adjoint(
+        checked, z0, times, adjoint_params=tuple(parameters), **how
+    )
+    checked.is_frozen = frozen
+    return last_state(solution, z0)
+
+
+class _Checked:
+    """A right-hand side whose graph is checked once, in an evaluation that takes place anyway.
+
+    That is the first of the backward solve; or of the forward solve, where neither z0 nor a
+    parameter requires a gradient, so that there would be no backward solve.
+    """
+
+    def __init__(self, rhs: RightHandSide, parameters: list[Tensor], z0: Tensor) -> None:
+        self._rhs, self._parameters, self.is_frozen, self._is_done = rhs, parameters, False, False
+        self._in_forward = torch.is_grad_enabled() and not wants_gradient(z0, parameters)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rhs, name)  # torchdiffeq calls attributes named callback_…
+
+    def __call__(self, t: Tensor, z: Tensor) -> Tensor:
+        checks = not self._is_done and (torch.is_grad_enabled() or self._in_forward)
+        with (
+            buffers_put_back(self._rhs) if self.is_frozen else nullcontext(),
+            torch.enable_grad() if checks else nullcontext(),
+        ):
+            slope = self._rhs(t, z)
+        if checks:
+            self._is_done = True
+            known = [x for x in (t, z, *self._parameters) if x.requires_grad]
+            others = other_leaves(edges([slope]), known)
+            slope = slope.detach() if self._in_forward else slope
+            require_none(others)
+        return slope
+
+
+def mark_constant(tensor: Tensor) -> Tensor:
+    """The tensor itself, marked as having these values in every training step.
+
+    A step in which the host reads only what is computed from such tensors can be captured as a
+    CUDA graph: see bench/training/host_reads.py. The mark holds until the tensor, or another tensor
+    on the same memory, is changed in place, as far as PyTorch counts that (not by `.data`).
+    """
+    if not tensor.is_inference():  # PyTorch does not count their changes
+        tensor.is_constant = tensor._version  # type: ignore[attr-defined]
+    return tensor
+
+
+def is_constant(tensor: Tensor) -> bool:
+    marked = getattr(tensor, "is_constant", None)
+    return marked is not None and marked == tensor._version
+
+
+def _memory_format(z: Tensor) -> torch.memory_format:
+    for memory_format in (torch.channels_last, torch.channels_last_3d):
+        dimensions = 4 if memory_format == torch.channels_last else 5
+        if z.dim() == dimensions and z.is_contiguous(memory_format=memory_format):
+            return memory_format
+    return torch.contiguous_format
