@@ -1,4 +1,4 @@
-"""The networks. Each is a function of how to make an ODE block and of the number of classes."""
+"""The networks, as functions (make_ode_block, num_classes) -> nn.Module."""
 
 from collections.abc import Callable
 from functools import partial

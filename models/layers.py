@@ -1,4 +1,4 @@
-"""The pieces that the networks share."""
+"""Layers that the networks share."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ def conv_bn(
 def conv_bn_relu(
     inputs: int, outputs: int, kernel: Size, *, stride: int = 1, bias: bool = False
 ) -> list[nn.Module]:
-    """The same with a ReLU behind it."""
+    """A convolution, BatchNorm and a ReLU."""
     return [*conv_bn(inputs, outputs, kernel, stride=stride, bias=bias), nn.ReLU()]
 
 

@@ -47,7 +47,7 @@ def ode_blocks(network: nn.Module) -> list[ODEBlock]:
 
 @contextmanager
 def block_inputs(network: nn.Module) -> Iterator[list[tuple[ODEBlock, Tensor]]]:
-    """A list that is filled with each ODE block and its z(0) as the network is evaluated."""
+    """Context with a list to which each solve of an ODE block appends the block and its z(0)."""
     found: list[tuple[ODEBlock, Tensor]] = []
     hooks = [
         block.register_forward_pre_hook(lambda block, given: found.append((block, given[0])))

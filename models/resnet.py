@@ -51,8 +51,7 @@ def resnet4(ode_block: MakeODEBlock, num_classes: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class ResNetChain:
-    """ResNet-4 with `blocks` ODE blocks, one after another, where it has one, and `width` channels
-    where it has 16.
+    """ResNet-4 with `blocks` successive ODE blocks, not one, and `width` channels, not 16.
 
     (batch, 3, 32, 32) → (batch, num_classes). Not a published network: it shows how cost and
     memory depend on the number of blocks alone, or on the width alone. groups: where it is

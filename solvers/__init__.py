@@ -22,7 +22,7 @@ __all__ = [
 
 
 class ContractError(ValueError):
-    """A gradient method that is not one: it did not return what `solve` has to return."""
+    """A gradient method whose `solve` returned something other than z(1)."""
 
 
 def odeint(
@@ -43,8 +43,8 @@ def odeint(
 
     Returns z(1), of the shape and precision of z0, differentiable in z0 and in every parameter of
     rhs that requires a gradient; backward raises InexactError, a ValueError, where it cannot return
-    that gradient. Raises ValueError for a name that is not known, for arguments that make no sense,
-    for a combination that the gradient method cannot do and for one that returns another shape.
+    that gradient. Raises ValueError for an unknown name, an invalid argument or a combination that
+    the gradient method cannot do, and ContractError, a ValueError, if it returns another shape.
     """
     if not isinstance(z0, Tensor) or not z0.is_floating_point():
         given = z0.dtype if isinstance(z0, Tensor) else type(z0).__name__
@@ -57,7 +57,7 @@ def odeint(
             f"the gradient method {gradient!r} must return z(1) in the shape of z0, "
             f"{tuple(z0.shape)}, and returned {found}"
         )
-    return z1.to(z0.dtype)  # slopes of a higher precision are added in that
+    return z1.to(z0.dtype)  # slopes of a higher precision promote the state
 
 
 def check(method: str | Tableau, n_steps: int, gradient: str | GradientMethod) -> None:

@@ -79,25 +79,15 @@ class Tableau:
 EULER = Tableau("euler", 1, (0.0,), (), Combination((1.0,)), "euler")
 
 # The explicit midpoint rule, the papers' "RK2".
-RK2 = Tableau(
-    "rk2",
-    2,
-    (0.0, 1 / 2),
-    (Combination((1.0,), 1 / 2, dt_last=True),),
-    Combination((0.0, 1.0)),
-    "midpoint",
-)
+_MIDPOINT = Combination((1.0,), 1 / 2, dt_last=True)
+RK2 = Tableau("rk2", 2, (0.0, 1 / 2), (_MIDPOINT,), Combination((0.0, 1.0)), "midpoint")
 
 # The classical method of Kutta (1901), the papers' "RK4". torchdiffeq has no such scheme.
 RK4 = Tableau(
     "rk4",
     4,
     (0.0, 1 / 2, 1 / 2, 1.0),
-    (
-        Combination((1.0,), 1 / 2),
-        Combination((0.0, 1.0), 1 / 2),
-        Combination((0.0, 0.0, 1.0)),
-    ),
+    (Combination((1.0,), 1 / 2), Combination((0.0, 1.0), 1 / 2), Combination((0.0, 0.0, 1.0))),
     Combination((1.0, 2.0, 2.0, 1.0), 1 / 6),
     None,
 )
@@ -107,11 +97,7 @@ RK4_38 = Tableau(
     "rk4_38",
     4,
     (0.0, 1 / 3, 2 / 3, 1.0),
-    (
-        Combination((1.0,), 1 / 3),
-        Combination((-1 / 3, 1.0)),
-        Combination((1.0, -1.0, 1.0)),
-    ),
+    (Combination((1.0,), 1 / 3), Combination((-1 / 3, 1.0)), Combination((1.0, -1.0, 1.0))),
     Combination((1.0, 3.0, 3.0, 1.0), 1 / 8, dt_last=True),
     "rk4",
 )

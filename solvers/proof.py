@@ -10,8 +10,8 @@ from torch import Tensor
 Checksum = int | Tensor
 
 _COLUMNS = 509
-"""A prime, so that values that change places, whole images among them, change columns. On the CPU
-64 rows of them are added up at a time, which its cache has room for."""
+"""A prime, so that values that change places, such as whole images, change columns. On the CPU 64
+rows are summed at a time, which fit into its cache."""
 
 
 class InexactError(ValueError):
@@ -50,8 +50,8 @@ def require(is_same: bool | Tensor) -> None:
     """Raises InexactError unless a recomputation was the same.
 
     On CUDA the host does not wait, and the comparison can be captured in a CUDA graph: the device
-    counts the differences. The count is copied to the host when the device comes to it, and the
-    next solve raises the error; or `require_proofs` raises it, where the host waits anyway.
+    counts the differences and copies the count to the host, and the next solve raises the error; or
+    `require_proofs` raises it, where the host waits anyway.
     """
     if isinstance(is_same, Tensor) and is_same.device.type != "cpu":
         counted, known = _tally(is_same.device)
@@ -63,14 +63,14 @@ def require(is_same: bool | Tensor) -> None:
 
 
 def require_proofs(device: torch.device, *, waits: bool = True) -> None:
-    """Raises InexactError if a recomputation on a CUDA device, in a captured step too, differed
-    since the last error: any of those so far, or, not to wait, those that the host knows of."""
+    """Raises InexactError if a recomputation on a CUDA device, captured or not, has differed since
+    the last error. With waits, of all so far; otherwise of those whose count has arrived."""
     if device.type == "cuda":
         counted, known = _tally(device)
         if waits:
             known.copy_(counted)
         if known.tolist():
-            known.copy_(counted.zero_())  # after the copies that are on their way
+            known.copy_(counted.zero_())  # after pending copies
             raise InexactError(_DIFFERENT)
 
 
@@ -85,7 +85,7 @@ _DIFFERENT = (
 
 @cache
 def _tally(device: torch.device) -> tuple[Tensor, Tensor]:
-    """How many recomputations on a device differed: counted there, and as the host knows it."""
+    """Number of recomputations on a device that differed: there, and its copy on the host."""
     with torch.inference_mode(False):
         counted = torch.zeros((), dtype=torch.int64, device=device)
         known = torch.zeros((), dtype=torch.int64, pin_memory=device.type == "cuda")
@@ -94,7 +94,7 @@ def _tally(device: torch.device) -> tuple[Tensor, Tensor]:
 
 def _checksum(tensor: Tensor) -> Checksum:
     on_cpu = tensor.device.type == "cpu"
-    # NumPy's operations cost less there, and read as PyTorch's.
+    # NumPy's operations are faster on the CPU, and are written like PyTorch's.
     words: Any = _words(tensor.detach()).numpy() if on_cpu else _words(tensor.detach())
     whole = len(words) - len(words) % _COLUMNS
     body, rest = words[:whole].reshape(-1, _COLUMNS), words[whole:]
@@ -102,8 +102,8 @@ def _checksum(tensor: Tensor) -> Checksum:
     step = 64 if on_cpu else max(1, whole)
     for begin in range(0, len(body), step):
         low += body[begin : begin + step].sum(0)
-        # A sum keeps of its highest bit only whether it is set an odd number of times, and that
-        # bit is a sign: the upper halves are added up once more where they do not overflow.
+        # A sum keeps only the parity of its highest bits, which are signs. So the upper halves are
+        # summed separately, where they do not overflow.
         high += (body[begin : begin + step] >> 32).sum(0)
     low[: len(rest)] += rest
     high[: len(rest)] += rest >> 32

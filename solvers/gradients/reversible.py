@@ -22,14 +22,14 @@ class Reversible:
 
     With Ψ the increment of the method, y₊ = λy + (1-λ)z + Ψ(dt, z) and z₊ = z - Ψ(-dt, y₊), and
     z₊, y₊ give back z and y. The backward pass undoes step by step and differentiates each. The
-    result is y(1): another discretisation than the method's own, of its order, with twice the
-    evaluations; the gradient is exact for it, up to the rounding of what is undone. Memory O(1) in
-    the number of steps. λ < 1 damps what a step leaves between y and z, but undoing amplifies
-    rounding by 1/λ a step. Not where bits must match those of a stored forward pass.
+    result is y(1): another discretisation than the method's own, of the same order, with twice the
+    evaluations; the gradient is exact for it, up to rounding in the undone steps. Memory O(1) in
+    the number of steps. λ < 1 damps the difference between y and z, but undoing a step amplifies
+    rounding by 1/λ. Not where bits must match those of a stored forward pass.
 
-    What is undone has other bits, so no checksum can prove that f was the same. Instead, the
-    backward pass raises InexactError unless it comes back to z(0), of which a thousand values are
-    kept, up to a relative distance of √ε, ε being the unit of rounding. A change of f that moves
+    Undone steps round differently, so a checksum cannot prove that f was the same. Instead, the
+    backward pass raises InexactError unless it returns to z(0), of which a thousand values are
+    stored, up to a relative distance of √ε, ε being the unit of rounding. A change of f that moves
     z(0) by less is not noticed.
 
     Source: McCallum & Foster, "Efficient, Accurate and Stable Gradients for Neural ODEs"
@@ -69,7 +69,7 @@ class Reversible:
 
 @dataclass(frozen=True)
 class CoupledPair:
-    """The scheme's steps; there[n] takes the n-th step and back[n] goes over it in reverse."""
+    """The scheme's steps: there[n] is the n-th step, and back[n] the same interval backwards."""
 
     rhs: RightHandSide
     tableau: Tableau
@@ -107,7 +107,7 @@ class CoupledPair:
         return y, z
 
     def y_before(self, y: Tensor, z: Tensor, increment: Tensor) -> Tensor:
-        """What y was before a step that began at z and made this increment."""
+        """y before a step that began at z and had this increment."""
         return (y - (1 - self.coupling) * z - increment) / self.coupling
 
 
@@ -161,7 +161,7 @@ def _differentiate(
     gradient: Tensor,
     found: list[Tensor | None],
 ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
-    """Ψ at z, its gradient in z, and the gradients in the parameters added to those found."""
+    """Ψ at z, its gradient in z, and the gradients in the parameters, added to those found."""
     with replay.again():
         z = z.detach().requires_grad_()
         increment = ctx.pair.increment(z, step)

@@ -107,7 +107,7 @@ def test_gradient_method_may_be_reassigned():
 
 
 def tiny(ode_block, num_classes):
-    """Somebody's own network."""
+    """A user's own network."""
     rhs = models.layers.Autonomous(torch.nn.Conv2d(3, 3, 1))
     return torch.nn.Sequential(
         ode_block(rhs), torch.nn.Flatten(), torch.nn.Linear(3072, num_classes)
@@ -135,12 +135,12 @@ def test_published_names_are_aliases():
         ({"num_classes": 0}, "num_classes"),
     ],
 )
-def test_what_cannot_be_built_is_said(change, said):
+def test_error_names_what_cannot_be_built(change, said):
     with pytest.raises(ValueError, match=said):
         make(**{"network": "resnet4", **change})
 
 
-def test_chain_has_as_many_blocks_as_it_is_told_and_one_is_resnet4():
+def test_chain_has_the_requested_number_of_blocks_and_one_is_resnet4():
     chain = make("models.resnet:CHAIN:blocks=3")
     assert len([m for m in chain.modules() if isinstance(m, ODEBlock)]) == 3
     one, resnet4 = make("models.resnet:CHAIN:blocks=1"), make("resnet4")
@@ -148,7 +148,7 @@ def test_chain_has_as_many_blocks_as_it_is_told_and_one_is_resnet4():
     assert torch.equal(one(images), resnet4(images))
 
 
-def test_chain_is_as_wide_as_it_is_told():
+def test_chain_has_the_requested_width():
     chain = make("models.resnet:CHAIN:width=24")
     with models.block_inputs(chain) as inputs:
         assert chain(torch.randn(2, 3, 32, 32)).shape == (2, 10)

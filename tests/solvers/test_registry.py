@@ -6,7 +6,7 @@ from solvers.methods import Combination
 
 
 class Halving:
-    """Somebody's own gradient method."""
+    """A user's own gradient method."""
 
     name = "halving"
 

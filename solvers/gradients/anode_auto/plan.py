@@ -6,27 +6,27 @@ from dataclasses import dataclass
 from solvers.gradients.binomial import is_available, recomputed_steps
 
 WORKSPACE = 3
-"""States beside what is stored, while a block is differentiated: the gradient that arrives, and an
-operator's incoming and outgoing gradient."""
+"""Additional states while a block is differentiated: the gradient of its result, and an operator's
+incoming and outgoing gradient."""
 
 _MOVES = 1.8
-"""How often a byte that is stored is moved while it is computed, convolutions left out."""
+"""Bytes moved for each stored byte of an evaluation, without convolutions."""
 
 _BALANCE = 20
 """Floating-point operations of a convolution in the time that moving a byte takes.
 
-These two say which share of an evaluation its convolutions are, and what the blocks of a network
-cost beside each other: 55% and 0.68 for ResNet-10, measured 58% and 0.54 to 0.65 on two CPU cores;
-38% and 0.55, 0.32, 0.21 for SqueezeNext, measured 36% and 0.46, 0.31, 0.19.
+These two determine the share of the convolutions in the time of an evaluation, and the relative
+cost of the blocks of a network: 55% and 0.68 for ResNet-10, measured 58% and 0.54 to 0.65 on two
+CPU cores; 38% and 0.55, 0.32, 0.21 for SqueezeNext, measured 36% and 0.46, 0.31, 0.19.
 """
 
 _SPLITS = 64
-"""A block is divided at so many places at most, so that a plan is quickly made."""
+"""Largest number of places at which a block may be divided, so that planning is fast."""
 
 
 @dataclass(frozen=True)
 class BlockSize:
-    """What one ODE block weighs. All but the counts in bytes.
+    """Memory and cost of one ODE block, in bytes except for the counts.
 
     evaluation: what the differentiation of one evaluation of its right-hand side needs, the
     evaluation's input among it; shared: how much of that is the block's own input. state: its z.
@@ -52,16 +52,16 @@ class BlockSize:
         return self.n_steps * self.n_stages
 
     def cost(self, *, remembers: bool) -> float:
-        """Of running an evaluation again, in bytes moved."""
+        """Cost of running an evaluation again, in bytes moved."""
         convolutions = 0.0 if remembers else self.moved + self.operations / _BALANCE
         return _MOVES * self.evaluation + convolutions
 
     def first(self, evaluations: int) -> int:
-        """What its first so many evaluations store, beside its input."""
+        """Bytes that its first evaluations store, beside its input."""
         return evaluations * self.evaluation - (self.shared if evaluations else 0)
 
     def last(self, evaluations: int) -> int:
-        """What its last so many evaluations store, beside its input."""
+        """Bytes that its last evaluations store, beside its input."""
         whole = evaluations == self.n_evaluations
         return self.first(evaluations) if whole else evaluations * self.evaluation
 
@@ -81,7 +81,7 @@ class BlockPlan:
 
 
 def anode_peak(blocks: Sequence[BlockSize]) -> int:
-    """The most that ANODE holds at once: all of one block, and what stands before it."""
+    """Peak of ANODE: all of one block, and what the layers before it store."""
     return max(
         block.before + _anode_workspace(block) + block.first(block.n_evaluations)
         for block in blocks
@@ -122,8 +122,8 @@ def plan(blocks: Sequence[BlockSize], budget: int | None = None) -> tuple[BlockP
 def _choices(
     block: BlockSize, allowed: int, held: int, binomial: bool
 ) -> Iterator[tuple[BlockPlan, int]]:
-    """What can be done with a block within so many bytes, of which some are held already, and what
-    more it then holds of them."""
+    """The choices for a block within `allowed` bytes, of which earlier blocks use `held`; and the
+    bytes that each choice uses until the backward pass."""
     free = allowed - held - block.before - WORKSPACE * block.state
     if held:
         # Sums of their gradients, and what is added to them. Where nothing is held the block is

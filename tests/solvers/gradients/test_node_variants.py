@@ -1,4 +1,4 @@
-"""The ablations of node, and backpropagation through torchdiffeq."""
+"""node, its ablations, and backpropagation through torchdiffeq: what they share."""
 
 import contextlib
 import math
@@ -11,7 +11,7 @@ from tests.solvers.right_hand_sides import Counting, Tanh, Tricky
 from tests.solvers.test_exactness import assert_same_bits, observe
 
 SHARED = [name for name, tableau in METHODS.items() if tableau.torchdiffeq]
-FIXED_STEPS = ["backprop-torchdiffeq", "node-grid", "node-frozen", "node-grid-frozen"]
+FIXED_STEPS = ["backprop-torchdiffeq", "node", "node-grid", "node-frozen", "node-grid-frozen"]
 
 
 @pytest.mark.parametrize("n_steps", [1, 3, 61])
@@ -30,6 +30,8 @@ def test_forward_pass_has_our_bits_and_n_steps(gradient, method, n_steps):
     theirs.sum().backward()
     backward = 0 if gradient == "backprop-torchdiffeq" else n_steps * METHODS[method].n_stages
     assert len(rhs.times) == backward
+    assert not backward or rhs.times[0] == 1
+    assert all(0 <= t <= 1 for t in rhs.times)
 
 
 @pytest.mark.parametrize("method", SHARED)
@@ -96,19 +98,21 @@ def test_grid_solves_for_the_states_inside_a_step_backwards():
         assert not torch.equal(there, back)
 
 
+@pytest.mark.parametrize("gradient", ["node", "node-grid"])
 @pytest.mark.parametrize("method", SHARED)
-def test_error_with_restored_step_states_falls_at_the_order_of_the_method(method):
+def test_error_falls_at_the_order_of_the_method_where_all_is_smooth(method, gradient):
     torch.manual_seed(0)
     rhs, z0 = Tanh(), torch.randn(4, 3, dtype=torch.float64)
     errors = [
         float(
             (
-                gradient_of(rhs, z0, "node-grid", method, n)
+                gradient_of(rhs, z0, gradient, method, n)
                 - gradient_of(rhs, z0, "backprop", method, n)
             ).norm()
         )
         for n in (32, 64)
     ]
+    assert errors[1] > 0
     assert math.log2(errors[0] / errors[1]) > METHODS[method].order - 0.2
 
 
@@ -140,7 +144,7 @@ def test_a_scheme_that_torchdiffeq_does_not_have_is_refused(gradient):
         odeint(Tanh(), torch.ones(1, 3), method="rk4", n_steps=1, gradient=gradient)
 
 
-@pytest.mark.parametrize("gradient", ["node", *FIXED_STEPS])
+@pytest.mark.parametrize("gradient", FIXED_STEPS)
 def test_right_hand_side_that_changes_its_time_disturbs_no_other(gradient):
     def greedy(t, z):
         t.add_(1)
