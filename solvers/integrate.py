@@ -108,6 +108,11 @@ def _add(z: Tensor, combination: Combination, slopes: list[Tensor], step: Step) 
         # One pass over memory instead of three, with the same bits.
         index, factor = combination.single
         return torch.add(z, slopes[index], alpha=factor * step.length)
+    return z + _increment(combination, slopes, step)
+
+
+def _increment(combination: Combination, slopes: list[Tensor], step: Step) -> Tensor:
+    # A function of its own, so that its sums are freed before the increment is added to the state.
     total = None
     terms = zip(combination.weights, slopes, strict=True)
     for weight, group in groupby(terms, key=lambda term: term[0]):
@@ -124,7 +129,7 @@ def _add(z: Tensor, combination: Combination, slopes: list[Tensor], step: Step) 
             total = total + weight * part
     assert total is not None, "a combination needs a weight that is not zero"
     increment = total * step.dt if combination.dt_last else step.dt * total
-    return z + (increment if combination.scale == 1 else increment * combination.scale)
+    return increment if combination.scale == 1 else increment * combination.scale
 
 
 def _slope(rhs: RightHandSide, step: Step, stage: int, z: Tensor) -> Tensor:
