@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
+import bench
 from bench.errors import UsageError
 from bench.execution.executors import EXECUTORS
 from bench.experiment import PRECISIONS
@@ -175,6 +176,7 @@ def parser() -> argparse.ArgumentParser:
     Option(
         "--reference", "of --check: its file; default: results/reference/SUITE.csv", _path, "FILE"
     ).add_to(options)
+    options.add_argument("--version", action="version", version=f"anode-bench {bench.__version__}")
     for group, members in (
         (options.add_mutually_exclusive_group(), ACTIONS),
         (
