@@ -4,14 +4,24 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from bench import cli, commands
-from bench.commands.exit_codes import BAD_USAGE, INTERRUPTED
-from bench.errors import UsageError, readable
-from bench.reporting import terminal
+from bench import usage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks and return the exit code."""
+    text = usage.answer(sys.argv[1:] if arguments is None else arguments)
+    if text is not None:
+        print(text, end="")
+        return 0
+    return _execute(arguments)
+
+
+def _execute(arguments: Sequence[str] | None) -> int:
+    from bench import cli, commands  # PyTorch with them, which takes a second
+    from bench.commands.exit_codes import BAD_USAGE, INTERRUPTED
+    from bench.errors import UsageError, readable
+    from bench.reporting import terminal
+
     try:
         return commands.execute(cli.parse(arguments), terminal.console(sys.stdout))
     except UsageError as error:

@@ -36,7 +36,7 @@ class TrainingRequest(Request):
     """Of a suite that trains; the overrides are in suite, and experiments are its runs.
 
     generated: whether images are generated. executor: one of `executors.EXECUTORS`. reproduce: the
-    name of the recorded run to run again, or its folder.
+    name of the recorded run to run again, or its folder. estimate: whether --list measures times.
     """
 
     suite: Suite
@@ -47,6 +47,7 @@ class TrainingRequest(Request):
     eager: bool
     tensorboard: bool
     reproduce: str | None
+    estimate: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,8 @@ def _suite(name: str) -> Suite | Study:
 def _check_exclusions(options: argparse.Namespace) -> None:
     if options.generated and options.data_dir:
         raise ValueError("--generated and --data-dir exclude each other: give one of them")
+    if options.estimate and not options.list:
+        raise ValueError("--estimate needs --list: give both")
     for action in ACTIONS:
         for other in ("fresh", "tensorboard"):
             if getattr(options, other) and getattr(options, action.name):
@@ -137,6 +140,7 @@ def _training_request(options: argparse.Namespace, suite: Suite) -> TrainingRequ
         eager=options.eager,
         tensorboard=options.tensorboard,
         reproduce=options.reproduce,
+        estimate=options.estimate,
     )
 
 
