@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from bench import usage
 
@@ -39,7 +40,12 @@ def _execute(arguments: Sequence[str] | None) -> int:
         return INTERRUPTED
 
 
-if __name__ == "__main__":
-    if hasattr(signal, "SIGPIPE"):  # end quietly in `run_bench.py --list | head`
+def command() -> NoReturn:
+    """Run as a command of its own, anode-bench or run_bench.py."""
+    if hasattr(signal, "SIGPIPE"):  # end quietly in `anode-bench --list | head`; Windows has none
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    command()

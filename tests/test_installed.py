@@ -1,6 +1,7 @@
 """The package installed from its wheel, called from a folder that holds nothing of this project."""
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,18 @@ from models.resnet import resnet4
 
 def net(make_block, num_classes):
     return resnet4(make_block, num_classes)
+"""
+METHOD = """
+from solvers import odeint
+
+class Mine:
+    name = "mine:MINE"
+    exactness = "exact"
+
+    def solve(self, rhs, z0, method, n_steps):
+        return odeint(rhs, z0, method=method, n_steps=n_steps, gradient="backprop")
+
+MINE = Mine()
 """
 
 
@@ -45,13 +58,10 @@ def site(tmp_path_factory):
 @pytest.fixture
 def anode_bench(site, tmp_path):
     """Call the installed command in an empty folder."""
-    program = f"import sys; sys.path[:0] = [{str(site)!r}]; sys.argv[0] = 'anode-bench'; "
-    program += "import run_bench; assert run_bench.__file__.startswith(sys.path[0]); "
-    program += "sys.exit(run_bench.main())"
 
     def call(*arguments):
         return subprocess.run(
-            [sys.executable, "-P", "-c", program, *arguments],
+            [sys.executable, str(site / "bin" / "anode-bench"), *arguments],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"},
             capture_output=True,
@@ -75,7 +85,11 @@ def test_suite_writes_into_the_current_folder(anode_bench, site, tmp_path):
     small = ["--network", "resnet4", "--num_epochs", "1", "--train-images", "64"]
     run = anode_bench("--suite", "smoke", *small)
     assert run.returncode == 0, run.stderr
-    assert len(list((tmp_path / "results" / "smoke").glob("*/run.json"))) == 3
+    runs = list((tmp_path / "results" / "smoke").glob("*/run.json"))
+    assert len(runs) == 3
+    environment = json.loads(runs[0].read_text(encoding="utf-8"))["environment"]
+    assert environment["git_revision"] is None  # the installed code ran, not that of a checkout
+    assert environment["version"] == bench.__version__
     assert list((tmp_path / "results" / "smoke" / "figures").glob("training-*.png"))
     assert files(site) == before
 
@@ -85,6 +99,15 @@ def test_regression_check_has_its_reference(anode_bench):
     run = anode_bench(*check)
     assert run.returncode == 0, run.stderr + run.stdout
     assert "all as they must be" in run.stdout
+
+
+def test_users_own_method_is_checked_against_a_reference_of_their_own(anode_bench, tmp_path):
+    (tmp_path / "mine.py").write_text(METHOD)
+    arguments = ["--suite", "gradients", "--network", "resnet4", "--gradient", "mine:MINE"]
+    reference = ["--reference", "mine.csv"]
+    assert anode_bench(*arguments, "--update-reference", *reference).returncode == 0
+    check = anode_bench(*arguments, "--check", *reference)
+    assert check.returncode == 0, check.stderr + check.stdout
 
 
 def test_reference_is_not_updated_in_the_package(anode_bench, site):
