@@ -3,9 +3,11 @@
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
+import bench
 from bench.errors import UsageError
 from bench.execution.executors import EXECUTORS
 from bench.experiment import PRECISIONS
@@ -100,8 +102,7 @@ OWN = "or your own, as package.module:"
 
 # fmt: off
 ACTIONS = (
-    Option("--list", "print the suites, their runs, how many of these are recorded, and their time "
-        "here"),
+    Option("--list", "print the suites, their runs, and how many of these are recorded"),
     Option("--status", "print what of the suite is done, running, stopped, failed and left"),
     Option("--reproduce", "run a recorded experiment of the suite again (RUN: its name, or its "
         "folder) and say whether it came out the same; exit code 1 where it did not", str,
@@ -165,7 +166,7 @@ def parser() -> argparse.ArgumentParser:
     options = _Parser(
         prog="run_bench.py",
         allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=80),
         description="Train the same networks with different gradient methods for their ODE blocks "
         "and compare.",
         epilog="suites:\n" + "\n".join(f"  {s.name:14} {s.description}" for s in SUITES.values()),
@@ -175,6 +176,10 @@ def parser() -> argparse.ArgumentParser:
     Option(
         "--reference", "of --check: its file; default: results/reference/SUITE.csv", _path, "FILE"
     ).add_to(options)
+    Option(
+        "--estimate", "with --list: measure training steps, and print the time of each suite here"
+    ).add_to(options)
+    options.add_argument("--version", action="version", version=f"anode-bench {bench.__version__}")
     for group, members in (
         (options.add_mutually_exclusive_group(), ACTIONS),
         (
@@ -215,3 +220,7 @@ class _Once(argparse.Action):
             raise argparse.ArgumentError(self, "it is given twice: give it once")
         namespace.given.add(self.dest)
         setattr(namespace, self.dest, values)
+
+
+if __name__ == "__main__":  # python -m bench.options > bench/help.txt
+    print(parser().format_help(), end="")
