@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.experiment import Experiment
-from bench.options import ACTIONS, OVERRIDES, read_options
+from bench.options import ACTIONS, MAIN, OVERRIDES, WHERE, read_options
 from bench.plugins import state_kept
 from bench.studies.study import Study
 from bench.suites import DEFAULT_SUITE, SUITES, Suite
@@ -60,8 +60,21 @@ class StudyRequest(Request):
     reference: Path
 
 
+@dataclass(frozen=True)
+class CompareRequest:
+    """Two folders of results to compare. fail_above: the largest change for the worse that passes,
+    as a fraction, or None. out: the folder for compare.md and compare.csv, or None."""
+
+    before: Path
+    after: Path
+    fail_above: float | None
+    out: Path | None
+
+
 @state_kept()  # the user's modules are imported inside
-def parse(arguments: Sequence[str] | None = None) -> TrainingRequest | StudyRequest:
+def parse(
+    arguments: Sequence[str] | None = None,
+) -> TrainingRequest | StudyRequest | CompareRequest:
     """The request of a command line.
 
     Raises UsageError, saying what to do, for anything that cannot be asked; exits for --help.
@@ -71,6 +84,10 @@ def parse(arguments: Sequence[str] | None = None) -> TrainingRequest | StudyRequ
     sys.path[:] = [folder, *(place for place in sys.path if place != folder)]
     try:
         _check_exclusions(options)
+        if options.compare:
+            return _compare_request(options)
+        if options.fail_above is not None:
+            raise ValueError("--fail-above needs --compare A B: give both, or leave it out")
         suite = SUITES[DEFAULT_SUITE] if options.list else _suite(options.suite)
         given = {option.name: getattr(options, option.name) for option in OVERRIDES}
         given = {name: value for name, value in given.items() if value is not None}
@@ -117,6 +134,20 @@ def _fitting(suite: Suite | Study, field: str, value: Any, name: str) -> Any:
     if len(value) > 1:
         raise ValueError(f"the suite {suite.name} has one --{name}: give one value")
     return value[0]
+
+
+def _compare_request(options: argparse.Namespace) -> CompareRequest:
+    others = [
+        option.flag
+        for option in (*MAIN, *OVERRIDES, *WHERE)
+        if option.name in options.given or getattr(options, option.name) is True
+    ]
+    refused = [flag for flag in others if flag not in ("--fail-above", "--out")]
+    if refused:
+        raise ValueError(f"--compare has no use for {', '.join(refused)}: leave it out")
+    before, after = options.compare
+    out = options.out if "--out" in others else None
+    return CompareRequest(before, after, options.fail_above, out)
 
 
 def _training_request(options: argparse.Namespace, suite: Suite) -> TrainingRequest:

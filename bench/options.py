@@ -58,6 +58,18 @@ def _rate(text: str) -> float:
     return value
 
 
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no fraction: give a number of at least 0, as in 0.01 for 1 %"
+        )
+    return value
+
+
 def _path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("'' is no name of a file or folder: give one")
@@ -71,9 +83,10 @@ class Option(NamedTuple):
     flag: str
     help: str
     type: Callable[[str], Any] | None = None
-    metavar: str | None = "LIST"
+    metavar: str | tuple[str, ...] | None = "LIST"
     default: Any = None
     choices: Sequence[str] | None = None
+    nargs: int | None = None
 
     @property
     def name(self) -> str:
@@ -92,6 +105,7 @@ class Option(NamedTuple):
             metavar=metavar,
             default=self.default,
             choices=self.choices,
+            nargs=self.nargs,
         )
 
 
@@ -99,6 +113,15 @@ _count, _seed = _whole(1), _whole(0)
 OWN = "or your own, as package.module:"
 
 # fmt: off
+MAIN = (
+    Option("--suite", f"default: {DEFAULT_SUITE}", str, "NAME", DEFAULT_SUITE),
+    Option("--reference", "of --check: its file; default: results/reference/SUITE.csv", _path,
+        "FILE"),
+    Option("--fail-above", "of --compare: exit code 1 where a change for the worse exceeds this "
+        "fraction, for example 0.01", _fraction, "FRACTION"),
+)
+"""The suite, and what belongs to one of the actions."""
+
 ACTIONS = (
     Option("--list", "print the suites, their runs, how many of these are recorded, and their time "
         "here"),
@@ -110,6 +133,9 @@ ACTIONS = (
     Option("--check", "of gradients, memory and cost: measure a fixed set and compare it with the "
         "reference; exit code 1 where they differ"),
     Option("--update-reference", "write that reference anew"),
+    Option("--compare", "compare two folders of results, before and after: the differences, and "
+        "whether they are more than noise; --out DIR also writes compare.md and compare.csv there",
+        _path, ("A", "B"), nargs=2),
 )
 """The options that ask for something else than to run the suite."""
 
@@ -171,11 +197,8 @@ def parser() -> argparse.ArgumentParser:
         epilog="suites:\n" + "\n".join(f"  {s.name:14} {s.description}" for s in SUITES.values()),
     )
     options.register("action", None, _Once)
-    Option("--suite", f"default: {DEFAULT_SUITE}", str, "NAME", DEFAULT_SUITE).add_to(options)
-    Option(
-        "--reference", "of --check: its file; default: results/reference/SUITE.csv", _path, "FILE"
-    ).add_to(options)
     for group, members in (
+        (options, MAIN),
         (options.add_mutually_exclusive_group(), ACTIONS),
         (
             options.add_argument_group("overrides of the suite (LIST: separated by commas)"),

@@ -1,13 +1,12 @@
 """Test accuracy with each kind of BatchNorm statistics, and the loss of `node` with each."""
 
-import math
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from bench.records import write_whole
+from bench.records.paired import mcnemar
 from plots import labels, markdown
 from plots.training.accuracy import published, scheme_title
 from plots.training.recorded import BASELINE, Recorded
@@ -75,34 +74,20 @@ def paired_gaps(recorded: Recorded) -> pd.DataFrame:
         for kind in KINDS:
             if all(kind in frame for frame in correct):
                 node_right, exact_right = (frame[kind].to_numpy() for frame in correct)
+                test = mcnemar(exact_right, node_right)
                 rows.append(
                     {
                         **node[["network", "method", "n_steps", "seed"]].to_dict(),
                         "exact": partner.name,
                         "statistics": kind,
                         "gap": partner[kind] - node[kind],
-                        **mcnemar(exact_right, node_right),
+                        "only_exact": test.only_first,
+                        "only_node": test.only_second,
+                        "standard_error": test.standard_error,
+                        "p_value": test.p_value,
                     }
                 )
     return pd.DataFrame(rows)
-
-
-def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
-    """Compare two classifiers on the same images: bool arrays, true where a prediction is correct.
-
-    The standard error of the difference of accuracies, in percentage points, and the two-sided
-    p-value of McNemar's test (1947) with continuity correction.
-    """
-    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
-    n, discordant = len(first), only_first + only_second
-    variance = discordant / n - ((only_first - only_second) / n) ** 2
-    z = max(0, abs(only_first - only_second) - 1) / math.sqrt(discordant) if discordant else 0.0
-    return {
-        "only_exact": only_first,
-        "only_node": only_second,
-        "standard_error": 100 * math.sqrt(variance / n),
-        "p_value": math.erfc(z / math.sqrt(2)),
-    }
 
 
 def _exact_partner(accuracies: pd.DataFrame, node: pd.Series) -> pd.Series | None:
