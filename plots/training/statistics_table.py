@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.records import write_whole
-from bench.records.paired import mcnemar
+from bench.records.comparison.noise import mcnemar
 from plots import labels, markdown
 from plots.training.accuracy import published, scheme_title
 from plots.training.recorded import BASELINE, Recorded

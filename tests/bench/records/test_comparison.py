@@ -7,8 +7,8 @@ import pytest
 
 from bench import records
 from bench.errors import UsageError
-from bench.records import CostRow, GradientRow, Measurement, paired
-from bench.records.comparison import IDENTITY, compare
+from bench.records import CostRow, GradientRow, Measurement
+from bench.records.comparison import IDENTITY, compare, noise
 from bench.suites import SUITES
 from tests.bench.builders import row, run
 
@@ -79,7 +79,7 @@ def test_accuracy_on_the_same_images_is_judged_by_mcnemar(tmp_path):
         found = change(compared(tmp_path / verdict, runs[:1], runs[1:]), "accuracy, running")
         assert found["verdict"] == verdict
         assert found["difference"] == pytest.approx(more / N_IMAGES)
-        assert (paired.mcnemar(first, second).p_value < 0.05) == (verdict == "better")
+        assert (noise.mcnemar(first, second).p_value < 0.05) == (verdict == "better")
         # On other images the same difference is within the noise of both.
         other = {**runs[1].data, "fingerprint": "4567"}
         found = compared(tmp_path / f"{verdict}-others", runs[:1], [replace(runs[1], data=other)])
@@ -92,8 +92,8 @@ def test_paired_noise_is_where_mcnemar_becomes_significant(discordant):
     first = np.repeat([True, False, True], [*discordant, 100])
     second = np.repeat([False, True, True], [*discordant, 100])
     difference = abs(first.mean() - second.mean())
-    is_significant = paired.mcnemar(first, second).p_value < 0.05
-    assert (difference > paired.paired_noise(first, second)) == is_significant
+    is_significant = noise.mcnemar(first, second).p_value < 0.05
+    assert (difference > noise.paired(first, second)) == is_significant
 
 
 def test_accuracy_without_its_images_has_the_standard_error_of_both(tmp_path):
@@ -165,6 +165,9 @@ def test_a_run_that_diverges_is_worse_than_one_that_is_completed(tmp_path):
     found = compared(tmp_path, [run(epochs=epochs())], [diverged])
     assert change(found, "completed")["verdict"] == "worse"
     assert found.changes["quantity"].tolist() == ["completed"]
+    others = [run(f"seed{seed}", seed=seed, epochs=epochs()) for seed in (1, 2)]
+    found = compared(tmp_path / "seeds", [run(epochs=epochs()), *others], [diverged, *others])
+    assert change(found, "completed", "mean")["verdict"] == "worse"
 
 
 def test_conditions_and_what_one_folder_alone_has_are_named(tmp_path):

@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 
 import plots
 from bench import records
-from bench.records.paired import mcnemar
+from bench.records.comparison.noise import mcnemar
 from plots import drawing
 from plots.training import statistics_table
 from plots.training.recorded import read
