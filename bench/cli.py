@@ -4,10 +4,11 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench import suite_file
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.options import ACTIONS, MAIN, OVERRIDES, WHERE, read_options
@@ -88,9 +89,12 @@ def parse(
             return _compare_request(options)
         if options.fail_above is not None:
             raise ValueError("--fail-above needs --compare A B: give both, or leave it out")
-        suite = SUITES[DEFAULT_SUITE] if options.list else _suite(options.suite)
+        name = DEFAULT_SUITE if options.list else options.suite
+        own = suite_file.read(Path(name)) if name.endswith(suite_file.SUFFIX) else None
+        suite = _suite(own.base if own else name)
         given = {option.name: getattr(options, option.name) for option in OVERRIDES}
         given = {name: value for name, value in given.items() if value is not None}
+        given = {**(own.values if own else {}), **given}
         refused = [o.flag for o in OVERRIDES if o.name in given and o.name not in suite.options]
         if refused:
             raise ValueError(
@@ -103,8 +107,10 @@ def parse(
                 for field in suite.options[name]
             }
         )
+        if own:
+            changed = replace(changed, name=own.name, description=f"{suite.name}, as in {name}")
         if isinstance(changed, Study):
-            return _study_request(options, changed, bool(given))
+            return _study_request(options, changed, suite.name, bool(given))
         return _training_request(options, changed)
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -119,7 +125,7 @@ def _suite(name: str) -> Suite | Study:
 def _check_exclusions(options: argparse.Namespace) -> None:
     if options.generated and options.data_dir:
         raise ValueError("--generated and --data-dir exclude each other: give one of them")
-    for action in ACTIONS:
+    for action in (action for action in ACTIONS if action.name != "dry_run"):
         for other in ("fresh", "tensorboard"):
             if getattr(options, other) and getattr(options, action.name):
                 raise ValueError(
@@ -186,7 +192,10 @@ STUDIES_REFUSE: Mapping[str, tuple[Any, str]] = {
 """Option that a study cannot have → the value it has when it is not given, and why."""
 
 
-def _study_request(options: argparse.Namespace, study: Study, is_changed: bool) -> StudyRequest:
+def _study_request(
+    options: argparse.Namespace, study: Study, base: str, is_changed: bool
+) -> StudyRequest:
+    """base: the name of the suite whose reference is used."""
     for name, (default, why) in STUDIES_REFUSE.items():
         if getattr(options, name) != default:
             raise ValueError(f"{why.format(study.name)}: leave out --{name}")
@@ -206,7 +215,7 @@ def _study_request(options: argparse.Namespace, study: Study, is_changed: bool) 
         **_common(options),
         suite=study,
         cases=study.check_cases() if checks else study.cases(),
-        reference=options.reference or REFERENCES / f"{study.name}.csv",
+        reference=options.reference or REFERENCES / f"{base}.csv",
     )
 
 

@@ -114,7 +114,8 @@ OWN = "or your own, as package.module:"
 
 # fmt: off
 MAIN = (
-    Option("--suite", f"default: {DEFAULT_SUITE}", str, "NAME", DEFAULT_SUITE),
+    Option("--suite", f"default: {DEFAULT_SUITE}; or your own: a file NAME.toml (docs/suites.md)",
+        str, "NAME", DEFAULT_SUITE),
     Option("--reference", "of --check: its file; default: results/reference/SUITE.csv", _path,
         "FILE"),
     Option("--fail-above", "of --compare: exit code 1 where a change for the worse exceeds this "
@@ -125,6 +126,7 @@ MAIN = (
 ACTIONS = (
     Option("--list", "print the suites, their runs, how many of these are recorded, and their time "
         "here"),
+    Option("--dry-run", "print the names of the suite's runs and their number, and run nothing"),
     Option("--status", "print what of the suite is done, running, stopped, failed and left"),
     Option("--reproduce", "run a recorded experiment of the suite again (RUN: its name, or its "
         "folder) and say whether it came out the same; exit code 1 where it did not", str,

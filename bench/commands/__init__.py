@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.cli import CompareRequest, Request, StudyRequest
-from bench.commands import check, compare, draw, measure, reproduce, status, train
+from bench.commands import check, compare, draw, dry_run, measure, reproduce, status, train
 from bench.commands import list as list_
 
 Command = Callable[[Any, Console], int]
@@ -14,6 +14,7 @@ Command = Callable[[Any, Console], int]
 TRAINING: Mapping[str, Command] = {
     "run": train.run,
     "list": list_.run,
+    "dry-run": dry_run.print_runs,
     "status": status.show_runs,
     "reproduce": reproduce.run,
     "plots-only": draw.draw_runs,
@@ -22,6 +23,7 @@ TRAINING: Mapping[str, Command] = {
 
 STUDY: Mapping[str, Command] = {
     "run": measure.run,
+    "dry-run": dry_run.print_cases,
     "status": status.show_cases,
     "check": check.run,
     "update-reference": check.update_reference,
