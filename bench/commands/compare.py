@@ -120,7 +120,8 @@ def _of_quantity(quantity: str, rows: pd.DataFrame, most: int | None) -> _Table:
         )
         for row in rows[:most].itertuples()
     ]
-    columns = ("case", *(("seed",) if has_seeds else ()), "before", "after", "change", "noise", "")
+    numbers = ("before", "after", "change", "noise")
+    columns = ("case", *(("seed",) if has_seeds else ()), *numbers, "verdict")
     title = f"{quantity.capitalize()}{unit and f' ({unit})'}"
     return _Table(title, columns, shown, len(rows) - len(shown))
 

@@ -68,6 +68,16 @@ class EpochRow:
     statistics_seconds: float | None = None
 
 
+STATISTICS = {
+    "running": "running",
+    "forward": "forward",
+    "reestimated": "re-estimated",
+    "per_evaluation": "per evaluation",
+    "batch": "test batch's own",
+    "plain": "re-estimated, plain images",
+}
+"""Kind of BatchNorm statistics → its name in tables."""
+
 WALL_CLOCK_COLUMNS = (
     "seconds_per_step",
     "train_seconds",

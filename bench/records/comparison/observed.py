@@ -13,10 +13,7 @@ from bench.errors import UsageError
 from bench.records import checksums, tables
 from bench.records.conditions import CONDITION, conditions_of
 from bench.records.measurements import MEASUREMENTS
-from bench.records.runs import ASIDE, Run, correct_of, device_names, read_runs
-
-STATISTICS = ("", "forward", "reestimated", "per_evaluation", "batch", "plain")
-"""Kinds of BatchNorm statistics as in the columns test_accuracy_…; the first: running."""
+from bench.records.runs import ASIDE, STATISTICS, Run, correct_of, device_names, read_runs
 
 ACCURACY, GRADIENT_ERROR = "accuracy", "gradient error"
 """How the names of these quantities begin."""
@@ -93,12 +90,12 @@ def _of_run(run: Run) -> Iterator[Observed]:
         return
     last, correct = run.epochs[-1], correct_of(run)
     images = run.experiment["test_images"] or run.data.get("test_images", 0)
-    for kind in STATISTICS:
-        value = getattr(last, f"test_accuracy_{kind}" if kind else "test_accuracy")
+    for kind, name in STATISTICS.items():
+        column = "test_accuracy" if kind == "running" else f"test_accuracy_{kind}"
+        value = getattr(last, column)
         if value is not None:
-            bits, name = correct.get(kind or "running"), kind.replace("_", " ") or "running"
             data = str(run.data["fingerprint"])
-            yield of(f"{ACCURACY}, {name}", value, None, None, images, bits, data)
+            yield of(f"{ACCURACY}, {name}", value, None, None, images, correct.get(kind), data)
     yield of("training loss", last.train_loss)
     error = last.gradient_error
     if error is not None and error < LARGEST_ROUNDING:

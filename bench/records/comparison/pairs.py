@@ -104,7 +104,8 @@ def _changes(pairs: list[tuple[Observed, Observed]]) -> pd.DataFrame:
     groups = frame[frame["seed"] != ""].groupby(["suite", "case", "quantity"], sort=False)
     means = [_mean(group) for _, group in groups if len(group) > 1]
     frame["is_result"] = ~frame.index.isin([i for _, g in groups if len(g) > 1 for i in g.index])
-    frame = pd.concat([frame, pd.DataFrame(means)], ignore_index=True)
+    if means:
+        frame = pd.concat([frame, pd.DataFrame(means)], ignore_index=True)
     greater = frame["quantity"].str.startswith(GREATER_IS_BETTER)
     worse_by = frame["difference"].where(~greater, -frame["difference"])
     is_more = (worse_by.abs() > frame["noise"].fillna(0.0)) & (worse_by != 0)
