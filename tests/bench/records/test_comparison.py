@@ -138,6 +138,17 @@ def test_time_differs_where_the_quartiles_do_not_overlap(tmp_path):
     assert change(faster, "time per step")["worsening"] == pytest.approx(-0.6 / 1.2)
 
 
+def test_mean_over_seeds_that_agree_has_the_noise_of_the_single_seeds(tmp_path):
+    def taking(*seconds):
+        epochs = [row(i, seconds_per_step=s) for i, s in enumerate(seconds, start=1)]
+        return [run(f"seed{seed}", seed=seed, epochs=epochs) for seed in (0, 1)]
+
+    found = compared(tmp_path, taking(1, 2, 3), taking(1.1, 2.1, 3.1))
+    mean = change(found, "time per step", "mean")
+    assert mean["noise"] == pytest.approx(1 / math.sqrt(2))
+    assert mean["verdict"] == "within noise"
+
+
 def test_any_difference_of_memory_is_a_difference(tmp_path):
     one, other = (run(epochs=epochs(), summary={"peak_memory_bytes": n}) for n in (1000, 1008))
     found = change(compared(tmp_path, [one], [other]), "peak memory")
@@ -158,6 +169,13 @@ def test_gradient_error_that_is_0_has_no_noise_and_others_that_of_rounding(
 ):
     runs = [run(epochs=epochs(gradient_error=error)) for error in (before, after)]
     assert change(compared(tmp_path, runs[:1], runs[1:]), "gradient error")["verdict"] == verdict
+
+
+def test_gradient_error_of_an_inexact_method_after_training_has_no_known_noise(tmp_path):
+    one, other = (run(epochs=epochs(gradient_error=error)) for error in (0.3, 0.3 + 1e-9))
+    found = change(compared(tmp_path, [one], [other]), "gradient error")
+    assert math.isnan(found["noise"])
+    assert found["verdict"] == "worse"
 
 
 def test_a_run_that_diverges_is_worse_than_one_that_is_completed(tmp_path):
@@ -236,6 +254,16 @@ def test_suites_are_paired_by_name_where_a_folder_has_several(tmp_path):
     # Two suites by themselves are compared whatever their names are.
     one = compare(tmp_path / "before" / "one", tmp_path / "after" / "two").changes
     assert one[["before", "after"]].values.tolist() == [[1, 6]]
+
+
+def test_folder_of_a_suite_may_be_renamed(tmp_path):
+    where = ("resnet4", "rk2", 2, "anode", 64, "cpu", "float32", "seconds_per_step", "seconds")
+    for place in ("before", "after"):
+        write(tmp_path / place, run(epochs=epochs()))
+        records.write_measurements(tmp_path / place, "suite", [Measurement(*where, 1, 1, 1, 1)])
+    renamed = (tmp_path / "after" / "suite").rename(tmp_path / "after" / "renamed")
+    found = compare(tmp_path / "before" / "suite", renamed)
+    assert (found.only_before, found.only_after) == ((), ())
 
 
 def test_folders_that_cannot_be_compared_are_refused(tmp_path):
