@@ -15,7 +15,6 @@ from bench.records.comparison import ACCURACY, Comparison, compare
 from bench.records.files import check_writable, make_writable
 from bench.reporting import terminal
 from bench.reporting.progress import count
-from plots import markdown
 
 VERDICTS = ("same", "within noise", "better", "worse")
 MOST_ROWS, MOST_NAMES = 20, 5
@@ -72,6 +71,8 @@ def _print(found: Comparison, request: cli.CompareRequest, console: Console) -> 
 
 
 def _markdown(found: Comparison, request: cli.CompareRequest) -> str:
+    from plots import markdown  # no other command needs matplotlib for this one
+
     parts = [f"# {request.before} (before) and {request.after} (after)"]
     changes = found.changes.sort_values(["suite", "case"], kind="stable")
     for part in _tables(found, request, changes):
@@ -115,7 +116,7 @@ def _of_quantity(quantity: str, rows: pd.DataFrame, most: int | None) -> _Table:
             f"{factor * row.before:.5g}",
             f"{factor * row.after:.5g}",
             f"{factor * row.difference:+.3g}",
-            markdown.number(factor * row.noise, ".3g"),
+            "–" if pd.isna(row.noise) else f"{factor * row.noise:.3g}",
             row.verdict,
         )
         for row in rows[:most].itertuples()
