@@ -3,15 +3,26 @@
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-from bench import cli, commands
-from bench.commands.exit_codes import BAD_USAGE, INTERRUPTED
-from bench.errors import UsageError, readable
-from bench.reporting import terminal
+from bench import usage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks and return the exit code."""
+    text = usage.answer(sys.argv[1:] if arguments is None else arguments)
+    if text is not None:
+        print(text, end="")
+        return 0
+    return _execute(arguments)
+
+
+def _execute(arguments: Sequence[str] | None) -> int:
+    from bench import cli, commands  # PyTorch with them, which takes a second
+    from bench.commands.exit_codes import BAD_USAGE, INTERRUPTED
+    from bench.errors import UsageError, readable
+    from bench.reporting import terminal
+
     try:
         return commands.execute(cli.parse(arguments), terminal.console(sys.stdout))
     except UsageError as error:
@@ -29,7 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-if __name__ == "__main__":
-    if hasattr(signal, "SIGPIPE"):  # end quietly in `run_bench.py --list | head`
+def command() -> NoReturn:
+    """Run as a command of its own, anode-bench or run_bench.py."""
+    if hasattr(signal, "SIGPIPE"):  # end quietly in `anode-bench --list | head`; Windows has none
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    command()

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +11,10 @@ from bench import suite_file
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.options import ACTIONS, MAIN, OVERRIDES, WHERE, read_options
-from bench.plugins import state_kept
+from bench.plugins import refuse_shadowed, search_first, state_kept
+from bench.records.references import are_installed, reference_of
 from bench.studies.study import Study
 from bench.suites import DEFAULT_SUITE, SUITES, Suite
-
-REFERENCES = Path(__file__).parents[1] / "results" / "reference"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +37,7 @@ class TrainingRequest(Request):
     """Of a suite that trains; the overrides are in suite, and experiments are its runs.
 
     generated: whether images are generated. executor: one of `executors.EXECUTORS`. reproduce: the
-    name of the recorded run to run again, or its folder.
+    name of the recorded run to run again, or its folder. estimate: whether --list measures times.
     """
 
     suite: Suite
@@ -50,6 +48,7 @@ class TrainingRequest(Request):
     eager: bool
     tensorboard: bool
     reproduce: str | None
+    estimate: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +80,7 @@ def parse(
     Raises UsageError, saying what to do, for anything that cannot be asked; exits for --help.
     """
     options = read_options(arguments)
-    folder = os.getcwd()  # searched first for the user's own package.module:Object
-    sys.path[:] = [folder, *(place for place in sys.path if place != folder)]
+    search_first(os.getcwd())  # for the user's own package.module:Object
     try:
         _check_exclusions(options)
         if options.compare:
@@ -95,6 +93,8 @@ def parse(
         given = {option.name: getattr(options, option.name) for option in OVERRIDES}
         given = {name: value for name, value in given.items() if value is not None}
         given = {**(own.values if own else {}), **given}
+        lists = [value for value in given.values() if isinstance(value, tuple)]
+        refuse_shadowed([str(item) for values in lists for item in values], os.getcwd())
         refused = [o.flag for o in OVERRIDES if o.name in given and o.name not in suite.options]
         if refused:
             raise ValueError(
@@ -125,6 +125,8 @@ def _suite(name: str) -> Suite | Study:
 def _check_exclusions(options: argparse.Namespace) -> None:
     if options.generated and options.data_dir:
         raise ValueError("--generated and --data-dir exclude each other: give one of them")
+    if options.estimate and not options.list:
+        raise ValueError("--estimate needs --list: give both")
     for action in (action for action in ACTIONS if action.name != "dry_run"):
         for other in ("fresh", "tensorboard"):
             if getattr(options, other) and getattr(options, action.name):
@@ -175,6 +177,7 @@ def _training_request(options: argparse.Namespace, suite: Suite) -> TrainingRequ
         eager=options.eager,
         tensorboard=options.tensorboard,
         reproduce=options.reproduce,
+        estimate=options.estimate,
     )
 
 
@@ -211,11 +214,16 @@ def _study_request(
             "--update-reference writes the whole reference: give no other choice, or write one of "
             "your own with --reference FILE"
         )
+    if options.update_reference and are_installed() and not options.reference:
+        raise ValueError(
+            "--update-reference writes no file into the installed package: name one of your own "
+            "with --reference FILE"
+        )
     return StudyRequest(
         **_common(options),
         suite=study,
         cases=study.check_cases() if checks else study.cases(),
-        reference=options.reference or REFERENCES / f"{base}.csv",
+        reference=options.reference or reference_of(base),
     )
 
 

@@ -3,9 +3,11 @@
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
+import bench
 from bench.errors import UsageError
 from bench.execution.executors import EXECUTORS
 from bench.experiment import PRECISIONS
@@ -118,14 +120,15 @@ MAIN = (
         str, "NAME", DEFAULT_SUITE),
     Option("--reference", "of --check: its file; default: results/reference/SUITE.csv", _path,
         "FILE"),
+    Option("--estimate", "with --list: measure training steps, and print the time of each suite "
+        "here"),
     Option("--fail-above", "of --compare: exit code 1 where a change for the worse exceeds this "
         "fraction, for example 0.01", _fraction, "FRACTION"),
 )
 """The suite, and what belongs to one of the actions."""
 
 ACTIONS = (
-    Option("--list", "print the suites, their runs, how many of these are recorded, and their time "
-        "here"),
+    Option("--list", "print the suites, their runs, and how many of these are recorded"),
     Option("--dry-run", "print the names of the suite's runs and their number, and run nothing"),
     Option("--status", "print what of the suite is done, running, stopped, failed and left"),
     Option("--reproduce", "run a recorded experiment of the suite again (RUN: its name, or its "
@@ -193,12 +196,13 @@ def parser() -> argparse.ArgumentParser:
     options = _Parser(
         prog="run_bench.py",
         allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=80),
         description="Train the same networks with different gradient methods for their ODE blocks "
         "and compare.",
         epilog="suites:\n" + "\n".join(f"  {s.name:14} {s.description}" for s in SUITES.values()),
     )
     options.register("action", None, _Once)
+    options.add_argument("--version", action="version", version=f"anode-bench {bench.__version__}")
     for group, members in (
         (options, MAIN),
         (options.add_mutually_exclusive_group(), ACTIONS),
@@ -240,3 +244,7 @@ class _Once(argparse.Action):
             raise argparse.ArgumentError(self, "it is given twice: give it once")
         namespace.given.add(self.dest)
         setattr(namespace, self.dest, values)
+
+
+if __name__ == "__main__":  # python -m bench.options > bench/help.txt
+    print(parser().format_help(), end="")

@@ -15,6 +15,31 @@ from typing import Any
 import numpy as np
 import torch
 
+PACKAGES = ("bench", "models", "plots", "solvers", "run_bench")
+"""The names of this program's own packages and modules."""
+_ROOT = str(Path(__file__).parents[1])
+
+
+def search_first(folder: str) -> None:
+    """Have imports search a folder first, for the user's modules.
+
+    A module there that is called like one of PACKAGES does not replace it, in this process or in
+    one that it starts.
+    """
+    before = [_ROOT] if any(_own(name, folder) for name in PACKAGES) else []
+    sys.path[:] = dict.fromkeys([*before, folder, *sys.path])
+
+
+def refuse_shadowed(specs: Iterable[str], folder: str) -> None:
+    """Raise ValueError if a module in a folder is meant that is called like one of PACKAGES."""
+    for name in (name for spec in specs for name in _foreign(spec)):
+        first = name.partition(":")[0].partition(".")[0]
+        if first in PACKAGES and (found := _own(first, folder)):
+            raise ValueError(
+                f"cannot load {name!r}: {first!r} is a package of anode-bench, so Python does not "
+                f"find yours: rename {found}"
+            )
+
 
 @contextmanager
 def resolving(*specs: str) -> Iterator[None]:
@@ -51,6 +76,14 @@ def state_kept() -> Iterator[None]:
         if torch.cuda.is_initialized():
             restore.callback(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all())
         yield
+
+
+def _own(name: str, folder: str) -> str | None:
+    """The user's module or package in a folder that has this name of ours, or None."""
+    if Path(folder).resolve() == Path(_ROOT).resolve():
+        return None
+    places = [Path(folder, name), Path(folder, f"{name}.py")]
+    return next((str(place) for place in places if place.exists()), None)
 
 
 def _foreign(spec: str) -> list[str]:

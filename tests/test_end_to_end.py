@@ -196,7 +196,7 @@ def test_interrupt_keeps_finished_runs_and_exits_130(tmp_path):
 
 
 def test_list_names_every_suite_its_runs_and_its_time():
-    listed = command("--list", env={**os.environ, "COLUMNS": "200"})
+    listed = command("--list", "--estimate", env={**os.environ, "COLUMNS": "200"})
     assert listed.returncode == 0, listed.stderr
     for suite, runs in (("smoke", 12), ("cifar10-quick", 12), ("cifar10", 100), ("cifar100", 3)):
         (line,) = [line for line in listed.stdout.splitlines() if f" {suite} " in line]

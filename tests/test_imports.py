@@ -21,7 +21,7 @@ FLOORS = (
     {"context"},
     {"data", "experiment"},
     {"records", "environment", "sources"},
-    {"errors", "plugins"},
+    {"errors", "plugins", "usage"},
 )
 """Rooms of bench, the highest floor first. A room imports from lower floors and from itself."""
 
@@ -101,7 +101,15 @@ def test_folders_hold_at_most_a_dozen_modules():
 
 
 @pytest.mark.parametrize(
-    ("module", "absent"), [("plots", "torch"), ("bench.records", "torch"), ("run_bench", "ray")]
+    ("module", "absent"),
+    [
+        ("plots", "torch"),
+        ("bench.records", "torch"),
+        ("run_bench", "torch"),
+        ("bench.commands", "ray"),
+        ("bench.commands", "matplotlib"),
+        ("bench.commands", "scipy"),
+    ],
 )
 def test_heavy_packages_are_imported_where_they_are_needed(module, absent):
     line = f"import sys, {module}; sys.exit({absent!r} in sys.modules)"

@@ -1,5 +1,6 @@
-"""Print every suite, how far it is, and its time on this device (--list)."""
+"""Print every suite and how far it is (--list), and its time on this device (--estimate)."""
 
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -21,40 +22,54 @@ CIFAR_SIZE = (50_000, 10_000)
 
 
 def run(request: cli.TrainingRequest, console: Console) -> int:
-    """Print a table of all suites. Times are estimated from a step of each configuration."""
+    """Print a table of all suites. Times are estimated from a step of each configuration, which
+    takes minutes, and only if the user asks for them."""
     describe_folder(request.out)  # raises UsageError where it is none
+    rows = [
+        _study_row(suite, request.out) if isinstance(suite, Study) else _suite_row(suite, request)
+        for suite in SUITES.values()
+    ]
+    if not request.estimate:
+        _print(console, ("suite", "runs", "of these", "what"), rows)
+        return DONE
     device = environment.find_device(request.device)
     environment.prepare(device)
-    table = terminal.table("suite", "runs", "of these", "time here", "what")
     waiting = "timing a step of each network on this device …"
     with console.status(waiting) if console.is_interactive else nullcontext():
-        for suite in SUITES.values():
-            folder = request.out / suite.name
-            if isinstance(suite, Study):
-                table.add_row(*_study_row(suite, folder))
-            else:
-                table.add_row(*_suite_row(suite, folder, device))
-    console.print(table)
+        times = ["" if isinstance(s, Study) else _time(s, device) for s in SUITES.values()]
+    timed = [(*row[:3], time, row[3]) for row, time in zip(rows, times, strict=True)]
+    _print(console, ("suite", "runs", "of these", "time here", "what"), timed)
     return DONE
 
 
-def _study_row(study: Study, folder: Path) -> tuple[str, ...]:
+def _print(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = terminal.table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _study_row(study: Study, out: Path) -> tuple[str, str, str, str]:
     try:
         cases = study.cases()
     except ValueError as error:  # a package that one of its methods needs is not installed
-        return study.name, "", f"not here: {error}", "", study.description
-    state = status.of_cases(folder, study.row, study.key, cases)
-    return study.name, str(len(cases)), state.detail or state.state, "", study.description
+        return study.name, "", f"not here: {error}", study.description
+    state = status.of_cases(out / study.name, study.row, study.key, cases)
+    return study.name, str(len(cases)), state.detail or state.state, study.description
 
 
-def _suite_row(suite: Suite, folder: Path, device: torch.device) -> tuple[str, ...]:
+def _suite_row(suite: Suite, request: cli.TrainingRequest) -> tuple[str, str, str, str]:
     experiments = suite.experiments()
-    recorded = status.summary(status.of_runs(folder, experiments))
+    recorded = status.summary(status.of_runs(request.out / suite.name, experiments))
+    return suite.name, str(len(experiments)), recorded, suite.description
+
+
+def _time(suite: Suite, device: torch.device) -> str:
+    experiments = suite.experiments()
     pixels = data.load(None, suite.num_classes, generate=True)
     workload = Workload(suite.name, Path(), pixels, device)
     costs = measure_step_costs(workload, experiments, batch_size=16, repeats=1)
     seconds = estimate_seconds(
         experiments, costs, train_images=CIFAR_SIZE[0], test_images=CIFAR_SIZE[1]
     )
-    time_here = f"about {duration(seconds)}"
-    return suite.name, str(len(experiments)), recorded, time_here, suite.description
+    return f"about {duration(seconds)}"

@@ -227,15 +227,12 @@ def _read_cache(
     """
     stored = _stored(counts)
     try:
-        # Without waiting, for what is no file might have one wait for ever.
-        handle = os.open(cache, os.O_RDONLY | os.O_NONBLOCK)
-        with open(handle, "rb") as stream:
-            status = os.fstat(handle)
-            most = sum(array.nbytes for array in stored.values()) + _OF_THE_ARCHIVE
-            if not stat.S_ISREG(status.st_mode) or status.st_size > most:
-                return None
-            with zipfile.ZipFile(stream) as archive:
-                arrays = {name: array.read(archive, name) for name, array in stored.items()}
+        status = cache.stat()
+        most = sum(array.nbytes for array in stored.values()) + _OF_THE_ARCHIVE
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+            return None  # to open a pipe would block
+        with zipfile.ZipFile(cache) as archive:
+            arrays = {name: array.read(archive, name) for name, array in stored.items()}
     except Exception:  # whatever is wrong with it, the images are still there
         return None
     if str(arrays.pop("signature")) != signature:

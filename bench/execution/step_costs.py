@@ -9,6 +9,7 @@ from bench.context import Workload
 from bench.errors import UsageError, free_memory, is_out_of_memory
 from bench.experiment import Experiment
 from bench.instruments import memory, timing
+from bench.instruments.batchnorm import forward_images
 from bench.records import Configuration, Measurement, key_of
 from bench.training.clock import TOTAL
 from bench.training.measured_step import MeasuredStep
@@ -49,8 +50,8 @@ def estimate_seconds(
 ) -> float:
     """Estimate the seconds that the experiments take one after another on the measured device.
 
-    A training image costs what was measured, a test image (a forward pass) a third of that.
-    train_images and test_images: the sizes of the whole data set.
+    A training image costs what was measured, and an image of the tests, which passes forward, a
+    third of that. train_images and test_images: the sizes of the whole data set.
     """
     per_image = {
         key_of(m, _EVERY_SIZE): m.value / m.batch_size
@@ -61,7 +62,8 @@ def estimate_seconds(
     for experiment in experiments:
         train = experiment.train_images or train_images
         test = experiment.test_images or test_images
-        images = experiment.num_epochs * (train + test / 3)
+        forward = forward_images(experiment.num_epochs, train, test)
+        images = experiment.num_epochs * train + forward / 3
         total += images * per_image.get(key_of(experiment, _EVERY_SIZE), 0.0)
     return total
 

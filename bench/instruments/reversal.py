@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchdiffeq
 from torch import Tensor
 
 from solvers import Tableau
 from solvers.gradients.reversible import CoupledPair, Reversible
-from solvers.gradients.with_torchdiffeq import unit_interval
+from solvers.gradients.with_torchdiffeq import library, unit_interval
 from solvers.integrate import Step, advance, step_grid
 
 State = Any
@@ -89,7 +88,7 @@ def adaptive_steps(rhs: Rhs, z0: State, rtol: float, atol: float, max_steps: int
         before = counted.accepted
         try:
             with np.errstate(all="ignore"), torch.no_grad():
-                solution = torchdiffeq.odeint(
+                solution = library().odeint(
                     counted,
                     states[-1],
                     interval,

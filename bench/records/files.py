@@ -2,12 +2,12 @@
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import re
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bench.errors import UsageError
+
+if sys.platform != "win32":
+    import fcntl
 
 PART = ".part"
 """What the name of a file ends with that is still being written."""
@@ -68,12 +71,9 @@ def whole(file: Path) -> Iterator[BinaryIO]:
 def read_whole(file: Path) -> bytes:
     """The content of a file. Raises OSError where there is none, and at once where what is there
     is a pipe or a device."""
-    handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
+    if not stat.S_ISREG(file.stat().st_mode):
         raise OSError(errno.EINVAL, "it is no file")
-    with os.fdopen(handle, "rb") as stream:
-        return stream.read()
+    return file.read_bytes()
 
 
 def remove_parts(folder: Path, name: str = "") -> None:
@@ -83,8 +83,7 @@ def remove_parts(folder: Path, name: str = "") -> None:
         with os.scandir(folder) as entries:
             parts = [e.path for e in entries if e.name.startswith(f".{name}") and _is_part(e)]
         for part in parts:
-            with contextlib.suppress(OSError), open(part, "r+b") as stream:
-                _lock(stream.fileno())
+            with contextlib.suppress(OSError), _unused(part):
                 os.unlink(part)
 
 
@@ -92,9 +91,25 @@ def _is_part(entry: "os.DirEntry[str]") -> bool:
     return entry.name.endswith(PART) and entry.is_file(follow_symlinks=False)
 
 
+@contextmanager
+def _unused(part: str) -> Iterator[None]:
+    """Context in which no process writes the part. Raises OSError when one does."""
+    if sys.platform == "win32":  # the system does not remove a file that is open
+        yield
+        return
+    with open(part, "r+b") as stream:
+        _lock(stream.fileno())
+        yield
+
+
 def _lock(handle: int) -> None:
-    """The mark of a part that somebody is writing. Raises OSError when somebody is."""
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    """Mark a part as being written. Raises OSError when another process writes it.
+
+    A lock of the file itself: filelock locks through a second handle, which on Windows would keep
+    the first one from writing.
+    """
+    if sys.platform != "win32":
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def check_writable(folder: Path) -> None:

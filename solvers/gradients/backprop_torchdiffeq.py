@@ -1,9 +1,14 @@
 """Backpropagation through torchdiffeq's own solver."""
 
-import torchdiffeq
 from torch import Tensor
 
-from solvers.gradients.with_torchdiffeq import FixedSteps, last_state, n_equal_steps, unit_interval
+from solvers.gradients.with_torchdiffeq import (
+    FixedSteps,
+    last_state,
+    library,
+    n_equal_steps,
+    unit_interval,
+)
 from solvers.integrate import RightHandSide
 from solvers.methods import Tableau
 
@@ -22,7 +27,7 @@ class BackpropTorchdiffeq(FixedSteps):
     leaves_statistics = True
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
-        solution = torchdiffeq.odeint(
+        solution = library().odeint(
             rhs,
             z0,
             unit_interval(z0),

@@ -2,10 +2,10 @@
 
 from contextlib import nullcontext
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import torch
-import torchdiffeq
 from torch import Tensor
 
 from solvers.integrate import RightHandSide, time_grid
@@ -18,6 +18,15 @@ from solvers.parameters import (
     wants_gradient,
 )
 from solvers.replay import buffers_put_back
+
+
+@cache
+def library() -> ModuleType:
+    """torchdiffeq, imported when it is first used: with SciPy, which it imports, it takes half a
+    second."""
+    with torch.inference_mode(False):  # the tensors that it creates must also serve training
+        import torchdiffeq
+    return torchdiffeq
 
 
 class FixedSteps:
@@ -97,9 +106,7 @@ def adjoint(
     """
     parameters = trainable_parameters(rhs)
     checked = _Checked(rhs, parameters, z0)
-    solution = torchdiffeq.odeint_adjoint(
-        checked, z0, times, adjoint_params=tuple(parameters), **how
-    )
+    solution = library().odeint_adjoint(checked, z0, times, adjoint_params=tuple(parameters), **how)
     checked.is_frozen = frozen
     return last_state(solution, z0)
 

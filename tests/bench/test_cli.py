@@ -152,12 +152,24 @@ def test_request_is_refused_before_a_run_when_one_experiment_cannot_be(tmp_path)
 
 
 def test_help_names_the_suites_and_options(capsys):
-    with pytest.raises(SystemExit) as exit_:
-        run_bench.main(["--help"])
-    assert exit_.value.code == 0
+    assert run_bench.main(["--help"]) == 0
     said = capsys.readouterr().out
     for word in ("smoke", "cifar10-quick", "--Nt", "--gradient", "--plots-only", "--data-dir"):
         assert word in said
+
+
+def test_help_is_that_of_the_parser(capsys):
+    with pytest.raises(SystemExit):
+        parse("--help")
+    said = capsys.readouterr().out
+    assert run_bench.main(["--help"]) == 0
+    how = "write it again: python -m bench.options > bench/help.txt"
+    assert capsys.readouterr().out.split() == said.split(), how
+
+
+def test_version(capsys):
+    assert run_bench.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"anode-bench {bench.__version__}\n"
 
 
 def test_ray_that_is_not_installed_is_one_line_that_says_what_to_install(

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import run_bench
-from bench.cli import REFERENCES
 from bench.records import GradientRow, MemoryRow, read_reference, write_reference
 from bench.records.checksums import SCHEMA
+from bench.records.references import reference_of
 from bench.studies import regression
 from bench.studies.gradients import MOVED
 from bench.suites import SUITES
@@ -246,7 +246,7 @@ def test_what_memory_must_be(measured, is_right):
 def test_committed_reference_covers_the_whole_fixed_set(suite):
     own = ("network", "method", "n_steps", "gradient")
     own += ("precision", "weights") if suite == "gradients" else ("batch_size",)
-    known = read_reference(REFERENCES / f"{suite}.csv", SUITES[suite].row)
+    known = read_reference(reference_of(suite), SUITES[suite].row)
     cases = SUITES[suite].check_cases()
     assert {tuple(getattr(case, name) for name in own) for case in cases} == {
         tuple(getattr(row, name) for name in own) for row in known

@@ -140,8 +140,7 @@ def test_what_a_suite_measures_anew_each_time_is_measured_and_not_done(tmp_path,
     assert "measured, 1 row, 2026-01-02" in capsys.readouterr().out
 
 
-def test_list_says_how_much_of_each_suite_is_recorded(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(list, "measure_step_costs", lambda *args, **kwargs: [])
+def test_list_says_how_much_of_each_suite_is_recorded(tmp_path, capsys):
     one = SUITES["smoke"].experiments()[0]
     made = run_experiment(workload(tmp_path), experiment(**SMALL), lambda e, row: None)
     made = made.__class__(**{**vars(made), "suite": "smoke", "name": one.name})
@@ -150,8 +149,20 @@ def test_list_says_how_much_of_each_suite_is_recorded(tmp_path, capsys, monkeypa
     assert re.search(r"smoke +│ 12 +│ 1 done, 11 left", capsys.readouterr().out)
 
 
+def test_list_measures_only_for_an_estimate(tmp_path, capsys, monkeypatch):
+    timed = []
+    monkeypatch.setattr(list, "measure_step_costs", lambda w, e, **k: timed.append(w.suite) or [])
+    assert run_bench.main(["--list", "--out", str(tmp_path)]) == 0
+    assert not timed
+    assert "time here" not in capsys.readouterr().out
+    assert run_bench.main(["--list", "--estimate", "--out", str(tmp_path)]) == 0
+    assert timed == [suite.name for suite in SUITES.values() if suite.trains]
+    assert "time here" in capsys.readouterr().out
+    assert run_bench.main(["--estimate", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "error: --estimate needs --list: give both\n"
+
+
 def test_list_says_which_suites_lack_a_package(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(list, "measure_step_costs", lambda *args, **kwargs: [])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("COLUMNS", "400")
     assert run_bench.main(["--list", "--out", str(tmp_path)]) == 0

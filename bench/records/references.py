@@ -1,0 +1,19 @@
+"""The places of the references that regression checks compare with."""
+
+from importlib import resources
+from pathlib import Path
+
+_PACKAGE = Path(str(resources.files("bench")))
+_OF_CHECKOUT = _PACKAGE.parent / "results" / "reference"
+_INSTALLED = _PACKAGE / "references"
+"""Where setup.py installs the files of the checkout."""
+
+
+def are_installed() -> bool:
+    """Whether the references are part of an installed package, where nothing may be written."""
+    return not (_PACKAGE.parent / "pyproject.toml").is_file()
+
+
+def reference_of(study: str) -> Path:
+    """The file with a study's reference: in a checkout results/reference/STUDY.csv."""
+    return (_INSTALLED if are_installed() else _OF_CHECKOUT) / f"{study}.csv"

@@ -1,0 +1,142 @@
+"""The package installed from its wheel, called from a folder that holds nothing of this project."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bench
+
+ROOT = Path(__file__).parents[1]
+NETWORK = """
+from models.resnet import resnet4
+
+def net(make_block, num_classes):
+    return resnet4(make_block, num_classes)
+"""
+METHOD = """
+from solvers import odeint
+
+class Mine:
+    name = "mine:MINE"
+    exactness = "exact"
+
+    def solve(self, rhs, z0, method, n_steps):
+        return odeint(rhs, z0, method=method, n_steps=n_steps, gradient="backprop")
+
+MINE = Mine()
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder that pip installed the package into, without its dependencies."""
+    if importlib.util.find_spec("setuptools") is None:
+        pytest.skip("building a wheel without a package index needs setuptools: pip install it")
+    place = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    local = ["--no-deps", "--no-index"]
+    source = place / "source"  # building writes into the folder that it builds
+    for name in ("bench", "models", "plots", "solvers", "results/reference"):
+        shutil.copytree(ROOT / name, source / name)
+    for name in ("pyproject.toml", "setup.py", "run_bench.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    wheel = [*pip, "wheel", *local, "--no-build-isolation", "--wheel-dir", str(place), str(source)]
+    subprocess.run(wheel, check=True)
+    built = next(place.glob("*.whl"))
+    subprocess.run(
+        [*pip, "install", *local, "--target", str(place / "site"), str(built)], check=True
+    )
+    return place / "site"
+
+
+@pytest.fixture
+def anode_bench(site, tmp_path):
+    """Call the installed command in an empty folder."""
+
+    def call(*arguments):
+        return subprocess.run(
+            [sys.executable, str(site / "bin" / "anode-bench"), *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return call
+
+
+def files(folder):
+    return {file for file in folder.rglob("*") if "__pycache__" not in file.parts}
+
+
+def test_version(anode_bench):
+    assert anode_bench("--version").stdout == f"anode-bench {bench.__version__}\n"
+
+
+def test_suite_writes_into_the_current_folder(anode_bench, site, tmp_path):
+    before = files(site)
+    small = ["--network", "resnet4", "--num_epochs", "1", "--train-images", "64"]
+    run = anode_bench("--suite", "smoke", *small)
+    assert run.returncode == 0, run.stderr
+    runs = list((tmp_path / "results" / "smoke").glob("*/run.json"))
+    assert len(runs) == 3
+    environment = json.loads(runs[0].read_text(encoding="utf-8"))["environment"]
+    assert environment["git_revision"] is None  # the installed code ran, not that of a checkout
+    assert environment["version"] == bench.__version__
+    assert list((tmp_path / "results" / "smoke" / "figures").glob("training-*.png"))
+    assert files(site) == before
+
+
+def test_regression_check_has_its_reference(anode_bench):
+    check = ["--suite", "gradients", "--check", "--network", "resnet4", "--gradient", "anode"]
+    run = anode_bench(*check)
+    assert run.returncode == 0, run.stderr + run.stdout
+    assert "all as they must be" in run.stdout
+
+
+def test_users_own_method_is_checked_against_a_reference_of_their_own(anode_bench, tmp_path):
+    (tmp_path / "mine.py").write_text(METHOD)
+    arguments = ["--suite", "gradients", "--network", "resnet4", "--gradient", "mine:MINE"]
+    reference = ["--reference", "mine.csv"]
+    assert anode_bench(*arguments, "--update-reference", *reference).returncode == 0
+    check = anode_bench(*arguments, "--check", *reference)
+    assert check.returncode == 0, check.stderr + check.stdout
+
+
+def test_reference_is_not_updated_in_the_package(anode_bench, site):
+    before = {file: file.read_bytes() for file in files(site) if file.is_file()}
+    run = anode_bench("--suite", "gradients", "--update-reference")
+    assert run.returncode == 2
+    assert run.stderr.count("\n") == 1
+    assert "name one of your own with --reference FILE" in run.stderr
+    assert {file: file.read_bytes() for file in files(site) if file.is_file()} == before
+
+
+@pytest.mark.parametrize("place", ["models/mine.py", "models.py", "plots/mine.py"])
+def test_users_module_called_like_one_of_ours_is_refused(anode_bench, tmp_path, place):
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text(NETWORK)
+    module = place.removesuffix(".py").replace("/", ".")
+    run = anode_bench("--status", "--network", f"{module}:net")
+    first = module.partition(".")[0]
+    assert run.returncode == 2
+    assert f"{first!r} is a package of anode-bench" in run.stderr
+    assert run.stderr.count("\n") == 1
+
+
+def test_users_folder_called_like_one_of_ours_disturbs_nothing(anode_bench, tmp_path):
+    (tmp_path / "mine.py").write_text(NETWORK)
+    for name in ("plots", "models", "bench"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('it was imported')")
+    arguments = ["--network", "mine:net", "--gradient", "anode,node", "--num_epochs", "1"]
+    run = anode_bench(*arguments, "--train-images", "64", "--jobs", "2")
+    assert run.returncode == 0, run.stderr + run.stdout
+    assert len(list((tmp_path / "results" / "smoke").glob("*/run.json"))) == 2
