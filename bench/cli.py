@@ -3,13 +3,14 @@
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench import suite_file
 from bench.errors import UsageError
 from bench.experiment import Experiment
-from bench.options import ACTIONS, OVERRIDES, read_options
+from bench.options import ACTIONS, MAIN, OVERRIDES, WHERE, read_options
 from bench.plugins import refuse_shadowed, search_first, state_kept
 from bench.records.references import are_installed, reference_of
 from bench.studies.study import Study
@@ -59,8 +60,21 @@ class StudyRequest(Request):
     reference: Path
 
 
+@dataclass(frozen=True)
+class CompareRequest:
+    """Two folders of results to compare. fail_above: the largest change for the worse that passes,
+    as a fraction, or None. out: the folder for compare.md and compare.csv, or None."""
+
+    before: Path
+    after: Path
+    fail_above: float | None
+    out: Path | None
+
+
 @state_kept()  # the user's modules are imported inside
-def parse(arguments: Sequence[str] | None = None) -> TrainingRequest | StudyRequest:
+def parse(
+    arguments: Sequence[str] | None = None,
+) -> TrainingRequest | StudyRequest | CompareRequest:
     """The request of a command line.
 
     Raises UsageError, saying what to do, for anything that cannot be asked; exits for --help.
@@ -69,9 +83,16 @@ def parse(arguments: Sequence[str] | None = None) -> TrainingRequest | StudyRequ
     search_first(os.getcwd())  # for the user's own package.module:Object
     try:
         _check_exclusions(options)
-        suite = SUITES[DEFAULT_SUITE] if options.list else _suite(options.suite)
+        if options.compare:
+            return _compare_request(options)
+        if options.fail_above is not None:
+            raise ValueError("--fail-above needs --compare A B: give both, or leave it out")
+        name = DEFAULT_SUITE if options.list else options.suite
+        own = suite_file.read(Path(name)) if name.endswith(suite_file.SUFFIX) else None
+        suite = _suite(own.base if own else name)
         given = {option.name: getattr(options, option.name) for option in OVERRIDES}
         given = {name: value for name, value in given.items() if value is not None}
+        given = {**(own.values if own else {}), **given}
         lists = [value for value in given.values() if isinstance(value, tuple)]
         refuse_shadowed([str(item) for values in lists for item in values], os.getcwd())
         refused = [o.flag for o in OVERRIDES if o.name in given and o.name not in suite.options]
@@ -86,8 +107,10 @@ def parse(arguments: Sequence[str] | None = None) -> TrainingRequest | StudyRequ
                 for field in suite.options[name]
             }
         )
+        if own:
+            changed = replace(changed, name=own.name, description=f"{suite.name}, as in {name}")
         if isinstance(changed, Study):
-            return _study_request(options, changed, bool(given))
+            return _study_request(options, changed, suite.name, bool(given))
         return _training_request(options, changed)
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -104,7 +127,7 @@ def _check_exclusions(options: argparse.Namespace) -> None:
         raise ValueError("--generated and --data-dir exclude each other: give one of them")
     if options.estimate and not options.list:
         raise ValueError("--estimate needs --list: give both")
-    for action in ACTIONS:
+    for action in (action for action in ACTIONS if action.name != "dry_run"):
         for other in ("fresh", "tensorboard"):
             if getattr(options, other) and getattr(options, action.name):
                 raise ValueError(
@@ -119,6 +142,20 @@ def _fitting(suite: Suite | Study, field: str, value: Any, name: str) -> Any:
     if len(value) > 1:
         raise ValueError(f"the suite {suite.name} has one --{name}: give one value")
     return value[0]
+
+
+def _compare_request(options: argparse.Namespace) -> CompareRequest:
+    others = [
+        option.flag
+        for option in (*MAIN, *OVERRIDES, *WHERE)
+        if option.name in options.given or getattr(options, option.name) is True
+    ]
+    refused = [flag for flag in others if flag not in ("--fail-above", "--out")]
+    if refused:
+        raise ValueError(f"--compare has no use for {', '.join(refused)}: leave it out")
+    before, after = options.compare
+    out = options.out if "--out" in others else None
+    return CompareRequest(before, after, options.fail_above, out)
 
 
 def _training_request(options: argparse.Namespace, suite: Suite) -> TrainingRequest:
@@ -158,7 +195,10 @@ STUDIES_REFUSE: Mapping[str, tuple[Any, str]] = {
 """Option that a study cannot have → the value it has when it is not given, and why."""
 
 
-def _study_request(options: argparse.Namespace, study: Study, is_changed: bool) -> StudyRequest:
+def _study_request(
+    options: argparse.Namespace, study: Study, base: str, is_changed: bool
+) -> StudyRequest:
+    """base: the name of the suite whose reference is used."""
     for name, (default, why) in STUDIES_REFUSE.items():
         if getattr(options, name) != default:
             raise ValueError(f"{why.format(study.name)}: leave out --{name}")
@@ -183,7 +223,7 @@ def _study_request(options: argparse.Namespace, study: Study, is_changed: bool) 
         **_common(options),
         suite=study,
         cases=study.check_cases() if checks else study.cases(),
-        reference=options.reference or reference_of(study.name),
+        reference=options.reference or reference_of(base),
     )
 
 

@@ -60,6 +60,18 @@ def _rate(text: str) -> float:
     return value
 
 
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no fraction: give a number of at least 0, as in 0.01 for 1 %"
+        )
+    return value
+
+
 def _path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("'' is no name of a file or folder: give one")
@@ -73,9 +85,10 @@ class Option(NamedTuple):
     flag: str
     help: str
     type: Callable[[str], Any] | None = None
-    metavar: str | None = "LIST"
+    metavar: str | tuple[str, ...] | None = "LIST"
     default: Any = None
     choices: Sequence[str] | None = None
+    nargs: int | None = None
 
     @property
     def name(self) -> str:
@@ -94,6 +107,7 @@ class Option(NamedTuple):
             metavar=metavar,
             default=self.default,
             choices=self.choices,
+            nargs=self.nargs,
         )
 
 
@@ -101,8 +115,21 @@ _count, _seed = _whole(1), _whole(0)
 OWN = "or your own, as package.module:"
 
 # fmt: off
+MAIN = (
+    Option("--suite", f"default: {DEFAULT_SUITE}; or your own: a file NAME.toml (docs/suites.md)",
+        str, "NAME", DEFAULT_SUITE),
+    Option("--reference", "of --check: its file; default: results/reference/SUITE.csv", _path,
+        "FILE"),
+    Option("--estimate", "with --list: measure training steps, and print the time of each suite "
+        "here"),
+    Option("--fail-above", "of --compare: exit code 1 where a change for the worse exceeds this "
+        "fraction, for example 0.01", _fraction, "FRACTION"),
+)
+"""The suite, and what belongs to one of the actions."""
+
 ACTIONS = (
     Option("--list", "print the suites, their runs, and how many of these are recorded"),
+    Option("--dry-run", "print the names of the suite's runs and their number, and run nothing"),
     Option("--status", "print what of the suite is done, running, stopped, failed and left"),
     Option("--reproduce", "run a recorded experiment of the suite again (RUN: its name, or its "
         "folder) and say whether it came out the same; exit code 1 where it did not", str,
@@ -111,6 +138,9 @@ ACTIONS = (
     Option("--check", "of gradients, memory and cost: measure a fixed set and compare it with the "
         "reference; exit code 1 where they differ"),
     Option("--update-reference", "write that reference anew"),
+    Option("--compare", "compare two folders of results, before and after: the differences, and "
+        "whether they are more than noise; --out DIR also writes compare.md and compare.csv there",
+        _path, ("A", "B"), nargs=2),
 )
 """The options that ask for something else than to run the suite."""
 
@@ -172,15 +202,9 @@ def parser() -> argparse.ArgumentParser:
         epilog="suites:\n" + "\n".join(f"  {s.name:14} {s.description}" for s in SUITES.values()),
     )
     options.register("action", None, _Once)
-    Option("--suite", f"default: {DEFAULT_SUITE}", str, "NAME", DEFAULT_SUITE).add_to(options)
-    Option(
-        "--reference", "of --check: its file; default: results/reference/SUITE.csv", _path, "FILE"
-    ).add_to(options)
-    Option(
-        "--estimate", "with --list: measure training steps, and print the time of each suite here"
-    ).add_to(options)
     options.add_argument("--version", action="version", version=f"anode-bench {bench.__version__}")
     for group, members in (
+        (options, MAIN),
         (options.add_mutually_exclusive_group(), ACTIONS),
         (
             options.add_argument_group("overrides of the suite (LIST: separated by commas)"),

@@ -12,6 +12,7 @@ PROJECT = {"bench", "models", "plots", "solvers", "run_bench"}
 FLOORS = (
     {"commands"},
     {"cli"},
+    {"suite_file"},
     {"options"},
     {"suites"},
     {"studies", "execution"},

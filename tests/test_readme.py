@@ -27,9 +27,10 @@ PLACEHOLDERS = {"N": "2", "X": "smoke"}
 
 @pytest.fixture
 def shown_modules(tmp_path, monkeypatch):
-    """The current folder, with every Python module that a page shows."""
+    """The current folder, with every Python module and suite that a page shows."""
     for page in PAGES:
-        shown = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", _text(page), re.DOTALL)
+        blocks = r"```(?:python|toml)\n# (\w+\.(?:py|toml))\n(.*?)```"
+        shown = re.findall(blocks, _text(page), re.DOTALL)
         for name, code in shown:
             (tmp_path / name).write_text(code)
     monkeypatch.chdir(tmp_path)

@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.cli import Request, StudyRequest
-from bench.commands import check, draw, measure, reproduce, status, train
+from bench.cli import CompareRequest, Request, StudyRequest
+from bench.commands import check, compare, draw, dry_run, measure, reproduce, status, train
 from bench.commands import list as list_
 
 Command = Callable[[Any, Console], int]
@@ -14,6 +14,7 @@ Command = Callable[[Any, Console], int]
 TRAINING: Mapping[str, Command] = {
     "run": train.run,
     "list": list_.run,
+    "dry-run": dry_run.print_runs,
     "status": status.show_runs,
     "reproduce": reproduce.run,
     "plots-only": draw.draw_runs,
@@ -22,6 +23,7 @@ TRAINING: Mapping[str, Command] = {
 
 STUDY: Mapping[str, Command] = {
     "run": measure.run,
+    "dry-run": dry_run.print_cases,
     "status": status.show_cases,
     "check": check.run,
     "update-reference": check.update_reference,
@@ -30,7 +32,9 @@ STUDY: Mapping[str, Command] = {
 """Action → the command for a study."""
 
 
-def execute(request: Request, console: Console) -> int:
+def execute(request: Request | CompareRequest, console: Console) -> int:
     """Do what was asked and return the exit code. Raises UsageError for what the user can fix."""
+    if isinstance(request, CompareRequest):
+        return compare.run(request, console)
     commands = STUDY if isinstance(request, StudyRequest) else TRAINING
     return commands[request.action](request, console)

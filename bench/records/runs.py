@@ -68,6 +68,16 @@ class EpochRow:
     statistics_seconds: float | None = None
 
 
+STATISTICS = {
+    "running": "running",
+    "forward": "forward",
+    "reestimated": "re-estimated",
+    "per_evaluation": "per evaluation",
+    "batch": "test batch's own",
+    "plain": "re-estimated, plain images",
+}
+"""Kind of BatchNorm statistics → its name in tables."""
+
 WALL_CLOCK_COLUMNS = (
     "seconds_per_step",
     "train_seconds",
@@ -158,11 +168,14 @@ def load_correct(folder: Path) -> pd.DataFrame:
     BatchNorm statistics; no row for a record that does not have it. Raises UsageError as `load`
     does.
     """
-    (content, _), *_ = _records(folder, None)
-    n_images = content["experiment"]["test_images"] or content["data"].get("test_images", 0)
-    return pd.DataFrame(
-        {kind: _unpacked(bits, n_images) for kind, bits in content.get("correct", {}).items()}
-    )
+    record, *_ = _records(folder, None)
+    return pd.DataFrame(correct_of(_as_run(record)))
+
+
+def correct_of(run: Run) -> dict[str, np.ndarray]:
+    """Kind of BatchNorm statistics → for each test image, whether a run classified it correctly."""
+    n_images = run.experiment["test_images"] or run.data.get("test_images", 0)
+    return {kind: _unpacked(bits, n_images) for kind, bits in run.correct.items()}
 
 
 def packed(correct: np.ndarray) -> str:
@@ -189,8 +202,16 @@ def read_whole_run(folder: Path) -> Run | None:
     """A recorded run with its epochs, or None when nothing is recorded there. Raises UsageError
     as `read_run` does."""
     record = _read(folder)
-    if record is None:
-        return None
+    return record and _as_run(record)
+
+
+def read_runs(path: Path) -> list[Run]:
+    """The runs that `load` loads, with their epochs; none where nothing is recorded. Raises
+    UsageError for records that are damaged or of another version."""
+    return [_as_run(record) for record in _records(path, None)] if _folders(path) else []
+
+
+def _as_run(record: "_Record") -> Run:
     values = {f.name: record.content[f.name] for f in fields(Run) if f.name in record.content}
     return Run(**values, epochs=[_epoch_row(row) for row in record.epochs.to_dict("records")])
 
@@ -277,11 +298,11 @@ def _identity(content: Mapping[str, Any]) -> dict[str, Any]:
         "fingerprint": content["data"]["fingerprint"],
         "is_generated": content["data"]["is_generated"],
         "device": content["environment"]["device"],
-        "device_name": _device_names(content["environment"]),
+        "device_name": device_names(content["environment"]),
     }
 
 
-def _device_names(environment: Mapping[str, Any]) -> str:
+def device_names(environment: Mapping[str, Any]) -> str:
     """Of all the parts of a run, in their order."""
     earlier = environment.get("earlier_parts") or ()
     names = [part["device_name"] for part in earlier if "device_name" in part]

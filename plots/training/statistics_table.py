@@ -1,26 +1,15 @@
 """Test accuracy with each kind of BatchNorm statistics, and the loss of `node` with each."""
 
-import math
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from bench.records import write_whole
+from bench.records import STATISTICS, write_whole
+from bench.records.comparison.noise import mcnemar
 from plots import labels, markdown
 from plots.training.accuracy import published, scheme_title
 from plots.training.recorded import BASELINE, Recorded
-
-KINDS = {
-    "running": "running",
-    "forward": "forward",
-    "reestimated": "re-estimated",
-    "per_evaluation": "per evaluation",
-    "batch": "test batch's own",
-    "plain": "re-estimated, plain images",
-}
-"""Kind of statistics → its name in the table."""
 
 _EXPLAINED = (
     "*running*: as trained. *forward*: the running statistics had forward passes alone updated "
@@ -52,9 +41,9 @@ def final_accuracies(recorded: Recorded) -> pd.DataFrame:
     final = epochs[(epochs["status"] == "ok") & (epochs["epoch"] == epochs["num_epochs"])]
     identity = ["run", "network", "method", "n_steps", "gradient", "seed"]
     identity += ["num_classes", "is_generated"]
-    named = {_column(kind): kind for kind in KINDS}
+    named = {_column(kind): kind for kind in STATISTICS}
     accuracies = final[[*identity, *named]].rename(columns=named)
-    accuracies[[*KINDS]] = 100 * accuracies[[*KINDS]].astype(float)
+    accuracies[[*STATISTICS]] = 100 * accuracies[[*STATISTICS]].astype(float)
     return accuracies.reset_index(drop=True)
 
 
@@ -72,37 +61,23 @@ def paired_gaps(recorded: Recorded) -> pd.DataFrame:
         if partner is None:
             continue
         correct = recorded.correct[node["run"]], recorded.correct[partner["run"]]
-        for kind in KINDS:
+        for kind in STATISTICS:
             if all(kind in frame for frame in correct):
                 node_right, exact_right = (frame[kind].to_numpy() for frame in correct)
+                test = mcnemar(exact_right, node_right)
                 rows.append(
                     {
                         **node[["network", "method", "n_steps", "seed"]].to_dict(),
                         "exact": partner.name,
                         "statistics": kind,
                         "gap": partner[kind] - node[kind],
-                        **mcnemar(exact_right, node_right),
+                        "only_exact": test.only_first,
+                        "only_node": test.only_second,
+                        "standard_error": test.standard_error,
+                        "p_value": test.p_value,
                     }
                 )
     return pd.DataFrame(rows)
-
-
-def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
-    """Compare two classifiers on the same images: bool arrays, true where a prediction is correct.
-
-    The standard error of the difference of accuracies, in percentage points, and the two-sided
-    p-value of McNemar's test (1947) with continuity correction.
-    """
-    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
-    n, discordant = len(first), only_first + only_second
-    variance = discordant / n - ((only_first - only_second) / n) ** 2
-    z = max(0, abs(only_first - only_second) - 1) / math.sqrt(discordant) if discordant else 0.0
-    return {
-        "only_exact": only_first,
-        "only_node": only_second,
-        "standard_error": 100 * math.sqrt(variance / n),
-        "p_value": math.erfc(z / math.sqrt(2)),
-    }
 
 
 def _exact_partner(accuracies: pd.DataFrame, node: pd.Series) -> pd.Series | None:
@@ -139,7 +114,7 @@ def _accuracy_table(accuracies: pd.DataFrame) -> str:
         "scheme": lambda runs: scheme_title(*runs[["gradient", "method", "n_steps"]].iloc[0]),
         "gradient method": lambda runs: labels.gradient(runs["gradient"].iloc[0]),
         "seeds": len,
-        **{name: partial(_mean_and_spread, kind) for kind, name in KINDS.items()},
+        **{name: partial(_mean_and_spread, kind) for kind, name in STATISTICS.items()},
         "published average": lambda runs: markdown.number(
             (published(runs) or [None] * 3)[2], ".1f"
         ),
@@ -152,7 +127,7 @@ def _gap_table(gaps: pd.DataFrame) -> str:
     columns: markdown.Columns = {
         "network": lambda pairs: labels.network(pairs["network"].iloc[0]),
         "scheme": lambda pairs: scheme_title("node", *pairs[["method", "n_steps"]].iloc[0]),
-        "statistics": lambda pairs: KINDS[pairs["statistics"].iloc[0]],
+        "statistics": lambda pairs: STATISTICS[pairs["statistics"].iloc[0]],
         "mean": lambda pairs: (
             f"{pairs['gap'].mean():+.1f}"
             + (f" ± {pairs['gap'].sem():.1f}" if len(pairs) > 1 else "")

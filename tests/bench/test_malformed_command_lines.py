@@ -88,6 +88,7 @@ MALFORMED = {
     "--data-dir": st.one_of(no_folder, st.sampled_from(["a-file", "nowhere", "empty", "spoiled"])),
     "--out": st.one_of(no_folder, st.sampled_from(["a-file", "a-file/below", "/dev/null"])),
     "--reference": no_folder,
+    "--fail-above": no_rate,
     "--reproduce": st.one_of(no_folder, odd, st.sampled_from(["nowhere", "a-file", "..", "/"])),
 }
 """Option → values that it cannot have."""
@@ -150,6 +151,7 @@ MAKES_NO_SENSE = st.one_of(
     combined(["memory"], ["--check --gradient bench.peers.original:ORIGINAL", "--check --Nt 7"]),
     combined(["growth"], ["--Nt 2", "--batch_size 2", "--gradient baseline,anode"]),
     combined(["smoke"], ["--batch_size 2,3", "--method rk4", "--train-images 5001", "--no-such"]),
+    combined(["smoke"], ["--compare empty", "--compare empty nowhere", "--fail-above 0.1"]),
     combined(["smoke"], ["--out --fresh", "--help=1", "--fresh=1", "-x", "-- x", "@file"]),
 )
 

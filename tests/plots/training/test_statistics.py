@@ -6,6 +6,7 @@ from scipy.stats import binomtest
 
 import plots
 from bench import records
+from bench.records.comparison.noise import mcnemar
 from plots import drawing
 from plots.training import statistics_table
 from plots.training.recorded import read
@@ -74,13 +75,13 @@ def test_the_gap_is_that_of_the_images(recorded):
 def test_mcnemar_agrees_with_the_binomial_test_and_its_error_with_the_spread_of_differences():
     random = np.random.default_rng(1)
     first, second = random.random(10_000) < 0.7, random.random(10_000) < 0.68
-    found = statistics_table.mcnemar(first, second)
+    found = mcnemar(first, second)
     differences = first.astype(float) - second
     error = 100 * differences.std() / np.sqrt(10_000)
-    assert found["standard_error"] == pytest.approx(error)
-    exact = binomtest(found["only_exact"], found["only_exact"] + found["only_node"])
-    assert found["p_value"] == pytest.approx(exact.pvalue, rel=0.05)
-    assert statistics_table.mcnemar(first, first)["p_value"] == 1
+    assert found.standard_error == pytest.approx(error)
+    exact = binomtest(found.only_first, found.only_first + found.only_second)
+    assert found.p_value == pytest.approx(exact.pvalue, rel=0.05)
+    assert mcnemar(first, first).p_value == 1
 
 
 def test_table_has_every_kind_and_the_published_numbers(recorded):

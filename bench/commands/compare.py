@@ -1,0 +1,136 @@
+"""Compare two folders of results (--compare A B)."""
+
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
+from typing import NamedTuple
+
+import pandas as pd
+from rich.console import Console
+
+from bench import cli
+from bench.commands.exit_codes import CHECK_FAILED, DONE
+from bench.commands.measure import writing
+from bench.records import write_whole
+from bench.records.comparison import ACCURACY, Comparison, compare
+from bench.records.files import check_writable, make_writable
+from bench.reporting import terminal
+from bench.reporting.progress import count
+
+VERDICTS = ("same", "within noise", "better", "worse")
+MOST_ROWS, MOST_NAMES = 20, 5
+"""How many changes of a quantity, and names that one folder alone has, the terminal shows; the
+files have all."""
+
+
+def run(request: cli.CompareRequest, console: Console) -> int:
+    """Print what differs, write compare.md and compare.csv where --out is given, and return
+    whether a change for the worse is too large."""
+    if request.out:
+        check_writable(request.out)
+    found = compare(request.before, request.after)
+    _print(found, request, console)
+    if request.out:
+        make_writable(request.out)
+        for name, text in (
+            ("compare.csv", found.changes.to_csv(index=False)),
+            ("compare.md", _markdown(found, request)),
+        ):
+            with writing(request.out / name):
+                write_whole(request.out / name, text)
+            console.print(f"wrote {request.out / name}")
+    return _verdict(found, request, console)
+
+
+def _verdict(found: Comparison, request: cli.CompareRequest, console: Console) -> int:
+    if request.fail_above is None:
+        return DONE
+    results = found.results
+    worse = results[(results["verdict"] == "worse") & (results["worsening"] > request.fail_above)]
+    number = count(len(worse), "change")
+    console.print(f"--fail-above {request.fail_above:g}: {number} for the worse above it")
+    return CHECK_FAILED if len(worse) else DONE
+
+
+class _Table(NamedTuple):
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    left_out: int = 0
+
+
+def _print(found: Comparison, request: cli.CompareRequest, console: Console) -> None:
+    changed = found.results[found.results["verdict"].isin(("better", "worse"))]
+    changed = changed.sort_values("worsening", ascending=False, kind="stable")
+    for part in _tables(found, request, changed, MOST_ROWS, MOST_NAMES):
+        table = terminal.table(*part.columns, title=part.title)
+        for row in part.rows:
+            table.add_row(*row)
+        console.print(table)
+        if part.left_out:
+            console.print(f"… and {part.left_out} more, which --out DIR writes")
+
+
+def _markdown(found: Comparison, request: cli.CompareRequest) -> str:
+    from plots import markdown  # no other command needs matplotlib for this one
+
+    parts = [f"# {request.before} (before) and {request.after} (after)"]
+    changes = found.changes.sort_values(["suite", "case"], kind="stable")
+    for part in _tables(found, request, changes):
+        columns = {name: itemgetter(i) for i, name in enumerate(part.columns)}
+        parts += [f"## {part.title}", markdown.table(columns, part.rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _tables(
+    found: Comparison,
+    request: cli.CompareRequest,
+    changes: pd.DataFrame,
+    most_rows: int | None = None,
+    most_names: int | None = None,
+) -> Iterator[_Table]:
+    """Conditions, what one folder alone has, a summary, and these changes, one table for each
+    quantity."""
+    if found.conditions:
+        columns = ("condition", "before", "after")
+        yield _Table("Conditions that differ", columns, found.conditions)
+    for where, names in ((request.before, found.only_before), (request.after, found.only_after)):
+        if names:
+            rows = [(name,) for name in names[:most_names]]
+            yield _Table(f"Only in {where}", ("name",), rows, len(names) - len(rows))
+    summary = [
+        (str(quantity), *(str((rows["verdict"] == verdict).sum()) for verdict in VERDICTS))
+        for quantity, rows in found.results.groupby("quantity", sort=False)
+    ]
+    yield _Table("Summary", ("quantity", *VERDICTS), summary)
+    for quantity, rows in changes.groupby("quantity", sort=False):
+        yield _of_quantity(str(quantity), rows, most_rows)
+
+
+def _of_quantity(quantity: str, rows: pd.DataFrame, most: int | None) -> _Table:
+    factor, unit = _unit(quantity)
+    has_suites, has_seeds = rows["suite"].nunique() > 1, rows["seed"].any()
+    shown = [
+        (
+            f"{row.suite}: {row.case}" if has_suites else row.case,
+            *((row.seed,) if has_seeds else ()),
+            f"{factor * row.before:.5g}",
+            f"{factor * row.after:.5g}",
+            f"{factor * row.difference:+.3g}",
+            "–" if pd.isna(row.noise) else f"{factor * row.noise:.3g}",
+            row.verdict,
+        )
+        for row in rows[:most].itertuples()
+    ]
+    numbers = ("before", "after", "change", "noise")
+    columns = ("case", *(("seed",) if has_seeds else ()), *numbers, "verdict")
+    title = f"{quantity.capitalize()}{unit and f' ({unit})'}"
+    return _Table(title, columns, shown, len(rows) - len(shown))
+
+
+def _unit(quantity: str) -> tuple[float, str]:
+    """The factor for display, and the unit."""
+    if quantity.startswith(ACCURACY):
+        return 100, "%"
+    if quantity.startswith("time"):
+        return 1000, "ms"
+    return (2**-20, "MiB") if quantity == "peak memory" else (1, "")
