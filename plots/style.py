@@ -44,6 +44,7 @@ GRADIENT_NAMES = {
     "node-rk45": "Neural ODE, adaptive RK45",
     "backprop-torchdiffeq": "Backprop through torchdiffeq",
     "anode-auto": "ANODE, planned",
+    "symplectic": "Symplectic adjoint",
 }
 METHOD_NAMES = {"euler": "Euler", "rk2": "RK2", "rk4": "RK4", "rk4_38": "RK4 (3/8 rule)"}
 ACTIVATION_NAMES = {

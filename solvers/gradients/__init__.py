@@ -16,6 +16,7 @@ from solvers.gradients.node_grid import NodeGrid
 from solvers.gradients.node_grid_frozen import NodeGridFrozen
 from solvers.gradients.node_rk45 import NodeRK45
 from solvers.gradients.reversible import Reversible
+from solvers.gradients.symplectic import Symplectic
 from solvers.methods import RightHandSide, Tableau
 from solvers.registry import Registry
 
@@ -58,6 +59,7 @@ GRADIENTS: Registry[GradientMethod] = Registry(
         "anode-auto": AnodeAuto(),
         "anode-steps": AnodeSteps(),
         "anode-revolve": AnodeRevolve(),
+        "symplectic": Symplectic(),
         "reversible": Reversible(),
         "node": Node(),
         "node-grid": NodeGrid(),
