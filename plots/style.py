@@ -39,6 +39,7 @@ GRADIENT_NAMES = {
     "anode-revolve": "ANODE, binomial checkpoints",
     "reversible": "Reversible (McCallum & Foster)",
     "node-grid": "Neural ODE, step states restored",
+    "node-stages": "Neural ODE, forward stage states",
     "node-frozen": "Neural ODE, BatchNorm frozen",
     "node-grid-frozen": "Neural ODE, step states restored, BatchNorm frozen",
     "node-rk45": "Neural ODE, adaptive RK45",

@@ -15,6 +15,7 @@ from solvers.gradients.node_frozen import NodeFrozen
 from solvers.gradients.node_grid import NodeGrid
 from solvers.gradients.node_grid_frozen import NodeGridFrozen
 from solvers.gradients.node_rk45 import NodeRK45
+from solvers.gradients.node_stages import NodeStages
 from solvers.gradients.reversible import Reversible
 from solvers.gradients.symplectic import Symplectic
 from solvers.methods import RightHandSide, Tableau
@@ -63,6 +64,7 @@ GRADIENTS: Registry[GradientMethod] = Registry(
         "reversible": Reversible(),
         "node": Node(),
         "node-grid": NodeGrid(),
+        "node-stages": NodeStages(),
         "node-frozen": NodeFrozen(),
         "node-grid-frozen": NodeGridFrozen(),
         "node-rk45": NodeRK45(),
