@@ -43,6 +43,7 @@ GRADIENT_NAMES = {
     "node-frozen": "Neural ODE, BatchNorm frozen",
     "node-grid-frozen": "Neural ODE, step states restored, BatchNorm frozen",
     "node-rk45": "Neural ODE, adaptive RK45",
+    "anode-rk45": "ANODE, adaptive RK45",
     "backprop-torchdiffeq": "Backprop through torchdiffeq",
     "anode-auto": "ANODE, planned",
     "symplectic": "Symplectic adjoint",

@@ -7,6 +7,7 @@ from torch import Tensor
 from solvers.gradients.anode import Anode
 from solvers.gradients.anode_auto.method import AnodeAuto
 from solvers.gradients.anode_revolve import AnodeRevolve
+from solvers.gradients.anode_rk45 import AnodeRK45
 from solvers.gradients.anode_steps import AnodeSteps
 from solvers.gradients.backprop import Backprop
 from solvers.gradients.backprop_torchdiffeq import BackpropTorchdiffeq
@@ -68,6 +69,7 @@ GRADIENTS: Registry[GradientMethod] = Registry(
         "node-frozen": NodeFrozen(),
         "node-grid-frozen": NodeGridFrozen(),
         "node-rk45": NodeRK45(),
+        "anode-rk45": AnodeRK45(),
         "backprop-torchdiffeq": BackpropTorchdiffeq(),
     },
     check=_lack,
