@@ -132,8 +132,9 @@ def _choices(
     whole = block.n_evaluations
     for stored in range(whole, -1, -max(1, whole // _SPLITS)):
         left = whole - stored
-        # Where a step is divided, its slopes have gradients of their own.
-        again = block.first(left) + (left % block.n_stages * block.state if stored else 0)
+        # Where a block is divided, autograd still holds the gradient of its result; where a step is
+        # divided, its slopes have gradients too.
+        again = block.first(left) + (1 + left % block.n_stages) * block.state * (0 < stored < whole)
         for remembers in (True, False) if left and block.products else (False,):
             more = block.last(stored) + (left * block.products if remembers else 0)
             if max(more, again) <= free:
