@@ -195,13 +195,12 @@ def test_interrupt_keeps_finished_runs_and_exits_130(tmp_path):
     assert "Traceback" not in said
 
 
-def test_list_names_every_suite_its_runs_and_its_time():
-    listed = command("--list", "--estimate", env={**os.environ, "COLUMNS": "200"})
+def test_list_names_every_suite_and_its_number_of_runs():
+    listed = command("--list", env={**os.environ, "COLUMNS": "200"})
     assert listed.returncode == 0, listed.stderr
-    for suite, runs in (("smoke", 12), ("cifar10-quick", 12), ("cifar10", 100), ("cifar100", 3)):
+    for suite, runs in (("smoke", 12), ("cifar10-short", 84), ("cifar10", 140), ("cifar100", 3)):
         (line,) = [line for line in listed.stdout.splitlines() if f" {suite} " in line]
         assert f" {runs} " in line
-        assert "about" in line
 
 
 def test_error_of_a_user_has_no_traceback():
