@@ -19,6 +19,7 @@ GRADIENTS = {
     "anode-auto": "ANODE, planned",
     "anode-steps": "ANODE, a checkpoint a step",
     "anode-revolve": "ANODE, binomial checkpoints",
+    "symplectic": "Symplectic adjoint",
     "reversible": "Reversible (McCallum & Foster)",
     "node-grid": "Neural ODE, step states restored",
     "node-frozen": "Neural ODE, BatchNorm frozen",

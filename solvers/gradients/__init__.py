@@ -13,6 +13,7 @@ from solvers.gradients.backprop_torchdiffeq import BackpropTorchdiffeq
 from solvers.gradients.node import Node
 from solvers.gradients.node_rk45 import NodeRK45
 from solvers.gradients.reversible import Reversible
+from solvers.gradients.symplectic import Symplectic
 from solvers.integrate import RightHandSide
 from solvers.methods import Tableau
 from solvers.registry import Registry
@@ -75,6 +76,7 @@ GRADIENTS: Registry[GradientMethod] = Registry(
         "anode-auto": AnodeAuto(),
         "anode-steps": AnodeSteps(),
         "anode-revolve": AnodeRevolve(),
+        "symplectic": Symplectic(),
         "reversible": Reversible(),
         "node": Node(grid=False, frozen=False),
         "node-grid": Node(grid=True, frozen=False),

@@ -12,7 +12,10 @@ from torch import nn
 from solvers import METHODS, odeint
 from tests.solvers.right_hand_sides import Counting, Linear, Tanh, Tricky
 
-RUN_AGAIN = ("anode", "anode-auto", "anode-steps", "anode-revolve:m=2", "reversible")
+RUN_AGAIN = (
+    *("anode", "anode-auto", "anode-steps", "anode-revolve:m=2", "reversible"),
+    *("symplectic", "symplectic:m=2"),
+)
 
 
 def observe(rhs, z0, *, method, n_steps, gradient, autocast=False, backwards=1, seed=0):

@@ -234,7 +234,8 @@ class Constant(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "gradient", ["backprop", "anode", "anode-auto", "anode-steps", "anode-revolve", "reversible"]
+    "gradient",
+    ["backprop", "anode", "anode-auto", "anode-steps", "anode-revolve", "symplectic", "reversible"],
 )
 def test_parameters_that_nothing_depends_on_have_no_gradient(gradient):
     rhs, head = Constant(), nn.Linear(3, 3)
@@ -244,7 +245,9 @@ def test_parameters_that_nothing_depends_on_have_no_gradient(gradient):
     assert rhs.unused.grad is None
 
 
-@pytest.mark.parametrize("gradient", ["anode", "anode-auto", "anode-steps", "anode-revolve"])
+@pytest.mark.parametrize(
+    "gradient", ["anode", "anode-auto", "anode-steps", "anode-revolve", "symplectic"]
+)
 def test_a_call_that_is_refused_leaves_no_trace(gradient):
     rhs, z0 = Tanh(), torch.ones(2, 3, dtype=torch.float64)
     case = {"method": "rk2", "n_steps": 2, "gradient": gradient}

@@ -303,7 +303,9 @@ class Potential(nn.Module):
             return -torch.autograd.grad(self.layer(x).sin().sum(), x, create_graph=True)[0]
 
 
-@pytest.mark.parametrize("gradient", ["anode", "anode-auto", "anode-steps", "anode-revolve"])
+@pytest.mark.parametrize(
+    "gradient", ["anode", "anode-auto", "anode-steps", "anode-revolve", "symplectic"]
+)
 def test_leaf_that_the_right_hand_side_makes_itself_is_none_of_its_parameters(gradient):
     torch.manual_seed(0)
     rhs, found = Potential(), []
