@@ -19,7 +19,7 @@ from bench.suites import DEFAULT_SUITE, SUITES, Suite
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the user asks for. action: "run", or an option of ACTIONS without its dashes.
+    """A validated command line. action: "run", or an option of ACTIONS without its dashes.
 
     data_dir: None means the official data set, downloaded where needed, or generated images. device
     is a name for `environment.find_device`. fresh: whether old results are moved aside first.
@@ -34,7 +34,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest(Request):
-    """Of a suite that trains; the overrides are in suite, and experiments are its runs.
+    """Request for a suite that trains; suite has the overrides, and experiments are its runs.
 
     generated: whether images are generated. executor: one of `executors.EXECUTORS`. reproduce: the
     name of the recorded run to run again, or its folder. estimate: whether --list measures times.
@@ -53,7 +53,7 @@ class TrainingRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRequest(Request):
-    """Of a study; the overrides are in suite. reference: the file of the regression check."""
+    """Request for a study; suite has the overrides. reference: file of the regression check."""
 
     suite: Study
     cases: tuple[Any, ...]

@@ -111,7 +111,7 @@ def _content(module: ModuleType) -> bytes:
 
 
 def _attribute(name: str) -> tuple[Callable[[], Any], Callable[[Any], None]]:
-    """How a setting below torch is read and set, by its name."""
+    """Getter and setter of a setting below torch, by its name."""
     module, _, attribute = name.rpartition(".")
     return (
         lambda: attrgetter(name)(torch),
@@ -164,5 +164,5 @@ _STATE: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (random.getstate, random.setstate),
     (np.random.get_state, np.random.set_state),
 )
-"""How each setting is read and set. They are restored from the last to the first: a flag of one
+"""Getter and setter of each setting. They are restored from the last to the first: a flag of one
 operator after the settings that change several."""

@@ -16,9 +16,9 @@ def of(*cases: Any) -> dict[str, str]:
 
 
 def changed(environments: Iterable[Mapping[str, Any]], now: Mapping[str, str]) -> list[str]:
-    """Which of the objects had another source in the last of a result's environments that says.
+    """The objects whose source differs from that in the last environment that states one.
 
-    Records of versions before this one do not say, and count as unchanged.
+    Records of earlier versions state no source and count as unchanged.
     """
     then = {k: v for found in environments for k, v in found.get("sources", {}).items()}
     return [name for name, source in now.items() if then.get(name, source) != source]

@@ -69,7 +69,7 @@ def _option(file: Path, key: str) -> Option:
 
 
 def _value(file: Path, key: str, option: Option, given: Any) -> Any:
-    """What the command line makes of the same values."""
+    """Convert the values as the command line does."""
     assert option.type is not None, "no override is a switch"
     items = given if isinstance(given, list) else [given]
     if all(type(item) in (str, int, float) for item in items):

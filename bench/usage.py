@@ -7,7 +7,7 @@ import bench
 
 
 def answer(arguments: Sequence[str]) -> str | None:
-    """What to print if the arguments ask for help or the version; None otherwise.
+    """Return the text if the arguments ask for help or the version, else None.
 
     The help lists networks and methods, whose modules need PyTorch, so it is kept in help.txt. A
     test compares it with the parser.

@@ -1,4 +1,4 @@
-"""What the command line can ask for: one command per file."""
+"""Commands of the command line, one per file."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -18,8 +18,8 @@ from bench.reporting.progress import count
 
 VERDICTS = ("same", "within noise", "better", "worse")
 MOST_ROWS, MOST_NAMES = 20, 5
-"""How many changes of a quantity, and names that one folder alone has, the terminal shows; the
-files have all."""
+"""Number of changes of a quantity, and of names in one folder alone, that the terminal shows. The
+files have all of them."""
 
 
 def run(request: cli.CompareRequest, console: Console) -> int:

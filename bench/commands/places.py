@@ -22,7 +22,7 @@ def describe_folder(out: Path) -> str:
 
 
 def describe_archived(count: int, place: Path) -> str:
-    """What --fresh moved: the number of old results and where they are now."""
+    """A line on the results that --fresh moved: their number and their new folder."""
     if not place.exists():
         return "--fresh: there are no old results"
     what = f"the old results ({count})" if count else "the old step costs"

@@ -24,7 +24,7 @@ DAMAGED, LEFT, MEASURED = "damaged", "left", "measured"
 
 @dataclass(frozen=True)
 class State:
-    """How far an experiment or a study is.
+    """Progress of an experiment or a study.
 
     state: one of the words above. epochs: finished epochs, or measured cases. detail: a sentence.
     """
@@ -65,7 +65,7 @@ def show_cases(request: cli.StudyRequest, console: Console) -> int:
 
 
 def of_runs(suite_folder: Path, experiments: Iterable[Experiment]) -> list[State]:
-    """How far each experiment is. Writes nothing.
+    """Return the progress of each experiment. Writes nothing.
 
     Raises UsageError for a record of another version.
     """

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 CONDITION = "condition: "
-"""What the names of the columns begin with; see `conditions_of`."""
+"""Beginning of the names of the columns; see `conditions_of`."""
 
 _KEYS = ("threads", "memory_format", "huge_pages", "python", "cuda", "cudnn", "driver")
 

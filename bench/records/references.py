@@ -6,11 +6,11 @@ from pathlib import Path
 _PACKAGE = Path(str(resources.files("bench")))
 _OF_CHECKOUT = _PACKAGE.parent / "results" / "reference"
 _INSTALLED = _PACKAGE / "references"
-"""Where setup.py installs the files of the checkout."""
+"""Folder into which setup.py installs the references of the checkout."""
 
 
 def are_installed() -> bool:
-    """Whether the references are part of an installed package, where nothing may be written."""
+    """Return whether the references belong to an installed package, which is never written to."""
     return not (_PACKAGE.parent / "pyproject.toml").is_file()
 
 

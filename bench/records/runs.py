@@ -162,7 +162,7 @@ def load_runs(path: str | Path, names: Collection[str] | None = None) -> pd.Data
 
 
 def load_correct(folder: Path) -> pd.DataFrame:
-    """Which test images a recorded run classified correctly after its last epoch.
+    """Load which test images a recorded run classified correctly after its last epoch.
 
     One row for each test image, in the order of the data set, and one bool column for each kind of
     BatchNorm statistics; no row for a record that does not have it. Raises UsageError as `load`

@@ -1,4 +1,4 @@
-"""What a run is resumed from: one state, written as one dictionary in one file.
+"""Resumable state of a run: one dataclass, written as one dictionary in one file.
 
 The file is one line with the SHA-256 of the rest, then what `torch.save` writes. It is read with
 `weights_only=True`, which builds tensors and plain values and runs no code.

@@ -38,7 +38,7 @@ class DivergedError(Exception):
 
 @dataclass(frozen=True)
 class Probe:
-    """What is measured on the network after an epoch; None and () if nothing is."""
+    """Measurements on the network after an epoch; None and () where there are none."""
 
     gradient_error: float | None = None
     gradient_cosine: float | None = None

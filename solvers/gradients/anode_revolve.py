@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor
 
-from solvers.gradients.binomial import is_available, run_schedule, schedule
+from solvers.gradients.binomial import check_schedule, run_schedule, schedule
 from solvers.gradients.checkpoint import checkpointed
 from solvers.integrate import RightHandSide, advance, step_grid
 from solvers.methods import METHODS, Tableau
@@ -40,16 +40,7 @@ class AnodeRevolve:
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
         """Raises ValueError unless 1 ≤ m ≤ n_steps and the schedules are installed."""
-        if not is_available():
-            raise ValueError(
-                "anode-revolve needs the package checkpoint-schedules: install it, or choose "
-                "another gradient method"
-            )
-        if self.m is not None and not 1 <= self.m <= n_steps:
-            raise ValueError(
-                f"{self.name} needs 1 ≤ m ≤ Nt, and Nt is {n_steps}: choose m between 1 and "
-                f"{n_steps}"
-            )
+        check_schedule(self.name, self.m, n_steps)
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         self.check(method, n_steps)

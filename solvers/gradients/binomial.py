@@ -22,6 +22,22 @@ def is_available() -> bool:
     return importlib.util.find_spec("checkpoint_schedules") is not None
 
 
+def check_schedule(name: str, m: int | None, n_steps: int) -> None:
+    """Raises ValueError unless the schedules are installed and m is None or 1 ≤ m ≤ n_steps.
+
+    name: of the gradient method, for the message.
+    """
+    if not is_available():
+        raise ValueError(
+            f"{name} needs the package checkpoint-schedules: install it, or choose another "
+            "gradient method"
+        )
+    if m is not None and not 1 <= m <= n_steps:
+        raise ValueError(
+            f"{name} needs 1 ≤ m ≤ Nt, and Nt is {n_steps}: choose m between 1 and {n_steps}"
+        )
+
+
 def recomputed_steps(n_steps: int, m: int) -> int:
     """Number of steps that the backward pass runs forward with m checkpoints, those that it
     differentiates included.

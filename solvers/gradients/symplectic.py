@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from solvers.gradients.anode_revolve import AnodeRevolve
 from solvers.gradients.anode_steps import AnodeSteps
-from solvers.gradients.binomial import is_available
+from solvers.gradients.binomial import check_schedule
 from solvers.gradients.checkpoint import checkpointed
 from solvers.integrate import RightHandSide
 from solvers.methods import Tableau
@@ -46,18 +46,8 @@ class Symplectic:
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
         """Raises ValueError unless m is None, or 1 ≤ m ≤ n_steps and schedules are installed."""
-        if self.m is None:
-            return
-        if not is_available():
-            raise ValueError(
-                f"{self.name} needs the package checkpoint-schedules: install it, or choose "
-                "symplectic without m"
-            )
-        if not 1 <= self.m <= n_steps:
-            raise ValueError(
-                f"{self.name} needs 1 ≤ m ≤ Nt, and Nt is {n_steps}: choose m between 1 and "
-                f"{n_steps}, or leave m out"
-            )
+        if self.m is not None:
+            check_schedule(self.name, self.m, n_steps)
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         self.check(method, n_steps)

@@ -1,4 +1,4 @@
-"""What a folder of results holds, as single observations."""
+"""Single observations of a folder of results."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from bench.records.measurements import MEASUREMENTS
 from bench.records.runs import ASIDE, STATISTICS, Run, correct_of, device_names, read_runs
 
 ACCURACY, GRADIENT_ERROR = "accuracy", "gradient error"
-"""How the names of these quantities begin."""
+"""Beginnings of the names of these quantities."""
 
 IDENTITY = (
     *("sweep", "problem", "network", "scheme", "method", "n_steps", "gradient", "activation"),
@@ -81,7 +81,7 @@ def read(folder: Path) -> Folder:
 
 
 def _of_run(run: Run) -> Iterator[Observed]:
-    """What the last epoch shows; nothing but its status for a run that was not completed."""
+    """Observations of the last epoch; of a run that was not completed, only its status."""
     identity = {k: v for k, v in run.experiment.items() if k != "seed"}
     of = partial(Observed, run.suite, run.name, identity, run.experiment["seed"])
     is_ok = run.status == "ok"
@@ -114,7 +114,7 @@ def _of_run(run: Run) -> Iterator[Observed]:
 
 
 def _of_table(file: Path, suite: str) -> Iterator[Observed]:
-    """What a table of measurements says, whichever study wrote it."""
+    """Observations of a table of measurements, of any study."""
     for row in tables.parse(checksums.read(file)).to_dict("records"):
         identity = {name: row[name] for name in IDENTITY if name in row}
         name = " ".join(str(row[name]) for name in (*IDENTITY, "seed") if name in row)

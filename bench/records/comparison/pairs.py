@@ -13,7 +13,7 @@ from bench.records.comparison import noise
 from bench.records.comparison.observed import ACCURACY, Observed, read
 
 GREATER_IS_BETTER = (ACCURACY, "completed")
-"""How the names of the quantities begin of which more is better."""
+"""Beginnings of the names of quantities of which more is better."""
 
 LABELS = {"n_steps": "Nt", "batch_size": "batch", "num_epochs": "epochs"}
 """Column → what it is called before its number."""
