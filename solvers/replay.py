@@ -38,6 +38,10 @@ class Replay:
             torch.is_autocast_cache_enabled(),
         )
 
+    def renewed(self) -> "Replay":
+        """A replay of a forward pass that begins now."""
+        return Replay(self._rhs, self._device)
+
     @contextmanager
     def first(self) -> Iterator[RightHandSide]:
         """The forward pass itself, of which only values are stored.

@@ -51,4 +51,4 @@ class AnodeRevolve:
         def run(rhs: RightHandSide, z: Tensor, begin: int = 0, end: int = n_steps) -> Tensor:
             return advance(rhs, z, tableau, steps[begin:end])
 
-        return checkpointed(run, rhs, z0, partial(run_schedule, schedule(n_steps, m), run, rhs))
+        return checkpointed(run, rhs, z0, partial(run_schedule, schedule(n_steps, m), run))

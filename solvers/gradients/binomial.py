@@ -64,7 +64,6 @@ def schedule(n_steps: int, m: int) -> tuple[Any, ...]:
 def run_schedule(
     actions: Sequence[Any],
     run: Run,
-    rhs: RightHandSide,
     replay: Replay,
     z0: Tensor,
     parameters: Sequence[Tensor],
@@ -93,7 +92,7 @@ def run_schedule(
             if action.write_ics:
                 kept[action.n0] = z, replay
             with replay.again(), replay.first() as f:
-                z, replay = run(f, z, action.n0, action.n1), Replay(rhs, z0.device)
+                z, replay = run(f, z, action.n0, action.n1), replay.renewed()
         elif isinstance(action, Reverse):  # differentiates the step that was just stored
             gradient, *parts = differentiate(ends, (start, *parameters), [gradient])
             found = [add(total, part) for total, part in zip(found, parts, strict=True)]
