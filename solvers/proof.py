@@ -52,9 +52,8 @@ def require_close(found: Tensor, expected: Tensor, tolerance: float) -> None:
 def require(is_same: bool | Tensor) -> None:
     """Raises InexactError unless a recomputation was the same.
 
-    On CUDA the host does not wait, and the comparison can be captured in a CUDA graph: the device
-    counts the differences and copies the count to the host, and the next solve raises the error; or
-    `require_proofs` raises it, where the host waits anyway.
+    On CUDA the host does not wait, so a CUDA graph can hold the comparison: the device counts the
+    differences and copies the count, and the next solve or `require_proofs` raises the error.
     """
     if isinstance(is_same, Tensor) and is_same.device.type != "cpu":
         counted, known = _tally(is_same.device)

@@ -88,9 +88,7 @@ def _load(kind: str, spec: str) -> Any:
     module, _, attribute = spec.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # the user's code may raise anything, and may exit
+    except (Exception, SystemExit) as error:  # the user's code may raise anything, and may exit
         said = str(error).strip().partition("\n")[0] or type(error).__name__
         if isinstance(error, SystemExit):
             said = f"it exits while it is imported ({said})"

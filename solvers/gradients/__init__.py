@@ -27,8 +27,8 @@ parameter gradients are summed. inexact, the default: another gradient."""
 class GradientMethod(Protocol):
     """What a gradient method has to be; see docs/extend.md.
 
-    It may also have `check(method, n_steps)`, which raises ValueError, saying what to do, when it
-    cannot do that combination; and state these facts, each false or absent by default:
+    It may also have `check(method, n_steps)`, which raises ValueError, saying what to do, for a
+    combination that it cannot do; and state these facts, each false or absent by default:
 
         exactness               one of EXACTNESS: how far its gradient may be from backprop's. The
                                 regression check holds the method to what it states
@@ -39,8 +39,7 @@ class GradientMethod(Protocol):
         is_capturable           it never has the host wait for the device, so a training step can
                                 be recorded as a CUDA graph
         reads_constants         it is capturable, except that the host reads, in the same order in
-                                every step, what is computed from tensors that
-                                `solvers.gradients.with_torchdiffeq.mark_constant` has marked
+                                every step, what is computed from tensors marked `mark_constant`
     """
 
     @property

@@ -39,12 +39,9 @@ def check_schedule(name: str, m: int | None, n_steps: int) -> None:
 
 
 def recomputed_steps(n_steps: int, m: int) -> int:
-    """Number of steps that the backward pass runs forward with m checkpoints, those that it
-    differentiates included.
-
-    The closed form of Griewank & Walther (2000), r·Nt - β(m + 1, r - 1) with β(c, r) = (c + r)
-    over c, plus the Nt steps that are differentiated.
-    """
+    """Number of steps that the backward pass runs forward with m checkpoints: the closed form of
+    Griewank & Walther (2000), r·Nt - β(m + 1, r - 1) with β(c, r) = (c + r) over c, plus the Nt
+    steps that are differentiated."""
     r = 0
     while math.comb(m + r, m) < n_steps:
         r += 1

@@ -25,9 +25,8 @@ def checkpointed(
 ) -> Tensor:
     """compute(rhs, z0), for whose backward pass only z0 is stored.
 
-    compute may evaluate no module but rhs. backward: by default runs compute again as a whole. The
-    gradient in z0 and in the parameters of rhs is that of compute itself, bit for bit; where it
-    cannot be, the backward pass raises InexactError.
+    compute may evaluate no module but rhs. backward: by default runs compute again as a whole, for
+    the gradient of compute itself, bit for bit; where it cannot be, it raises InexactError.
     """
     parameters = trainable_parameters(rhs)
     if not wants_gradient(z0, parameters):

@@ -24,11 +24,10 @@ class Symplectic:
     and one checkpoint for each evaluation. A weight bᵢ of 0 is therefore no special case.
 
     Exact: the gradient in z0 is backprop's bit for bit, that in the parameters up to the order of
-    summation. The backward pass evaluates f twice for each stage, once without a graph and once
-    with one; anode-steps evaluates it once. Memory O(L·Nt) states, as anode-steps, plus two states
-    for each stage of a step and what one evaluation stores; with m the steps are checkpointed as
-    in anode-revolve, O(L) + O(m) states. Not for Euler, where anode-steps stores less; not where
-    the graph of a whole step fits.
+    summation. The backward pass evaluates f twice for each stage. Memory O(L·Nt) states, plus two
+    for each stage of a step and what one evaluation stores; with m the steps are checkpointed as in
+    anode-revolve, O(L) + O(m) states. Not for Euler, where anode-steps stores less; not where the
+    graph of a whole step fits.
 
     Source: Matsubara, Miyatake, Yaguchi, "Symplectic Adjoint Method for Exact Gradient of Neural
     ODE with Minimal Memory", NeurIPS 2021, section 4 and algorithms 1 and 2.

@@ -28,10 +28,8 @@ class AnodeAuto:
     where their results fit.
 
     budget: bytes that the ODE blocks of a network may store at once; None means what `anode` itself
-    stores, so that the peak is no higher than anode's where blocks follow one another and have
-    values about as large as their states (docs/performance.md: where it is higher). The first pass
-    through a network is anode's, and is measured; a plan is made from it, and made again when
-    shapes, modes or steps change.
+    stores (docs/performance.md: where the peak is higher). The first pass through a network is
+    anode's, and is measured for a plan, which is made again when shapes, modes or steps change.
 
     Exact: bit for bit backprop's where blocks are stored or run again as a whole; where a block is
     divided, parameter gradients may differ by the order of summation. A network with a single
