@@ -31,11 +31,16 @@ class Workload:
     def of_steps(
         cls, suite: str, dataset: Dataset, device: torch.device, batch_size: int
     ) -> "Workload":
-        """For single steps, which record nothing. Raises UsageError if the data has fewer images
-        than a batch."""
+        """For single steps of networks with 10 outputs, which record nothing. Raises UsageError if
+        the data has more classes, or fewer images than a batch."""
         available = len(dataset.train_labels)
         if batch_size > available:
             raise UsageError(f"--batch_size {batch_size}: the data has {available} images")
+        if len(dataset.classes) > Experiment.num_classes:
+            raise UsageError(
+                f"the data has {len(dataset.classes)} classes, and the suite {suite} measures "
+                f"networks with {Experiment.num_classes} outputs: give another --data-dir"
+            )
         return cls(suite, Path(), dataset, device)
 
     @property

@@ -37,6 +37,8 @@ def run(request: cli.TrainingRequest, console: Console) -> int:
             f"{request.suite.name} on {executor.device_name(device)}, {request.suite.precision}"
         )
         console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
+        if not dataset.is_cifar and not dataset.is_generated:
+            console.print(f"classes: {', '.join(dataset.classes)}")
         runs = _train(request, executor, workload, left, console, say)
     with locks.wait_for(workload.folder, locks.FIGURES):
         code = draw_runs(request, console)
