@@ -1,5 +1,6 @@
 """What a run is given: data, device and results folder."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,11 @@ class Workload:
         """The size of the experiment's largest batch: no larger than its training set."""
         available = experiment.train_images or len(self.dataset.train_labels)
         return min(experiment.batch_size, available)
+
+    def steps_an_epoch(self, experiment: Experiment) -> int:
+        """The number of training steps of an epoch."""
+        images = experiment.train_images or len(self.dataset.train_labels)
+        return math.ceil(images / experiment.batch_size)
 
     def fixed_batch(self, size: int) -> tuple[Tensor, Tensor]:
         """Training images of all classes in turn, not augmented, the same in every run.
