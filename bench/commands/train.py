@@ -39,7 +39,8 @@ def run(request: cli.TrainingRequest, console: Console) -> int:
         if not dataset.is_cifar and not dataset.is_generated:
             console.print(f"classes: {', '.join(dataset.classes)}")
         runs = _train(request, executor, workload, left, console, say)
-    with locks.wait_for(workload.folder, locks.FIGURES):
+    drawing = terminal.busy(console, "drawing the figures …")
+    with locks.wait_for(workload.folder, locks.FIGURES), drawing:
         code = draw_runs(request, console)
     return SOME_FAILED if _print_failures(request, [run.name for run in runs]) else code
 
@@ -87,7 +88,7 @@ def _train(
         + (f" one after another, {request.jobs} at once" if request.jobs > 1 else "")
         + (f" ({total - len(left)} are recorded already)" if len(left) < total else "")
     )
-    console.print(f"in each: {shared(left)}", markup=False)
+    console.print(f"in each: {shared(left)}", soft_wrap=False)
     with ExitStack() as reporting:
         progress = SuiteProgress(console, plans, request.jobs)
         reporter: Reporter = reporting.enter_context(progress)

@@ -27,6 +27,10 @@ WIDEST_NAME = 32
 """Characters of a run's name in one line of the live view."""
 
 
+_NUMBERS = {"epoch": 5, "step": 7, "loss": 5, "accuracy": 8, "left": 6}
+"""Columns of the live view, and the characters that they have at least."""
+
+
 class Reporter(Protocol):
     """Receives the events of a suite. Several experiments may be running at once."""
 
@@ -132,6 +136,7 @@ class SuiteProgress:
         left = run.plan.total - done
         if not is_timed:
             run.clock = Clock()
+            self._suite.begin()
         elif left < self._left[name]:
             run.clock.count(self._left[name] - left)
             self._suite.count(self._left[name] - left)
@@ -141,11 +146,13 @@ class SuiteProgress:
         return self._suite.seconds(sum(self._left.values()))
 
     def _table(self) -> Table:
-        titles = ("epoch", "step", "loss", "accuracy", "left")
         table = Table(
             Column("", overflow="fold", max_width=WIDEST_NAME),
             Column("", ratio=1, min_width=6),
-            *(Column(title, justify="right", no_wrap=True) for title in titles),
+            *(
+                Column(title, justify="right", no_wrap=True, min_width=width)
+                for title, width in _NUMBERS.items()
+            ),
             box=None,
             expand=True,
             padding=(0, 1, 0, 0),
@@ -158,7 +165,7 @@ class SuiteProgress:
         total = sum(plan.total for plan in self._plans.values())
         counted = f"{self._finished} of {count(len(self._plans), 'run')} done"
         bar = _bar(total, sum(self._left.values()))
-        table.add_row(counted, bar, *[""] * 4, brief(self._suite_seconds_left()))
+        table.add_row(counted, bar, *[""] * (len(_NUMBERS) - 1), brief(self._suite_seconds_left()))
         return table
 
     def _say(self, line: str) -> None:

@@ -53,6 +53,11 @@ class Clock:
         self._started = self._counted = time.monotonic()
         self._done = 0.0
 
+    def begin(self) -> None:
+        """Measure from now on, unless work was finished before."""
+        if not self._done:
+            self._started = self._counted = time.monotonic()
+
     def count(self, planned: float) -> None:
         """Add work that is finished now, in planned seconds."""
         self._done += planned

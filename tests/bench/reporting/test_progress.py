@@ -93,8 +93,9 @@ def test_remaining_time_follows_from_measured_steps_also_of_runs_that_have_not_b
     first, _, shown, _ = suite()
     assert shown._suite_seconds_left() == pytest.approx(16 * EPOCH)  # as planned
     shown.run_started(first)
+    clock.now = 500.0  # the start counts in no step
     shown.stepped(first, Position(1, 1, 2.5))
-    clock.now = 1000.0  # ten times as slow
+    clock.now = 1500.0  # ten times as slow
     shown.stepped(first, Position(1, 2, 2.5))
     assert shown._suite_seconds_left() == pytest.approx(10 * 15.8 * EPOCH, rel=0.05)
 
