@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from bench.data.classes import CLASSES
 from bench.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images are uint8 (n, 3, 32, 32), labels int64 (n,).
+    """Images are uint8 (n, 3, 32, 32), labels int64 (n,): places in `classes`, which has the names.
 
     source says where they come from, in words; fingerprint identifies the pixels and labels of
     the whole set; is_generated tells made-up images from real ones.
@@ -21,7 +22,7 @@ class Dataset:
     train_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
-    num_classes: int
+    classes: tuple[str, ...]
     source: str
     fingerprint: str
     is_generated: bool = False
@@ -34,7 +35,7 @@ class Dataset:
         test_images: Tensor,
         test_labels: Tensor,
         *,
-        num_classes: int,
+        classes: tuple[str, ...],
         source: str,
         is_generated: bool = False,
     ) -> "Dataset":
@@ -42,11 +43,16 @@ class Dataset:
         tensors = (train_images, train_labels, test_images, test_labels)
         return cls(
             *tensors,
-            num_classes=num_classes,
+            classes=classes,
             source=source,
             fingerprint=fingerprint(*tensors),
             is_generated=is_generated,
         )
+
+    @property
+    def is_cifar(self) -> bool:
+        """Whether the classes are those of CIFAR-10 or CIFAR-100."""
+        return self.classes == CLASSES.get(len(self.classes))
 
     @property
     def described(self) -> dict[str, object]:
@@ -55,6 +61,8 @@ class Dataset:
             "source": self.source,
             "fingerprint": self.fingerprint,
             "is_generated": self.is_generated,
+            "is_cifar": self.is_cifar,
+            "classes": [*self.classes],
             "train_images": len(self.train_labels),
             "test_images": len(self.test_labels),
         }

@@ -1,6 +1,5 @@
 """Run one experiment and record it, however it ends."""
 
-import math
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -182,7 +181,7 @@ def _run(
         reason=reason,
         summary={
             **_summary(rows),
-            "overhead": _overhead(rows, _steps_an_epoch(workload, experiment)),
+            "overhead": _overhead(rows, workload.steps_an_epoch(experiment)),
             "peak_memory_bytes": state.peak_bytes,
             "seconds": state.seconds,
         },
@@ -232,11 +231,6 @@ def _summary(rows: Sequence[records.EpochRow]) -> dict[str, object]:
         "nfe_forward": last and last.nfe_forward,
         "nfe_backward": last and last.nfe_backward,
     }
-
-
-def _steps_an_epoch(workload: Workload, experiment: Experiment) -> int:
-    images = experiment.train_images or len(workload.dataset.train_labels)
-    return math.ceil(images / experiment.batch_size)
 
 
 def _overhead(rows: Sequence[records.EpochRow], steps: int) -> float | None:

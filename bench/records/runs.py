@@ -132,7 +132,7 @@ def load(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame
 
     One row for each epoch of each run, with the columns of epochs.csv and before them `suite`,
     `run`, `status`, every field of the experiment, and `data`, `fingerprint`, `is_generated`,
-    `device` and `device_name`.
+    `is_cifar`, `device` and `device_name`.
     Raises UsageError when there is no record, or one is damaged or of another version.
     """
     frames = []
@@ -297,6 +297,7 @@ def _identity(content: Mapping[str, Any]) -> dict[str, Any]:
         "data": content["data"]["source"],
         "fingerprint": content["data"]["fingerprint"],
         "is_generated": content["data"]["is_generated"],
+        "is_cifar": content["data"].get("is_cifar", not content["data"]["is_generated"]),
         "device": content["environment"]["device"],
         "device_name": device_names(content["environment"]),
     }
