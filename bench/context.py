@@ -1,4 +1,4 @@
-"""What a run is given: data, device and results folder."""
+"""The inputs of a run: data, device and results folder."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from bench import cli, records
 from bench.commands.exit_codes import CHECK_FAILED, DONE
-from bench.commands.measure import Session, writing
-from bench.errors import UsageError
+from bench.commands.measure import Session
+from bench.errors import UsageError, writing
 from bench.records.files import make_writable
 from bench.reporting import terminal
 from bench.studies.regression import Comparison, Finding, compare, without_reference

@@ -32,12 +32,8 @@ def load(folder: Path | None, num_classes: int, *, generate: bool) -> Dataset:
         return generated.load(num_classes)
     if folder is None:
         return official.load(DEFAULT_FOLDER, num_classes, download=True)
-    try:
-        exists, is_folder = folder.exists(), folder.is_dir()
-    except OSError as error:
-        raise UsageError(f"--data-dir {folder} cannot be opened ({error.strerror})") from error
-    if not is_folder:
-        what = "is no folder" if exists else "does not exist"
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "does not exist"
         raise UsageError(f"the data folder {folder} {what}: give another --data-dir")
     if (folder / "train").is_dir():
         return image_folder.load(folder, num_classes)

@@ -17,9 +17,9 @@ from bench.errors import (
     first_line,
     free_memory,
     is_out_of_memory,
-    unwritable,
+    writing,
 )
-from bench.execution import archive, interrupts
+from bench.execution import archive
 from bench.execution.checkpointing import Checkpointer, Listener
 from bench.execution.work_queue import RecordStamp, recorded_since
 from bench.experiment import Experiment
@@ -27,6 +27,7 @@ from bench.instruments import gradient_error, memory
 from bench.instruments.batchnorm import StatisticsTest
 from bench.records import RESULTS, EpochRow, Run, locks
 from bench.records.files import remove_parts
+from bench.training import interrupts
 from bench.training.checkpoint import DamagedError, RunState
 from bench.training.measured_step import MeasuredStep
 from bench.training.trainer import DivergedError, Probe, Trainer
@@ -44,10 +45,8 @@ def record_experiment(
     is running it, None. On SIGINT or SIGTERM the step is finished, a checkpoint is written and
     KeyboardInterrupt raised. Raises UsageError if something cannot be written.
     """
-    with (
-        locks.claim(workload.folder, experiment.name) as is_ours,
-        interrupts.deferred() as deferred,
-    ):
+    claimed = locks.claim(workload.folder, experiment.name)
+    with claimed as is_ours, interrupts.deferred() as deferred:
         if not is_ours:
             return None
         other = recorded_since(workload, experiment, stamp)
@@ -69,9 +68,8 @@ def record_death(
     workload: Workload, experiment: Experiment, reason: str, state: RunState | None
 ) -> Run:
     """Record a run whose process died as failed. state: of its last checkpoint."""
-    return _write(
-        workload, _run(workload, experiment, "failed", reason, state or RunState(started_at=now()))
-    )
+    state = state or RunState(started_at=now())
+    return _write(workload, _run(workload, experiment, "failed", reason, state))
 
 
 def run_experiment(
@@ -88,7 +86,8 @@ def run_experiment(
     trainer: Trainer | None = None
     status, reason = "ok", None
     try:
-        with torch.random.fork_rng(devices=_cuda(workload.device)):
+        cuda = [workload.device] if workload.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
             trainer = _trainer(workload, experiment, checkpointer)
             _train(workload, experiment, epoch_finished, trainer, checkpointer)
     except (KeyboardInterrupt, UsageError):
@@ -160,8 +159,7 @@ def _run(
     state: RunState,
     execution: str | None = None,
 ) -> Run:
-    rows = state.rows
-    current = state.parts[-1] if state.parts else {}
+    *earlier_parts, current = state.parts or ({},)
     return Run(
         suite=workload.suite,
         name=experiment.name,
@@ -175,29 +173,27 @@ def _run(
             "jobs": workload.jobs,
             "started_at": state.started_at,
             "resumed_at": [*state.resumed_at],
-            "earlier_parts": [*state.parts[:-1]] or None,
+            "earlier_parts": earlier_parts or None,
         },
         data=workload.dataset.described,
         status=status,
         reason=reason,
         summary={
-            **_summary(rows),
-            "overhead": _overhead(rows, _steps_an_epoch(workload, experiment)),
+            **_summary(state.rows),
+            "overhead": _overhead(state.rows, workload, experiment),
             "peak_memory_bytes": state.peak_bytes,
             "seconds": state.seconds,
         },
         correct={k: records.packed(c.numpy()) for k, c in state.correct_images.items()},
-        epochs=rows,
+        epochs=state.rows,
     )
 
 
 def _write(workload: Workload, run: Run) -> Run:
     """Write a run's record. Raises UsageError if that is impossible or the folder is gone."""
     check_there(workload.folder)
-    try:
+    with writing(run.folder(workload.results)):
         records.write_run(workload.results, run)
-    except OSError as error:
-        raise unwritable(str(run.folder(workload.results)), error) from error
     return run
 
 
@@ -234,16 +230,11 @@ def _summary(rows: Sequence[records.EpochRow]) -> dict[str, object]:
     }
 
 
-def _steps_an_epoch(workload: Workload, experiment: Experiment) -> int:
-    images = experiment.train_images or len(workload.dataset.train_labels)
-    return math.ceil(images / experiment.batch_size)
-
-
-def _overhead(rows: Sequence[records.EpochRow], steps: int) -> float | None:
+def _overhead(
+    rows: Sequence[records.EpochRow], workload: Workload, experiment: Experiment
+) -> float | None:
     """Share of the epochs' time, without tests, that was not spent in training steps."""
+    images = experiment.train_images or len(workload.dataset.train_labels)
+    steps = math.ceil(images / experiment.batch_size)
     whole = sum(row.train_seconds + row.probe_seconds for row in rows)
     return 1 - sum(row.seconds_per_step * steps for row in rows) / whole if whole else None
-
-
-def _cuda(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from bench.training.clock import TOTAL, start
+from bench.training.clock import TOTAL, Clock
 
 Variant = TypeVar("Variant", bound=Hashable)
 Passed = Callable[[str], None]
@@ -43,7 +43,7 @@ def interleaved(
     taken: dict[Variant, list[dict[str, float]]] = {name: [] for name in variants}
     for _ in range(repeats):
         for name, run in variants.items():
-            clock = start(device)
+            clock = Clock(device)
             run(clock.end_phase)
             clock.end_phase(TOTAL)
             taken[name].append(clock.seconds())

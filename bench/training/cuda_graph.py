@@ -36,7 +36,7 @@ def obstacle(network: nn.Module, device: torch.device) -> str | None:
 
 
 def reads_constants(network: nn.Module) -> bool:
-    """Whether the host reads constants from the device in a network's training step."""
+    """Return whether the host reads constants from the device in a network's training step."""
     gradients = (GRADIENTS.resolve(block.gradient) for block in ode_blocks(network))
     return any(getattr(gradient, "reads_constants", False) for gradient in gradients)
 

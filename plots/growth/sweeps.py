@@ -37,7 +37,7 @@ def drift(rows: pd.DataFrame) -> float:
 
 
 def held_fixed(rows: pd.DataFrame) -> str:
-    """What all points of a sweep have in common, in words."""
+    """The values that all points of a sweep share, in words."""
     n_steps, sizes = rows["n_steps"].unique(), rows["batch_size"].unique()
     fixed = [f"Nt = {n_steps[0]}"] if len(n_steps) == 1 else []
     return ", ".join([*fixed, f"{sizes[0]} images"] if len(sizes) == 1 else fixed)

@@ -1,4 +1,4 @@
-"""How peak memory grows with blocks and steps: the laws, with fitted coefficients."""
+"""Laws of the growth of peak memory with blocks and steps, with fitted coefficients."""
 
 from pathlib import Path
 

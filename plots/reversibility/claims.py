@@ -15,10 +15,8 @@ SINGLE = 2.0**-23
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim and its rule.
-
-    text and paper: the claim, and the paper's number. rule: when it holds, in words. schemes: those
-    it is judged for; empty for all.
+    """A claim of the paper. text, paper: its words and number. rule: the condition under which it
+    holds, in words. schemes: those it is judged for; empty for all.
     """
 
     text: str
@@ -28,8 +26,7 @@ class Claim:
     schemes: tuple[str, ...] = ()
 
     def judge(self, rows: pd.DataFrame) -> tuple[bool, str]:
-        """Whether it holds for one scheme's float64 rows of the problem, and the measured value in
-        words."""
+        """Return whether it holds for a scheme's float64 rows, and the measured value in words."""
         raise NotImplementedError
 
 

@@ -8,7 +8,7 @@ from bench.experiment import Experiment
 
 class Variant(NamedTuple):
     experiment: Experiment
-    layout: str
+    memory_format: str
     is_captured: bool = False
 
 

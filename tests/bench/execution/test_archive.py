@@ -35,7 +35,7 @@ def test_fresh_runs_again_what_is_asked_for_and_keeps_the_old_aside(tmp_path, ca
     # What is aside is no part of the results, unless it is named.
     assert len(records.load_runs(tmp_path)) == 2
     assert len(records.load_runs(old)) == 1
-    costs = records.read_measurements(tmp_path, "smoke")
+    costs = records.read_rows(tmp_path / "smoke" / records.MEASUREMENTS, records.Measurement)
     assert {m.gradient for m in costs} == {"anode", "backprop"}
     assert "anode" in (old / "measurements.csv").read_text()
     assert "backprop" not in (old / "measurements.csv").read_text()

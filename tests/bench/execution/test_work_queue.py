@@ -114,8 +114,8 @@ def test_run_is_read_back_whole(tmp_path):
     nothing |= {"gradient_error_blocks": (), "gradient_cosine_blocks": ()}
     for epochs in ([row(1), row(2, test_loss=1 / 3)], [row(1, **nothing)], []):
         made = run("a", epochs=epochs)
-        assert records.read_whole_run(records.write_run(tmp_path, made)) == made
-    assert records.read_whole_run(tmp_path / "nowhere") is None
+        assert records.read_run(records.write_run(tmp_path, made)) == made
+    assert records.read_run(tmp_path / "nowhere") is None
 
 
 def test_checkpoint_of_a_recorded_run_is_removed(tmp_path):
@@ -133,15 +133,17 @@ def test_step_costs_of_two_processes_are_all_recorded(tmp_path, other_process):
     there = workload(tmp_path / "theirs")
     theirs = step_costs(Local(), there, [experiment(**SMALL)], print)
 
+    file = place.folder / records.MEASUREMENTS
+
     def meanwhile(line):
         assert line == locks.WAITING
-        records.write_measurements(place.results, place.suite, theirs)
+        records.write_rows(file, records.Measurement, theirs)
         other.kill()
 
     ours = experiment(**SMALL, gradient="backprop")
     found = step_costs(Local(), place, [ours], meanwhile)
     assert {m.gradient for m in found} == {"anode", "backprop"}
-    assert records.read_measurements(place.results, place.suite) == found
+    assert records.read_rows(file, records.Measurement) == found
 
 
 def test_file_system_without_locks_is_an_error_in_one_line(tmp_path, monkeypatch):
