@@ -15,8 +15,8 @@ from bench.experiment import Experiment
 class Workload:
     """Data, device and settings that all experiments of a suite share.
 
-    results: the folder that holds the suite's folder. jobs: how many experiments share a device at
-    once. eager: do not capture steps as CUDA graphs. executor: a name of `executors.EXECUTORS`.
+    results: the folder that holds the suite's folder. jobs: experiments at once on a device. eager:
+    capture no CUDA graphs. executor: a name of `executors.EXECUTORS`.
     """
 
     suite: str
@@ -31,8 +31,8 @@ class Workload:
     def of_steps(
         cls, suite: str, dataset: Dataset, device: torch.device, batch_size: int
     ) -> "Workload":
-        """For single steps, which record nothing. Raises UsageError if the data has fewer images
-        than a batch."""
+        """For single steps, which record nothing. Raises UsageError if the data has fewer
+        images."""
         available = len(dataset.train_labels)
         if batch_size > available:
             raise UsageError(f"--batch_size {batch_size}: the data has {available} images")
@@ -53,10 +53,9 @@ class Workload:
         return min(experiment.batch_size, available)
 
     def fixed_batch(self, size: int) -> tuple[Tensor, Tensor]:
-        """Training images of all classes in turn, not augmented, the same in every run.
+        """The first `size` training images, classes in turn, not augmented, the same in every run.
 
-        Returns normalised images (size, 3, 32, 32) and labels (size,), or all images if the data
-        has fewer than `size`.
+        Returns normalised images (size, 3, 32, 32) and labels (size,); all if there are fewer.
         """
         size = min(size, len(self.dataset.train_labels))
         data = DeviceData.of(self.dataset.subset(size, 1), self.device)

@@ -203,15 +203,10 @@ def _git(*arguments: str) -> str | None:
         return None
     # In a hook git tells its children which repository it is called in: it may be another one.
     ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", *arguments]
+    quiet = subprocess.DEVNULL
     try:
-        return subprocess.run(
-            ["git", *arguments],
-            cwd=here,
-            env=ours,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
+        said = subprocess.check_output(command, cwd=here, env=ours, stderr=quiet, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
+    return said.decode().strip()

@@ -7,14 +7,7 @@ from bench.data.batches import DeviceData, epoch_plan, evaluation_batches, train
 from bench.data.dataset import Dataset
 from bench.errors import UsageError
 
-__all__ = [
-    "Dataset",
-    "DeviceData",
-    "epoch_plan",
-    "evaluation_batches",
-    "load",
-    "train_batches",
-]
+__all__ = ["Dataset", "DeviceData", "epoch_plan", "evaluation_batches", "load", "train_batches"]
 
 DEFAULT_FOLDER = Path("data")
 
@@ -22,11 +15,9 @@ DEFAULT_FOLDER = Path("data")
 def load(folder: Path | None, num_classes: int, *, generate: bool) -> Dataset:
     """The data set with 10 or 100 classes.
 
-    generate: the generated set, whatever the folder. Otherwise the folder decides: one with
-    `train/` in it is a folder of images, one with torchvision's files in it is the official data
-    set, and None is the official data set in `data/`, downloaded when it is not there.
-
-    Raises UsageError, saying what to do, when there is no such data.
+    generate: the generated set, whatever the folder. A folder with `train/` is one of images, one
+    with torchvision's files is the official data set; None is the official data set in `data/`,
+    downloaded if it is missing. Raises UsageError, which says what to do, if there is no such data.
     """
     if generate:
         return generated.load(num_classes)

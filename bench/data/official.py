@@ -73,12 +73,11 @@ def _torchvision(num_classes: int) -> Any:
 
 
 def import_torchvision_datasets() -> Any:
-    """The module torchvision.datasets, also where torchvision's compiled operators do not load.
+    """The module torchvision.datasets, even if torchvision's compiled operators do not load.
 
-    The published torchvision wheel is built for CUDA. Beside a CPU-only torch its operators are
-    missing, and its import stops where it registers their shape functions: "operator
-    torchvision::nms does not exist". With the schemas of those two operators declared the import
-    works, and data sets need no operator.
+    The published wheel is built for CUDA: beside a CPU-only torch its import stops with "operator
+    torchvision::nms does not exist". With the schemas of these operators declared it works, and
+    data sets need no operator.
     """
     try:
         import torchvision.datasets

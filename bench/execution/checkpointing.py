@@ -44,11 +44,7 @@ class Checkpointer:
     """Reads and writes the checkpoint of one experiment, whose lock this process holds."""
 
     def __init__(
-        self,
-        workload: Workload,
-        experiment: Experiment,
-        listener: Listener,
-        interrupts: Interrupts,
+        self, workload: Workload, experiment: Experiment, listener: Listener, interrupts: Interrupts
     ) -> None:
         self._folder = workload.folder
         self._file = workload.folder / experiment.name / checkpoint.NAME

@@ -43,9 +43,9 @@ USAGE_ERROR = 2
 def run_all(workload: Workload, experiments: Sequence[Experiment], reporter: Reporter) -> list[Run]:
     """Run and record the experiments, workload.jobs at once; return the runs in that order.
 
-    A run whose worker dies is recorded as failed, and the next command repeats it; to repeat it at
-    once could exhaust the host's memory again. Raises UsageError if a record cannot be written.
-    No worker outlives this function, whatever is raised.
+    A run whose worker dies is recorded as failed, and the next command repeats it: at once, it
+    could exhaust the host's memory again. Raises UsageError if a record cannot be written. No
+    worker outlives this function.
     """
     _share(workload.dataset)
     free_memory(workload.device)  # of the step costs, measured in this process

@@ -22,9 +22,9 @@ def left_to_run(
 ) -> list[Experiment]:
     """Return the experiments without a result of the present code.
 
-    A damaged record is set aside, and `say` is called with a line about it. The checkpoint of a
-    recorded experiment is removed: its process was killed before it could do so. Raises UsageError
-    if the record of an experiment's name is of another experiment or of other data.
+    Sets damaged records aside and calls `say` with a line about each. Removes checkpoints of
+    recorded experiments, whose processes were killed before they could. Raises UsageError if a
+    record is of another experiment or of other data.
     """
     left = [e for e in experiments if _status(workload, e, say) not in RESULTS]
     for experiment in {*experiments} - {*left}:
@@ -33,7 +33,7 @@ def left_to_run(
 
 
 def recorded_since(workload: Workload, experiment: Experiment, stamp: RecordStamp) -> Run | None:
-    """Return the record that a process has written since the stamp was taken, or None.
+    """Return the record that another process has written since the stamp was taken, or None.
 
     A failed run counts: the next command repeats it, not one that ran at the same time.
     """
@@ -51,17 +51,13 @@ def record_stamp(folder: Path) -> RecordStamp:
 
 
 class WorkQueue:
-    """The experiments that wait to be run.
+    """The experiments that wait to be run; those that another process is running come last.
 
-    Those that another process is running come last, until it has recorded them or died. stamps:
-    of their records when the queue was made. say: takes a line for the user.
+    stamps: of their records when the queue was made. say: takes a line for the user.
     """
 
     def __init__(
-        self,
-        workload: Workload,
-        experiments: Sequence[Experiment],
-        say: Callable[[str], None],
+        self, workload: Workload, experiments: Sequence[Experiment], say: Callable[[str], None]
     ) -> None:
         self.stamps: Mapping[Experiment, RecordStamp] = {
             e: record_stamp(workload.folder / e.name) for e in experiments

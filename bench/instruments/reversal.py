@@ -32,8 +32,8 @@ class Reversal:
     """A problem solved forward from t = 0 to 1 (output), then backward (reconstruction).
 
     rho: ‖reconstruction - z0‖₂ / ‖z0‖₂, Equation 6 of the ANODE paper (Gholami et al. 2019);
-    infinite where status is not "ok". n_steps and n_steps_backward: the accepted steps.
-    nfe: evaluations of the right-hand side in both directions.
+    infinite if status is not "ok". n_steps, n_steps_backward: accepted steps. nfe: evaluations of
+    the right-hand side in both directions.
     """
 
     output: State
@@ -140,10 +140,7 @@ def _steps(tableau: Tableau, n_steps: int, z0: State, *, backwards: bool) -> Ite
 
 
 def _reversal(
-    states: Sequence[State],
-    n_steps: tuple[int, int],
-    evaluations: int,
-    status: str = "ok",
+    states: Sequence[State], n_steps: tuple[int, int], evaluations: int, status: str = "ok"
 ) -> Reversal:
     z0, output, reconstruction = states
     start, end = _array(z0), _array(reconstruction)

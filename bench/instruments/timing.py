@@ -32,11 +32,10 @@ class Seconds:
 def interleaved(
     variants: Mapping[Variant, Callable[[Passed], object]], device: torch.device, repeats: int
 ) -> dict[Variant, dict[str, np.ndarray]]:
-    """Seconds (repeats,) of each variant's phases, and of the "step" that they make up.
+    """Seconds (repeats,) of each variant's phases, and of the whole "step".
 
-    All variants take turns in every round, after one warm-up: what disturbs the machine for some
-    time disturbs all of them, so that their ratios within a round hold. On CUDA time is measured
-    with events.
+    All variants take turns in every round, after one warm-up: a disturbance of the machine affects
+    all of them, so that their ratios within a round hold. On CUDA time is measured with events.
     """
     for run in variants.values():
         run(lambda phase: None)

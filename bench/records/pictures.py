@@ -32,9 +32,7 @@ class Picture:
 
 
 def write_pictures(
-    suite_folder: Path,
-    pictures: Sequence[Picture],
-    environments: Sequence[Mapping[str, Any]] = (),
+    suite_folder: Path, pictures: Sequence[Picture], environments: Sequence[Mapping[str, Any]] = ()
 ) -> Path:
     """Record pictures in place of those that are there, and return the file."""
     columns = {

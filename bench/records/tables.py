@@ -25,10 +25,7 @@ RENAMED = {"layout": "memory_format"}
 
 
 def write_rows(
-    file: Path,
-    kind: type[Row],
-    rows: Iterable[Row],
-    environments: Sequence[Mapping[str, Any]] = (),
+    file: Path, kind: type[Row], rows: Iterable[Row], environments: Sequence[Mapping[str, Any]] = ()
 ) -> None:
     """Write a table in place of the one that is there, and beside it its checksum and the
     environments in which the rows were measured."""

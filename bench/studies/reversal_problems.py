@@ -28,9 +28,8 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 class Problem:
     """dz/dt = f(z), z(0) = z0, on NumPy scalars or vectors, and the sweep that it is solved on.
 
-    make: seed → f and z0. n_steps: a scheme's largest number of fixed steps, "" that of all
-    others. stated: numbers of steps that the paper names, measured as they stand. digits: the
-    adaptive solver's tolerances 10^-digits.
+    make: seed → f and z0. n_steps: scheme → largest number of fixed steps, "" for all others.
+    stated: numbers of steps that the paper names. digits: the adaptive tolerances are 10^-digits.
     """
 
     make: Callable[[int], tuple[Callable[[Any], Any], State]]

@@ -76,10 +76,7 @@ class ReversibilityStudy(Study):
 
     row: ClassVar[type[ReversalRow]] = ReversalRow
     figures: ClassVar[tuple[str, ...]] = ("reversal_pictures", "reversal_steps", "reversal_claims")
-    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "method": ("schemes",),
-        "seeds": ("seeds",),
-    }
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {"method": ("schemes",), "seeds": ("seeds",)}
     makes_pictures: ClassVar[bool] = True
 
     def cases(self) -> tuple[ReversalCase, ...]:

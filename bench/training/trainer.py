@@ -76,9 +76,7 @@ class Trainer:
         self._eager_because = obstacle or ("--eager" if eager else None)
         if self._eager_because is None:
             self._captured = CapturedStep(
-                self._step,
-                self.optimizer,
-                reads_constants=cuda_graph.reads_constants(self.network),
+                self._step, self.optimizer, reads_constants=cuda_graph.reads_constants(self.network)
             )
         self._step_clock = Stopwatch(device)
         self._epoch_clock = self._now()

@@ -15,9 +15,9 @@ SWEEPS = {
 def by_network(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of steps that fitted into memory, with more columns.
 
-    shown: the network, ResNet-4 for its other widths too. milliseconds, and its quartiles fastest
-    and slowest: the quotient with the reference step at the same point, times that step's median
-    over all points, which removes the machine's drift. mebibytes.
+    shown: the network, ResNet-4 for its other widths too. milliseconds, fastest and slowest: median
+    and quartiles of the quotient with the reference step, times that step's median over all points,
+    which removes the machine's drift. mebibytes.
     """
     fitted = rows[rows["status"] == "ok"]
     is_wide = fitted["network"].str.startswith(labels.WIDE)

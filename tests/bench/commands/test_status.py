@@ -11,11 +11,11 @@ import run_bench
 from bench import records
 from bench.commands import list, status
 from bench.execution import checkpointing
-from bench.execution.run import record_experiment, run_experiment
+from bench.execution.run import record_experiment
 from bench.records import locks
 from bench.suites import SUITES
 from bench.training import checkpoint
-from tests.bench.builders import experiment, workload
+from tests.bench.builders import experiment, ran, workload
 from tests.bench.execution.test_resume import Heard
 
 SMALL = {"train_images": 20, "test_images": 10, "batch_size": 10, "num_epochs": 2}
@@ -33,7 +33,7 @@ def state_of(place, one):
 
 
 def recorded(place, one, **changes):
-    made = run_experiment(place, one, lambda e, row: None)
+    made = ran(place, one)
     records.write_run(place.results, made.__class__(**{**vars(made), **changes}))
 
 
@@ -142,7 +142,7 @@ def test_what_a_suite_measures_anew_each_time_is_measured_and_not_done(tmp_path,
 
 def test_list_says_how_much_of_each_suite_is_recorded(tmp_path, capsys):
     one = SUITES["smoke"].experiments()[0]
-    made = run_experiment(workload(tmp_path), experiment(**SMALL), lambda e, row: None)
+    made = ran(workload(tmp_path), experiment(**SMALL))
     made = made.__class__(**{**vars(made), "suite": "smoke", "name": one.name})
     records.write_run(tmp_path, made)
     assert run_bench.main(["--list", "--out", str(tmp_path)]) == 0

@@ -8,11 +8,10 @@ import pytest
 
 from bench import records
 from bench.execution.executors import Local, run_all, step_costs
-from bench.execution.run import run_experiment
 from bench.execution.work_queue import left_to_run
 from bench.records import locks
 from bench.training import checkpoint
-from tests.bench.builders import experiment, row, run, workload
+from tests.bench.builders import experiment, ran, row, run, workload
 from tests.bench.execution.test_processes import Heard
 
 ROOT = Path(__file__).parents[3]
@@ -96,7 +95,7 @@ def test_experiment_that_another_process_recorded_is_not_run_again(tmp_path, oth
     other = other_process(place.folder, first.name)
 
     def recorded():
-        made = run_experiment(place, first, lambda e, row: None)
+        made = ran(place, first)
         records.write_run(place.results, made.__class__(**{**vars(made), "status": status}))
         other.kill()
 
@@ -120,7 +119,7 @@ def test_run_is_read_back_whole(tmp_path):
 
 def test_checkpoint_of_a_recorded_run_is_removed(tmp_path):
     one, place = experiment(**SMALL), workload(tmp_path)
-    records.write_run(place.results, run_experiment(place, one, lambda e, row: None))
+    records.write_run(place.results, ran(place, one))
     left = place.folder / one.name / checkpoint.NAME
     left.write_bytes(b"")
     assert left_to_run(place, [one], print) == []

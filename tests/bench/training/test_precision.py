@@ -5,11 +5,10 @@ import torch
 
 from bench import environment
 from bench.errors import UsageError
-from bench.execution.run import run_experiment
 from bench.experiment import PRECISIONS
 from bench.instruments import gradient_error
 from bench.training.network import build_network
-from tests.bench.builders import CPU, experiment, workload
+from tests.bench.builders import CPU, experiment, ran, workload
 
 
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
@@ -44,7 +43,7 @@ def test_bfloat16_evaluates_the_network_in_bfloat16_and_keeps_weights_and_logits
 def test_precision_is_in_the_name_and_in_the_record(tmp_path):
     half = experiment(precision="bfloat16", num_epochs=1)
     assert half.name.endswith("-bfloat16")
-    run = run_experiment(workload(tmp_path), half, lambda e, row: None)
+    run = ran(workload(tmp_path), half)
     assert run.status == "ok", run.reason
     assert run.environment["precision"] == run.experiment["precision"] == "bfloat16"
 
