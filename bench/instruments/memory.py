@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,20 +33,13 @@ def peak_bytes(compute: Callable[[], object], device: torch.device) -> int:
     return live.peak
 
 
-class StepResources(NamedTuple):
-    """Peak bytes of a training step, and its evaluations of the right-hand sides."""
-
-    peak_bytes: int
-    nfe_forward: int
-    nfe_backward: int
-
-
-def resources(step: MeasuredStep) -> StepResources:
-    """Measure one eager step: exact, but for the granularity of CUDA's allocator."""
+def resources(step: MeasuredStep) -> dict[str, Any]:
+    """peak_bytes, nfe_forward and nfe_backward of one eager step: exact, but for CUDA's
+    allocator."""
     counts: list[tuple[int, int]] = []
     peak = peak_bytes(lambda: counts.append(step.evaluations()), step.images.device)
     ((forward, backward),) = counts
-    return StepResources(peak, forward, backward)
+    return {"peak_bytes": peak, "nfe_forward": forward, "nfe_backward": backward}
 
 
 class _LiveBytes(TorchDispatchMode):

@@ -8,6 +8,7 @@ On a network file system they hold between machines if it passes flock on: NFS o
 lock service, Lustre mounted with `flock`.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -66,11 +67,11 @@ def wait_for(
     suite_folder: Path, name: str, busy: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
     """A context that holds the lock of that name. `busy` is called once if it must wait for it."""
-    while True:
+    for attempt in itertools.count():
         with claim(suite_folder, name) as is_ours:
             if is_ours:
                 yield
                 return
-        busy()
-        busy = lambda: None  # noqa: E731
+        if attempt == 0:
+            busy()
         time.sleep(SECONDS_BETWEEN_LOOKS)

@@ -101,10 +101,9 @@ def as_rows(frame: pd.DataFrame, kind: type[Row]) -> list[Row]:
 
 def as_written(value: Any, type_: Any) -> Any:
     """A value as it was written: an empty field, which pandas reads as NaN, is None or ""."""
-    is_empty = value != value
-    if type_ in (int | None, float | None):
-        return None if is_empty else int(value) if type_ == int | None else value
-    return "" if type_ is str and is_empty else value
+    if value != value and type_ in (str, int | None, float | None):
+        return "" if type_ is str else None
+    return int(value) if type_ == int | None else value
 
 
 def _csv(kind: type[Row], rows: Iterable[Row]) -> str:

@@ -152,7 +152,7 @@ class GrowthRunner(Runner):
             try:
                 stepper = MeasuredStep(self._workload, experiment, case.batch_size)
                 width = _width(stepper)
-                rows[experiment] = replace(row, width=width, **memory.resources(stepper)._asdict())
+                rows[experiment] = replace(row, width=width, **memory.resources(stepper))
                 steppers[experiment] = stepper
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -178,7 +178,7 @@ class GrowthRunner(Runner):
     ) -> dict[Experiment, dict[str, Any]]:
         device = self._workload.device
         runs: dict[Experiment | str, Callable[[Passed], object]] = dict(steppers.items())
-        runs[DATA] = _BatchMaker(self._workload, case.batch_size)
+        runs[DATA] = _batch_maker(self._workload, case.batch_size)
         runs[FIXED] = MeasuredStep(self._workload, REFERENCE_STEP, REFERENCE_STEP.batch_size)
         once = timing.interleaved(runs, device, 1)
         round_seconds = sum(float(taken[TOTAL].sum()) for taken in once.values())
@@ -212,18 +212,14 @@ def _width(stepper: MeasuredStep) -> int:
     return max(z.shape[1] for _, z in inputs)
 
 
-class _BatchMaker:
-    """Makes augmented batches of one size, epoch after epoch."""
-
-    def __init__(self, workload: Workload, size: int) -> None:
-        available = len(workload.dataset.train_labels)
-        whole = workload.dataset.subset(available - available % size, 1)
-        data = DeviceData.of(whole, workload.device)
-        self._batches = (
-            batch
-            for epoch in count(1)
-            for batch in train_batches(data, seed=0, epoch=epoch, batch_size=size)
-        )
-
-    def __call__(self, passed: Passed) -> None:
-        next(self._batches)
+def _batch_maker(workload: Workload, size: int) -> Callable[[Passed], object]:
+    """A function that makes the next augmented batch of this size, epoch after epoch."""
+    available = len(workload.dataset.train_labels)
+    whole = workload.dataset.subset(available - available % size, 1)
+    data = DeviceData.of(whole, workload.device)
+    batches = (
+        batch
+        for epoch in count(1)
+        for batch in train_batches(data, seed=0, epoch=epoch, batch_size=size)
+    )
+    return lambda passed: next(batches)

@@ -107,7 +107,7 @@ class CostRunner(Runner):
             step()
         compile_seconds = getattr(method, "compile_seconds", None)
         is_seen = not getattr(method, "outside_torch", False)
-        resources = memory.resources(step)._asdict() if is_seen else {}
+        resources = memory.resources(step) if is_seen else {}
         row = self._row(variant, gradient_error=error.error, **resources)
         if compile_seconds is None:
             return [row]

@@ -13,7 +13,7 @@ from bench.data import Dataset
 from bench.environment import CHANNELS_LAST, CONTIGUOUS, check_precision, prepare
 from bench.experiment import Experiment
 from bench.records import CostRow
-from bench.studies.cost.cases import CostCase, Refused, Variant
+from bench.studies.cost.cases import CostCase, Variant
 from bench.studies.cost.runner import CostRunner
 from bench.studies.peers import is_peer, reason
 from bench.studies.regression import Comparison
@@ -135,7 +135,7 @@ class CostStudy(Study):
     ) -> CostCase:
         """experiment: makes the experiment of a gradient method."""
         chosen: list[Experiment] = []
-        refused: list[Refused] = []
+        refused: dict[str, str] = {}
         for gradient in gradients:
             try:
                 chosen.append(experiment(gradient))
@@ -143,7 +143,7 @@ class CostStudy(Study):
                 if not is_peer(gradient):
                     raise
                 GRADIENTS.resolve(gradient)  # a peer that does not exist is bad usage
-                refused.append(Refused(gradient, reason(error)))
+                refused[gradient] = reason(error)
         if any(one.is_baseline for one in chosen):
             raise ValueError(
                 f"a baseline has no ODE blocks: leave it out with the suite {self.name}"
@@ -155,7 +155,7 @@ class CostStudy(Study):
             for memory_format in (CHANNELS_LAST, CONTIGUOUS)
             if memory_format == CHANNELS_LAST or (is_in_both and one.gradient in in_both_formats)
         ]
-        return CostCase(tuple(variants), self.repeats, tuple(dict.fromkeys(refused)))
+        return CostCase(tuple(variants), self.repeats, tuple(refused.items()))
 
     def runner(self, dataset: Dataset, device: torch.device) -> CostRunner:
         check_precision(self.precision, device)

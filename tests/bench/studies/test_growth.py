@@ -156,7 +156,7 @@ def test_batches_that_are_timed_are_whole_and_go_on_for_ever(monkeypatch):
             yield images, labels
 
     monkeypatch.setattr(growth, "train_batches", train_batches)
-    maker = growth._BatchMaker(runner._workload, 32)
+    maker = growth._batch_maker(runner._workload, 32)
     for _ in range(5):
         maker(lambda phase: None)
     assert sizes == [32] * 5
