@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -38,11 +39,8 @@ def _parsed(
     kind: Callable[[str], Number], fits: Callable[[Number], bool], what: str
 ) -> Callable[[str], Number]:
     def parse(text: str) -> Number:
-        try:
+        with suppress(ValueError):
             value = kind(text)
-        except ValueError:
-            pass
-        else:
             if fits(value):
                 return value
         raise argparse.ArgumentTypeError(f"{text!r} is no {what}: give one")

@@ -90,7 +90,6 @@ def _refuse(reference: Path, lacking: set[str]) -> None:
 
 
 def _table(comparison: Comparison[Any], findings: Sequence[Finding[Any]]) -> Table:
-    table = terminal.table(*comparison.describe(findings[0].row), "what is wrong")
-    for finding in findings:
-        table.add_row(*comparison.describe(finding.row).values(), finding.problem)
-    return table
+    columns = (*comparison.describe(findings[0].row), "what is wrong")
+    rows = [(*comparison.describe(f.row).values(), f.problem) for f in findings]
+    return terminal.table(columns, rows)

@@ -1,13 +1,12 @@
 """Run a recorded experiment again and compare it with its record (--reproduce)."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from bench import cli, data, environment, records
 from bench.commands.exit_codes import CHECK_FAILED, DONE
@@ -60,7 +59,9 @@ def run(request: cli.TrainingRequest, console: Console) -> int:
             "the last bit"
         )
         return DONE
-    console.print(_table(found))
+    columns = ("what", "first in epoch", "recorded", "now")
+    rows = [(d.column, d.epoch or "", d.recorded, d.now) for d in found]
+    console.print(terminal.table(columns, rows, "not the same"))
     console.print(f"recorded again in {now.folder(results)}", markup=False)
     return CHECK_FAILED
 
@@ -156,11 +157,3 @@ def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
     own = {f"source of {name}": value for name, value in parts["sources"].items()}
     rest = {name: value for name, value in environment.items() if name not in parts}
     return {**rest, **parts["packages"], **own}
-
-
-def _table(found: Sequence[Difference]) -> Table:
-    table = terminal.table("what", "first in epoch", "recorded", "now", title="not the same")
-    for difference in found:
-        epoch = str(difference.epoch or "")
-        table.add_row(*map(str, (difference.column, epoch, difference.recorded, difference.now)))
-    return table
