@@ -145,22 +145,22 @@ class GrowthRunner(Runner):
 
     def measure(self, case: GrowthCase) -> list[GrowthRow]:
         """One row per gradient method: memory and evaluations first, then the times in turn."""
-        steppers: dict[Experiment, MeasuredStep] = {}
+        steps: dict[Experiment, MeasuredStep] = {}
         rows = {}
         for experiment in case.experiments:
             row = self._row(case, experiment)
             try:
-                stepper = MeasuredStep(self._workload, experiment, case.batch_size)
-                width = _width(stepper)
-                rows[experiment] = replace(row, width=width, **memory.resources(stepper))
-                steppers[experiment] = stepper
+                step = MeasuredStep(self._workload, experiment, case.batch_size)
+                width = _width(step)
+                rows[experiment] = replace(row, width=width, **memory.resources(step))
+                steps[experiment] = step
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 # The size at which a method no longer fits is a result; the others go on.
                 rows[experiment] = replace(row, status="oom")
                 free_memory(self._workload.device)
-        for experiment, times in self._times(case, steppers).items():
+        for experiment, times in self._times(case, steps).items():
             rows[experiment] = replace(rows[experiment], **times)
         return list(rows.values())
 
@@ -174,10 +174,10 @@ class GrowthRunner(Runner):
         )
 
     def _times(
-        self, case: GrowthCase, steppers: Mapping[Experiment, MeasuredStep]
+        self, case: GrowthCase, steps: Mapping[Experiment, MeasuredStep]
     ) -> dict[Experiment, dict[str, Any]]:
         device = self._workload.device
-        runs: dict[Experiment | str, Callable[[Passed], object]] = dict(steppers.items())
+        runs: dict[Experiment | str, Callable[[Passed], object]] = dict(steps.items())
         runs[DATA] = _batch_maker(self._workload, case.batch_size)
         runs[FIXED] = MeasuredStep(self._workload, REFERENCE_STEP, REFERENCE_STEP.batch_size)
         once = timing.interleaved(runs, device, 1)
@@ -187,7 +187,7 @@ class GrowthRunner(Runner):
         whole = {name: phases[TOTAL] for name, phases in taken.items()}
         return {
             experiment: _row_times(whole[experiment], whole[DATA], whole[FIXED])
-            for experiment in steppers
+            for experiment in steps
         }
 
 
@@ -204,11 +204,11 @@ def _row_times(step: np.ndarray, data: np.ndarray, reference: np.ndarray) -> dic
     }
 
 
-def _width(stepper: MeasuredStep) -> int:
+def _width(step: MeasuredStep) -> int:
     """The number of channels of an ODE block's widest state. Takes the first step, in which
     anode-auto makes its plan and the optimiser its state."""
-    with models.block_inputs(stepper.network) as inputs:
-        stepper()
+    with models.block_inputs(step.network) as inputs:
+        step()
     return max(z.shape[1] for _, z in inputs)
 
 
