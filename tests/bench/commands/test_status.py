@@ -173,17 +173,8 @@ def test_list_says_which_suites_lack_a_package(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("line", ["--status", "--list", "--suite memory --status"])
 def test_place_that_is_no_folder_is_refused(line, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    (tmp_path / "loop").symlink_to("loop")
-    for name, why in (
-        ("file", "is no folder"),
-        ("file/in it", "Not a directory"),
-        ("loop", "Too many levels of symbolic links"),
-    ):
-        assert run_bench.main([*line.split(), "--out", str(tmp_path / name)]) == 2
-        said = capsys.readouterr().err
-        assert why in said
-        assert said.endswith("name another --out\n")
-        assert said.count("\n") == 1
+    assert run_bench.main([*line.split(), "--out", str(tmp_path / "file")]) == 2
+    assert re.fullmatch(r"error: .*is no folder: name another --out\n", capsys.readouterr().err)
 
 
 def test_folder_that_is_not_there_yet_is_said(tmp_path, capsys):
