@@ -1,4 +1,4 @@
-"""What a run is given: data, device and results folder."""
+"""The inputs of a run: data, device and results folder."""
 
 import math
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from bench.experiment import Experiment
 class Workload:
     """Data, device and settings that all experiments of a suite share.
 
-    results: the folder that holds the suite's folder. jobs: how many experiments share a device at
-    once. eager: do not capture steps as CUDA graphs. executor: a name of `executors.EXECUTORS`.
+    results: the folder that holds the suite's folder. jobs: experiments at once on a device. eager:
+    capture no CUDA graphs. executor: a name of `executors.EXECUTORS`.
     """
 
     suite: str
@@ -64,10 +64,9 @@ class Workload:
         return math.ceil(images / experiment.batch_size)
 
     def fixed_batch(self, size: int) -> tuple[Tensor, Tensor]:
-        """Training images of all classes in turn, not augmented, the same in every run.
+        """The first `size` training images, classes in turn, not augmented, the same in every run.
 
-        Returns normalised images (size, 3, 32, 32) and labels (size,), or all images if the data
-        has fewer than `size`.
+        Returns normalised images (size, 3, 32, 32) and labels (size,); all if there are fewer.
         """
         size = min(size, len(self.dataset.train_labels))
         data = DeviceData.of(self.dataset.subset(size, 1), self.device)

@@ -114,5 +114,5 @@ def memory_format(name: str) -> str:
 
 
 def how_counted(device: str) -> str:
-    """What peak memory means on a device."""
+    """The meaning of peak memory on a device, in words."""
     return "the allocator's peak" if device == "cuda" else "live tensor bytes, counted exactly"

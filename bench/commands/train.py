@@ -103,9 +103,9 @@ def _print_failures(request: cli.TrainingRequest, tried: Collection[str]) -> boo
     failed = False
     for experiment in request.experiments:
         found = records.read_run(folder / experiment.name)
-        if found and found["status"] in ("failed", "oom"):
+        if found and found.status in ("failed", "oom"):
             failed = True
             again = "" if experiment.name in tried else "; --fresh tries it again"
             place = folder / experiment.name / records.RUN
-            print(f"{experiment.name} {found['status']}: {place} says why{again}", file=sys.stderr)
+            print(f"{experiment.name} {found.status}: {place} says why{again}", file=sys.stderr)
     return failed

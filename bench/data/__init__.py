@@ -33,22 +33,16 @@ def load(folder: Path | None, num_classes: int, *, generate: bool) -> Dataset:
     """The data set. num_classes: of generated images and of the official data sets, which have 10
     or 100; a folder of images has its own.
 
-    generate: the generated set, whatever the folder. Otherwise the folder decides: one with
-    `train/` in it is a folder of images, one with torchvision's files in it is the official data
-    set, and None is the official data set in `data/`, downloaded when it is not there.
-
-    Raises UsageError, saying what to do, when there is no such data.
+    generate: the generated set, whatever the folder. A folder with `train/` is one of images, one
+    with torchvision's files is the official data set; None is the official data set in `data/`,
+    downloaded if it is missing. Raises UsageError, which says what to do, if there is no such data.
     """
     if generate:
         return generated.load(num_classes)
     if folder is None:
         return official.load(DEFAULT_FOLDER, num_classes, download=True)
-    try:
-        exists, is_folder = folder.exists(), folder.is_dir()
-    except OSError as error:
-        raise UsageError(f"--data-dir {folder} cannot be opened ({error.strerror})") from error
-    if not is_folder:
-        what = "is no folder" if exists else "does not exist"
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "does not exist"
         raise UsageError(f"the data folder {folder} {what}: give another --data-dir")
     if _has_images(folder):
         return image_folder.load(folder)

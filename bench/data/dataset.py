@@ -14,8 +14,8 @@ from bench.errors import UsageError
 class Dataset:
     """Images are uint8 (n, 3, 32, 32), labels int64 (n,): places in `classes`, which has the names.
 
-    source says where they come from, in words; fingerprint identifies the pixels and labels of
-    the whole set; is_generated tells made-up images from real ones.
+    source: where they come from, in words. fingerprint: identifies pixels and labels of the whole
+    set. is_generated: they are no real images.
     """
 
     train_images: Tensor
@@ -56,7 +56,7 @@ class Dataset:
 
     @property
     def described(self) -> dict[str, object]:
-        """What a record says of it."""
+        """The data set as a record states it."""
         return {
             "source": self.source,
             "fingerprint": self.fingerprint,
@@ -68,10 +68,10 @@ class Dataset:
         }
 
     def subset(self, train_images: int | None, test_images: int | None) -> "Dataset":
-        """The first images of each class, the classes in turn; None means all of them.
+        """The first images of each class, the classes in turn; None: all images.
 
-        The same images on every machine, and a smaller subset is contained in a larger one. The
-        fingerprint stays that of the whole set. Raises UsageError when there are not so many.
+        A smaller subset is part of a larger one. The fingerprint stays that of the whole set.
+        Raises UsageError if there are not enough images.
         """
         train = _balanced(self.train_labels, train_images, "training", "--train-images")
         test = _balanced(self.test_labels, test_images, "test", "--test-images")

@@ -1,4 +1,4 @@
-"""When a run is checkpointed, and from what it is resumed."""
+"""Write the checkpoints of a run, and resume it from one."""
 
 import os
 import time
@@ -7,18 +7,19 @@ from typing import Protocol
 
 from bench.context import Workload
 from bench.environment import part
-from bench.errors import check_there, unwritable
-from bench.execution.interrupts import Interrupts
+from bench.errors import check_there, writing
 from bench.experiment import Experiment
 from bench.records import EpochRow
 from bench.reporting.progress import count
 from bench.reporting.remaining import Position
 from bench.training import checkpoint
 from bench.training.checkpoint import DamagedError, ForeignError, Owner, RunState
+from bench.training.interrupts import Interrupts
 from bench.training.trainer import Trainer
 
 SECONDS_BETWEEN_CHECKPOINTS = 5 * 60.0
-"""Inside an epoch. There is one at the start, after a resume and after each epoch as well."""
+"""Within an epoch. A checkpoint is also written at the start, after a resume and after each
+epoch."""
 
 
 SECONDS_BETWEEN_POSITIONS = 1.0
@@ -41,11 +42,7 @@ class Checkpointer:
     """Reads and writes the checkpoint of one experiment, whose lock this process holds."""
 
     def __init__(
-        self,
-        workload: Workload,
-        experiment: Experiment,
-        listener: Listener,
-        interrupts: Interrupts,
+        self, workload: Workload, experiment: Experiment, listener: Listener, interrupts: Interrupts
     ) -> None:
         self._folder = workload.folder
         self._file = workload.folder / experiment.name / checkpoint.NAME
@@ -111,10 +108,8 @@ class Checkpointer:
         check_there(self._folder)
         state = trainer.snapshot()
         state.notes = tuple(self._notes)
-        try:
+        with writing(self._file):
             checkpoint.write(self._file, self._owner, state)
-        except OSError as error:
-            raise unwritable(str(self._file), error) from error
         self._written = time.monotonic()
         if self._interrupts.arrived:
             raise KeyboardInterrupt
@@ -127,10 +122,8 @@ class Checkpointer:
         """Rename a checkpoint that cannot be used, and tell the user."""
         kind = "damaged" if isinstance(error, DamagedError) else "of another run"
         aside = self._file.with_name(f"{checkpoint.NAME}.{kind.split()[-1]}")
-        try:
+        with writing(aside):
             os.replace(self._file, aside)
-        except OSError as failure:
-            raise unwritable(str(aside), failure) from failure
         self._note(
             f"{self._experiment.name}: the checkpoint is {kind} ({error}): it is now {aside.name}, "
             "and the run starts over"

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TextIO
 
@@ -47,6 +47,11 @@ def discard_unwritable(stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def table(*columns: str, title: str | None = None) -> Table:
+def table(
+    columns: Iterable[str], rows: Iterable[Iterable[object]], title: str | None = None
+) -> Table:
     """A table in which a word that is too long for its column goes on in the next line."""
-    return Table(*(Column(name, overflow="fold") for name in columns), title=title)
+    made = Table(*(Column(name, overflow="fold") for name in columns), title=title)
+    for row in rows:
+        made.add_row(*map(str, row))
+    return made

@@ -67,7 +67,7 @@ def recorded(tmp_path):
                     *where, 64, "cpu", "float32", "seconds_per_step", "seconds", 0.2, 0.1, 0.4, 5
                 ),
             ]
-    records.write_measurements(tmp_path, "suite", measurements)
+    records.write_rows(tmp_path / "suite" / "measurements.csv", Measurement, measurements)
     return tmp_path / "suite", names
 
 
@@ -192,9 +192,9 @@ def test_measurements_of_other_runs_are_not_drawn(recorded, figures):
 
 def test_measurements_in_another_precision_are_not_drawn(recorded, figures):
     folder, names = recorded
-    rows = records.read_measurements(folder.parent, "suite")
+    rows = records.read_rows(folder.parent / "suite" / "measurements.csv", Measurement)
     others = [dataclasses.replace(row, precision="bfloat16", value=1) for row in rows]
-    records.write_measurements(folder.parent, "suite", [*others, *rows])
+    records.write_rows(folder.parent / "suite" / "measurements.csv", Measurement, [*others, *rows])
     plots.draw(["cost"], folder, names)
     memory = figures["cost-rk2-nt2"].axes[0]
     assert [bar.get_height() for bar in memory.patches] == [3, 3, 3]

@@ -5,11 +5,10 @@ import torch
 
 import models
 from bench.execution.executors import Local, step_costs
-from bench.execution.run import run_experiment
 from bench.execution.step_costs import estimate_seconds, measure_step_costs
 from bench.instruments import memory
 from bench.instruments.batchnorm import forward_images
-from tests.bench.builders import experiment, workload
+from tests.bench.builders import experiment, ran, workload
 
 
 def test_step_costs_cover_each_configuration_once(tmp_path):
@@ -43,7 +42,7 @@ def test_estimate_counts_the_images_of_every_test(tmp_path):
 
     counting = torch.nn.modules.module.register_module_forward_pre_hook(count)
     try:
-        run_experiment(workload(tmp_path), experiment(gradient="node"), lambda e, row: None)
+        ran(workload(tmp_path), experiment(gradient="node"))
     finally:
         counting.remove()
     assert passed == of_the_tests(80, 40)
