@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import suite_file
+from bench import data, suite_file
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.options import ACTIONS, MAIN, OVERRIDES, WHERE, read_options
@@ -21,8 +21,8 @@ from bench.suites import DEFAULT_SUITE, SUITES, Suite
 class Request:
     """A validated command line. action: "run", or an option of ACTIONS without its dashes.
 
-    data_dir: None means the official data set, downloaded where needed, or generated images. device
-    is a name for `environment.find_device`. fresh: whether old results are moved aside first.
+    data_dir: None is the official data set or generated images. device: a name for
+    `environment.find_device`. fresh: move old results aside first.
     """
 
     action: str
@@ -36,8 +36,8 @@ class Request:
 class TrainingRequest(Request):
     """Request for a suite that trains; suite has the overrides, and experiments are its runs.
 
-    generated: whether images are generated. executor: one of `executors.EXECUTORS`. reproduce: the
-    name of the recorded run to run again, or its folder. estimate: whether --list measures times.
+    generated: use generated images. executor: one of `executors.EXECUTORS`. reproduce: the name or
+    folder of the recorded run to run again. estimate: --list measures times.
     """
 
     suite: Suite
@@ -63,7 +63,7 @@ class StudyRequest(Request):
 @dataclass(frozen=True)
 class CompareRequest:
     """Two folders of results to compare. fail_above: the largest change for the worse that passes,
-    as a fraction, or None. out: the folder for compare.md and compare.csv, or None."""
+    as a fraction. out: the folder for compare.md and compare.csv."""
 
     before: Path
     after: Path
@@ -72,13 +72,8 @@ class CompareRequest:
 
 
 @state_kept()  # the user's modules are imported inside
-def parse(
-    arguments: Sequence[str] | None = None,
-) -> TrainingRequest | StudyRequest | CompareRequest:
-    """The request of a command line.
-
-    Raises UsageError, saying what to do, for anything that cannot be asked; exits for --help.
-    """
+def parse(arguments: Sequence[str] | None = None) -> Request | CompareRequest:
+    """The request of a command line. Raises UsageError, which says what to do, if it has none."""
     options = read_options(arguments)
     search_first(os.getcwd())  # for the user's own package.module:Object
     try:
@@ -167,6 +162,8 @@ def _training_request(options: argparse.Namespace, suite: Suite) -> TrainingRequ
         raise ValueError(
             f"--reproduce runs what is recorded, on this machine: leave out {', '.join(given)}"
         )
+    if names := data.class_names(options.data_dir):
+        suite = replace(suite, num_classes=len(names))
     return TrainingRequest(
         **_common(options),
         suite=suite,

@@ -1,5 +1,6 @@
-"""What a run is given: data, device and results folder."""
+"""The inputs of a run: data, device and results folder."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from bench.experiment import Experiment
 class Workload:
     """Data, device and settings that all experiments of a suite share.
 
-    results: the folder that holds the suite's folder. jobs: how many experiments share a device at
-    once. eager: do not capture steps as CUDA graphs. executor: a name of `executors.EXECUTORS`.
+    results: the folder that holds the suite's folder. jobs: experiments at once on a device. eager:
+    capture no CUDA graphs. executor: a name of `executors.EXECUTORS`.
     """
 
     suite: str
@@ -31,11 +32,16 @@ class Workload:
     def of_steps(
         cls, suite: str, dataset: Dataset, device: torch.device, batch_size: int
     ) -> "Workload":
-        """For single steps, which record nothing. Raises UsageError if the data has fewer images
-        than a batch."""
+        """For single steps of networks with 10 outputs, which record nothing. Raises UsageError if
+        the data has more classes, or fewer images than a batch."""
         available = len(dataset.train_labels)
         if batch_size > available:
             raise UsageError(f"--batch_size {batch_size}: the data has {available} images")
+        if len(dataset.classes) > Experiment.num_classes:
+            raise UsageError(
+                f"the data has {len(dataset.classes)} classes, and the suite {suite} measures "
+                f"networks with {Experiment.num_classes} outputs: give another --data-dir"
+            )
         return cls(suite, Path(), dataset, device)
 
     @property
@@ -52,11 +58,15 @@ class Workload:
         available = experiment.train_images or len(self.dataset.train_labels)
         return min(experiment.batch_size, available)
 
-    def fixed_batch(self, size: int) -> tuple[Tensor, Tensor]:
-        """Training images of all classes in turn, not augmented, the same in every run.
+    def steps_an_epoch(self, experiment: Experiment) -> int:
+        """The number of training steps of an epoch."""
+        images = experiment.train_images or len(self.dataset.train_labels)
+        return math.ceil(images / experiment.batch_size)
 
-        Returns normalised images (size, 3, 32, 32) and labels (size,), or all images if the data
-        has fewer than `size`.
+    def fixed_batch(self, size: int) -> tuple[Tensor, Tensor]:
+        """The first `size` training images, classes in turn, not augmented, the same in every run.
+
+        Returns normalised images (size, 3, 32, 32) and labels (size,); all if there are fewer.
         """
         size = min(size, len(self.dataset.train_labels))
         data = DeviceData.of(self.dataset.subset(size, 1), self.device)

@@ -28,36 +28,29 @@ PACKAGES = (
 
 CHANNELS_LAST, CONTIGUOUS = "channels_last", "contiguous"
 _FASTEST_FORMAT = {"cpu": CHANNELS_LAST, "cuda": CHANNELS_LAST}
-"""Memory formats by kind of device. On a CPU measured, in results/reference/cost-cpu; on CUDA not
-yet: the suite `cost` times backprop and node in both."""
+"""Kind of device → memory format. On a CPU by results/reference/cost-cpu; on CUDA not measured."""
 
 
 def find_device(name: str) -> torch.device:
-    """The device for "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+    """The device for "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:N".
 
-    Raises UsageError for another name or a device that is not there.
+    Raises UsageError for another name, or a device that this machine does not have.
     """
     if name == "auto":
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    try:
-        device = torch.device(name)
-    except (RuntimeError, ValueError):
-        device = None
-    if device is None or device.type not in ("cpu", "cuda") or name.startswith("cpu:"):
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise UsageError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:N")
-    if device.type == "cpu":
+    if name == "cpu":
         return torch.device("cpu")
+    index = int(name.removeprefix("cuda").lstrip(":") or 0)
     if not torch.cuda.is_available():
         raise UsageError(
             f"--device {name}: PyTorch finds no CUDA device on this machine; use --device cpu, "
             "or install a CUDA build of PyTorch and its driver"
         )
-    index = device.index or 0
     if index >= torch.cuda.device_count():
-        raise UsageError(
-            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA device(s), "
-            "counted from 0"
-        )
+        count = torch.cuda.device_count()
+        raise UsageError(f"--device {name}: this machine has {count} CUDA device(s), from 0")
     return torch.device("cuda", index)
 
 
@@ -73,15 +66,14 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 def prepare(device: torch.device, precision: str = "float32") -> None:
-    """Make this process fit to measure in, on a device, with one of `experiment.PRECISIONS`.
+    """Configure this process for measurements on a device, with one of `experiment.PRECISIONS`.
 
     A CUDA device becomes the current one: streams and events are otherwise made on the first.
-    TF32 is on for "tf32" alone: PyTorch's own default differs between operators. cuDNN is made to
-    choose deterministic algorithms. The C library is told to keep freed memory: by default it
-    returns large blocks to the system and requests them again for every tensor, and the page
-    faults cost up to 40% of a training step on a CPU.
+    TF32 is on for "tf32" alone: PyTorch's own default differs between operators. cuDNN chooses
+    deterministic algorithms. The C library keeps freed memory: by default it returns large blocks
+    to the system, and the page faults cost up to 40% of a training step on a CPU.
     """
-    _code()  # as it is now
+    _code()  # before files change
     if device.type == "cuda":
         torch.cuda.set_device(device)
     torch.backends.cudnn.deterministic = True
@@ -90,14 +82,13 @@ def prepare(device: torch.device, precision: str = "float32") -> None:
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-        libc.mallopt(_M_TOP_PAD, 64 * 2**20)
+        for option, value in _MALLOC_OPTIONS.items():
+            libc.mallopt(option, value)
 
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """Have PyTorch use this number of CPU threads inside."""
+    """A context in which PyTorch uses this number of CPU threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -106,13 +97,15 @@ def threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-# Options of mallopt(3), from glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_MALLOC_OPTIONS = {-4: 0, -1: 2**31 - 1, -2: 64 * 2**20}
+"""M_MMAP_MAX, M_TRIM_THRESHOLD and M_TOP_PAD of mallopt(3)."""
 
 
 def describe(device: torch.device, precision: str | None = None) -> dict[str, Any]:
-    """Machine, software, settings and command, as plain values for a record. precision: None where
-    each row has its own."""
+    """Machine, software, settings and command, as plain values for a record.
+
+    precision: None if each row has its own.
+    """
     is_cuda = device.type == "cuda"
     return {
         "command": shlex.join(sys.argv),
@@ -125,7 +118,7 @@ def describe(device: torch.device, precision: str | None = None) -> dict[str, An
         | {"torch": str(torch.__version__)},
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if is_cuda else None,
-        "driver": _driver() if is_cuda else None,
+        "driver": _first(_VERSION, "/proc/driver/nvidia/version") if is_cuda else None,
         **part(device),
         "keeps_freed_memory": platform.libc_ver()[0] == "glibc",
         "huge_pages": os.environ["THP_MEM_ALLOC_ENABLE"] == "1",
@@ -166,13 +159,11 @@ def device_name(device: torch.device) -> str:
 
 @cache
 def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return (
+        _first(r"model name\s*: (.*)", "/proc/cpuinfo")
+        or platform.processor()
+        or platform.machine()
+    )
 
 
 def _version(package: str) -> str | None:
@@ -182,14 +173,16 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _driver() -> str | None:
-    """The version of NVIDIA's driver, where its kernel module reports one."""
+_VERSION = r"\b(\d+\.\d+(?:\.\d+)?)\b"
+
+
+def _first(pattern: str, file: str) -> str | None:
+    """The first match of a group in a file of /proc; None on a system that has none."""
     try:
-        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
+        found = re.search(pattern, Path(file).read_text(encoding="utf-8"))
     except OSError:
         return None
-    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", text)
-    return found and found[0]
+    return found and found[1].strip()
 
 
 @cache
@@ -210,15 +203,10 @@ def _git(*arguments: str) -> str | None:
         return None
     # In a hook git tells its children which repository it is called in: it may be another one.
     ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", *arguments]
+    quiet = subprocess.DEVNULL
     try:
-        return subprocess.run(
-            ["git", *arguments],
-            cwd=here,
-            env=ours,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
+        said = subprocess.check_output(command, cwd=here, env=ours, stderr=quiet, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
+    return said.decode().strip()

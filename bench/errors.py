@@ -1,6 +1,8 @@
 """Errors the user can fix, and other errors said in one line."""
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +35,15 @@ def check_there(folder: Path) -> None:
         )
 
 
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """A context that raises UsageError if a record cannot be written in it."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(str(place), error) from error
+
+
 def unwritable(place: str, error: OSError) -> UsageError:
     """The error for a record that cannot be written."""
     return UsageError(
@@ -48,7 +59,7 @@ _OUT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device or the host has no memory left."""
+    """Return whether an error says that the device or the host is out of memory."""
     import torch  # records and figures are read without it
 
     if isinstance(error, torch.OutOfMemoryError | MemoryError):

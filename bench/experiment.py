@@ -23,12 +23,10 @@ bits of mantissa. bfloat16: autocast; weights and states stay float32."""
 class Experiment:
     """A network trained with one gradient method. The defaults are the published protocol.
 
-    lr is the initial learning rate. train_images and test_images of None mean the whole data set;
-    probe_images is the size of the fixed batch on which the gradient error is measured; precision
-    is one of PRECISIONS. Names are stored as registered, and a baseline always
-    has method "euler" and one step, since its blocks are z + f(z).
-
-    Raises ValueError, saying what to do, for a value that makes no sense.
+    lr: initial learning rate. train_images, test_images: None is the whole data set. probe_images:
+    size of the fixed batch on which the gradient error is measured. Names are stored as registered;
+    a baseline has method "euler" and one step, since its blocks are z + f(z). Raises ValueError,
+    which says what to do, for a value that makes no sense.
     """
 
     network: str
@@ -83,8 +81,8 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """A stable folder name, which no other experiment has; what differs from the published
-        protocol is spelled out."""
+        """A stable and unique folder name, with the values that differ from the published
+        protocol."""
         if self.is_baseline:
             parts = [self.network, self.gradient]
         else:
@@ -98,7 +96,7 @@ class Experiment:
 
     @property
     def lr_drops(self) -> tuple[int, ...]:
-        """After how many epochs the rate is divided by ten: the published fractions of the run."""
+        """Epochs after which the rate is divided by ten: the published fractions of the run."""
         return tuple(math.ceil(self.num_epochs * d / PUBLISHED_EPOCHS) for d in PUBLISHED_DROPS)
 
 

@@ -3,11 +3,13 @@
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import bench
+from bench import completion
 from bench.errors import UsageError
 from bench.execution.executors import EXECUTORS
 from bench.experiment import PRECISIONS
@@ -17,6 +19,7 @@ from models import BASELINE, NETWORKS
 from solvers import GRADIENTS, METHODS
 
 Value = TypeVar("Value")
+Number = TypeVar("Number", int, float)
 LARGEST = 2**31 - 1
 LARGEST_FLOAT32 = 3.4e38
 
@@ -33,43 +36,23 @@ def _list_of(item: Callable[[str], Value]) -> Callable[[str], tuple[Value, ...]]
     return parse
 
 
-def _whole(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if not least <= value <= LARGEST:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is no whole number from {least} to {LARGEST}: give one"
-            )
-        return value
+def _parsed(
+    kind: Callable[[str], Number], fits: Callable[[Number], bool], what: str
+) -> Callable[[str], Number]:
+    def parse(text: str) -> Number:
+        with suppress(ValueError):
+            value = kind(text)
+            if fits(value):
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is no {what}: give one")
 
     return parse
 
 
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= LARGEST_FLOAT32:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no positive number that a float32 can be: give one"
-        )
-    return value
-
-
-def _fraction(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no fraction: give a number of at least 0, as in 0.01 for 1 %"
-        )
-    return value
+_count = _parsed(int, lambda n: 1 <= n <= LARGEST, f"whole number from 1 to {LARGEST}")
+_seed = _parsed(int, lambda n: 0 <= n <= LARGEST, f"whole number from 0 to {LARGEST}")
+_rate = _parsed(float, lambda r: 0 < r <= LARGEST_FLOAT32, "positive number that a float32 can be")
+_fraction = _parsed(float, lambda f: 0 <= f < math.inf, "fraction, as 0.01 is for 1 %")
 
 
 def _path(text: str) -> Path:
@@ -79,8 +62,11 @@ def _path(text: str) -> Path:
 
 
 class Option(NamedTuple):
-    """An option. type: what makes its value of the text, None for a switch. One whose flag has an
-    underscore, the published spelling, is taken with a dash as well."""
+    """An option; the fields from help to nargs are argparse's. type: None for a switch. completes:
+    the values that a shell offers.
+
+    A flag with underscores, the published spelling, may also be written with dashes.
+    """
 
     flag: str
     help: str
@@ -89,6 +75,7 @@ class Option(NamedTuple):
     default: Any = None
     choices: Sequence[str] | None = None
     nargs: int | None = None
+    completes: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -99,25 +86,20 @@ class Option(NamedTuple):
         if self.type is None:
             parser.add_argument(*flags, help=self.help, action="store_true")
             return
-        metavar = None if self.choices else self.metavar
-        parser.add_argument(
-            *flags,
-            help=self.help,
-            type=self.type,
-            metavar=metavar,
-            default=self.default,
-            choices=self.choices,
-            nargs=self.nargs,
-        )
+        given = dict(zip(self._fields[1:-1], self[1:-1], strict=True))
+        argument: Any = parser.add_argument(*flags, **given)
+        if self.completes:
+            argument.complete = completion.values_of(self.name, self.completes)
+        elif self.type is _path:
+            argument.complete = "file"
 
 
-_count, _seed = _whole(1), _whole(0)
 OWN = "or your own, as package.module:"
 
 # fmt: off
 MAIN = (
     Option("--suite", f"default: {DEFAULT_SUITE}; or your own: a file NAME.toml (docs/suites.md)",
-        str, "NAME", DEFAULT_SUITE),
+        str, "NAME", DEFAULT_SUITE, completes=[*SUITES]),
     Option("--reference", "of --check: its file; default: results/reference/SUITE.csv", _path,
         "FILE"),
     Option("--estimate", "with --list: measure training steps, and print the time of each suite "
@@ -142,16 +124,18 @@ ACTIONS = (
         "whether they are more than noise; --out DIR also writes compare.md and compare.csv there",
         _path, ("A", "B"), nargs=2),
 )
-"""The options that ask for something else than to run the suite."""
+"""The options that do something else than running the suite."""
 
 OVERRIDES = (
     Option("--network", f"{', '.join([*NETWORKS, *NETWORKS.aliases])}, {OWN}Function",
-        _list_of(str)),
+        _list_of(str), completes=[*NETWORKS]),
     Option("--method", f"{', '.join(METHODS)}, {OWN}Tableau; with --suite reversibility also "
-        f"{', '.join([PAIR, *ADAPTIVE])}", _list_of(str)),
+        f"{', '.join([PAIR, *ADAPTIVE])}", _list_of(str),
+        completes=[*METHODS, PAIR, *ADAPTIVE]),
     Option("--Nt", "time steps in each ODE block", _list_of(_count)),
     Option("--gradient", f"{', '.join([BASELINE, *GRADIENTS])}, {OWN}Object; parameters stand "
-        "after a colon, as in anode-revolve:m=2", _list_of(str)),
+        "after a colon, as in anode-revolve:m=2", _list_of(str),
+        completes=[BASELINE, *GRADIENTS]),
     Option("--seeds", "the seeds themselves, as in 0,1,2", _list_of(_seed)),
     Option("--lr", "initial learning rate", _rate, "RATE"),
     Option("--num_epochs", "epochs of each run", _count, "N"),
@@ -159,7 +143,7 @@ OVERRIDES = (
     Option("--train-images", "train on a fixed subset of N images", _count, "N"),
     Option("--test-images", "test on a fixed subset of N images", _count, "N"),
     Option("--precision", "default: float32, without TF32; bfloat16 is autocast; tf32 needs CUDA",
-        str, choices=PRECISIONS),
+        str, None, choices=PRECISIONS),
 )
 """The options that replace fields of a suite, where its `options` names them."""
 
@@ -172,7 +156,7 @@ WHERE = (
     Option("--generated", "use generated images instead of real ones"),
     Option("--out", "folder of results; default: results", _path, "DIR", Path("results")),
     Option("--executor", "local (default): this machine; ray: a Ray cluster (docs/cluster.md)",
-        str, default="local", choices=list(EXECUTORS)),
+        str, None, "local", choices=list(EXECUTORS)),
     Option("--eager", "do not capture training steps as CUDA graphs, which is done where the "
         "gradient method allows it"),
     Option("--jobs", "train N runs at once, each in a process of its own, where one cannot fill "
@@ -186,9 +170,11 @@ WHERE = (
 
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The values that a command line gives. Raises UsageError for an unknown option or a value
-    that its option cannot have; exits for --help."""
-    return parser().parse_args(arguments, _Given())
+    """The values of a command line; `given` has the names of the options that were given one.
+
+    Raises UsageError for an unknown option or a value that its option cannot have.
+    """
+    return parser().parse_args(arguments, argparse.Namespace(given=set()))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -203,6 +189,12 @@ def parser() -> argparse.ArgumentParser:
     )
     options.register("action", None, _Once)
     options.add_argument("--version", action="version", version=f"anode-bench {bench.__version__}")
+    options.add_argument(
+        "--print-completion",
+        action=completion.PrintCompletion,
+        choices=completion.SHELLS,
+        help="print a script with which a shell completes options and names (docs/install.md)",
+    )
     for group, members in (
         (options, MAIN),
         (options.add_mutually_exclusive_group(), ACTIONS),
@@ -222,24 +214,10 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (--help shows the options)")
 
 
-class _Given(argparse.Namespace):
-    """The values of the options, and the names of those that were given one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.given: set[str] = set()
-
-
 class _Once(argparse.Action):
-    """Stores a value. Of two values for one option neither is known to be the intended one."""
+    """Store a value; refuse a second one."""
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         if self.dest in namespace.given:
             raise argparse.ArgumentError(self, "it is given twice: give it once")
         namespace.given.add(self.dest)

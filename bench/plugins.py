@@ -1,4 +1,4 @@
-"""The user's own code, named as `package.module:Object`: run it and know its source."""
+"""The user's own code, named `package.module:Object`: import it and know its source."""
 
 import hashlib
 import importlib
@@ -16,22 +16,22 @@ import numpy as np
 import torch
 
 PACKAGES = ("bench", "models", "plots", "solvers", "run_bench")
-"""The names of this program's own packages and modules."""
+"""This program's own packages and modules."""
 _ROOT = str(Path(__file__).parents[1])
 
 
 def search_first(folder: str) -> None:
-    """Have imports search a folder first, for the user's modules.
+    """Search a folder first in imports, for the user's modules.
 
-    A module there that is called like one of PACKAGES does not replace it, in this process or in
-    one that it starts.
+    A module there with a name of PACKAGES does not replace ours, also in processes started later.
     """
     before = [_ROOT] if any(_own(name, folder) for name in PACKAGES) else []
     sys.path[:] = dict.fromkeys([*before, folder, *sys.path])
 
 
 def refuse_shadowed(specs: Iterable[str], folder: str) -> None:
-    """Raise ValueError if a module in a folder is meant that is called like one of PACKAGES."""
+    """Raise ValueError if a name of the user's means a module that is shadowed by one of
+    PACKAGES."""
     for name in (name for spec in specs for name in _foreign(spec)):
         first = name.partition(":")[0].partition(".")[0]
         if first in PACKAGES and (found := _own(first, folder)):
@@ -43,8 +43,11 @@ def refuse_shadowed(specs: Iterable[str], folder: str) -> None:
 
 @contextmanager
 def resolving(*specs: str) -> Iterator[None]:
-    """Context in which these names may be resolved: a module that is imported for it changes no
-    setting of the process, and its source is remembered as it was imported."""
+    """A context in which these names may be resolved.
+
+    A module that is imported in it changes no setting of the process, and its source is remembered
+    as it was imported.
+    """
     names = [name for spec in specs for name in _foreign(spec)]
     is_new = any(name.partition(":")[0] not in sys.modules for name in names)
     with state_kept() if is_new else nullcontext():
@@ -54,10 +57,10 @@ def resolving(*specs: str) -> Iterator[None]:
 
 
 def sources(specs: Iterable[str]) -> dict[str, str]:
-    """`package.module:Object` → SHA-256 of its source file, as it was imported, for those of the
-    names that are written so; their parameters are left out.
+    """`package.module:Object` → SHA-256 of its source as it was imported, for names written so.
 
-    Where the object is defined in another module of the package, its file follows in the hash.
+    Parameters are left out. If the object is defined in another module of the package, the hash
+    includes that file.
     """
     names = [name for spec in specs for name in _foreign(spec)]
     with resolving(*names):
@@ -66,9 +69,9 @@ def sources(specs: Iterable[str]) -> dict[str, str]:
 
 @contextmanager
 def state_kept() -> Iterator[None]:
-    """Restore, at the end, the process's settings that foreign code may change and that results
-    depend on: PyTorch's default dtype and device, precision, determinism, threads, gradient mode
-    and autocast, and the random states."""
+    """A context that restores, at its end, the settings that foreign code may change and that
+    results depend on: PyTorch's default dtype and device, precision, determinism, threads, gradient
+    mode, autocast, and the random states."""
     with ExitStack() as restore:
         for get, put in _STATE:
             with suppress(RuntimeError):  # set with two of PyTorch's interfaces, which excludes one
@@ -79,7 +82,7 @@ def state_kept() -> Iterator[None]:
 
 
 def _own(name: str, folder: str) -> str | None:
-    """The user's module or package in a folder that has this name of ours, or None."""
+    """The user's module or package of this name in a folder, or None."""
     if Path(folder).resolve() == Path(_ROOT).resolve():
         return None
     places = [Path(folder, name), Path(folder, f"{name}.py")]
@@ -87,7 +90,7 @@ def _own(name: str, folder: str) -> str | None:
 
 
 def _foreign(spec: str) -> list[str]:
-    """package.module:Object without its parameters; nothing for a registered name."""
+    """[package.module:Object] without its parameters; [] for a registered name."""
     module, _, rest = spec.partition(":")
     attribute = rest.partition(":")[0]
     return [f"{module}:{attribute}"] if attribute and "=" not in attribute else []
@@ -96,10 +99,10 @@ def _foreign(spec: str) -> list[str]:
 def _source(name: str) -> bytes:
     module, _, attribute = name.partition(":")
     found = getattr(importlib.import_module(module), attribute)
-    names = {str(getattr(found, "__module__", "")), type(found).__module__}
+    names = {str(getattr(found, "__module__", "")), type(found).__module__} - {module}
     package = module.partition(".")[0]
-    own = {name for name in names if name.partition(".")[0] == package} - {module}
-    return b"".join(_content(sys.modules[name]) for name in (module, *sorted(own)))
+    own = sorted(name for name in names if name.partition(".")[0] == package)
+    return b"".join(_content(sys.modules[name]) for name in (module, *own))
 
 
 @cache
@@ -164,5 +167,5 @@ _STATE: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (random.getstate, random.setstate),
     (np.random.get_state, np.random.set_state),
 )
-"""Getter and setter of each setting. They are restored from the last to the first: a flag of one
-operator after the settings that change several."""
+"""Getter and setter of each setting, restored from the last to the first: a flag of one operator
+after the settings that change several."""

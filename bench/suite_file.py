@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.options import OVERRIDES, Option
-from bench.records.files import read_whole
 from bench.suites import SUITES
 
 SUFFIX = ".toml"
@@ -53,10 +52,10 @@ def read(file: Path) -> SuiteFile:
 
 def _content(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_whole(file).decode("utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"cannot read {file} ({error.strerror}): name another file") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{file} is not valid TOML: {error}") from error
 
 

@@ -25,9 +25,9 @@ TRAINING_FIGURES = (
 class Suite:
     """A named list of experiments: every network × method × Nt × seed × gradient method.
 
-    left_out: pairs of method and Nt that are not run, unless both are asked for. generated:
-    whether it uses the generated data set unless a data folder is given. figures name entries of
-    plots.FIGURES. The other fields are those of Experiment.
+    left_out: pairs of method and Nt that are not run, unless both are asked for. generated: use
+    generated images unless a data folder is given. figures: names of plots.FIGURES. The other
+    fields are those of Experiment.
     """
 
     name: str
@@ -73,8 +73,8 @@ class Suite:
     def experiments(self) -> tuple[Experiment, ...]:
         """The suite's runs, each once, one seed after another; compared runs follow one another.
 
-        A baseline has no method and no Nt, so all of those share one. Raises ValueError, saying
-        what to do, for a name or a combination that cannot be used.
+        A baseline has no method and no Nt, so all of those share one. Raises ValueError, which says
+        what to do, for a name or combination that cannot be used.
         """
         names = {field.name for field in fields(Suite)}
         common = {f.name: getattr(self, f.name) for f in fields(Experiment) if f.name in names}
@@ -160,8 +160,7 @@ SUITES: Registry[Suite | Study] = Registry(
                 "peak memory of a training step against Nt and blocks, every gradient method",
             ),
             CostStudy(
-                "cost",
-                "time and memory of a training step, every gradient method and peer in turn",
+                "cost", "time and memory of a training step, every gradient method and peer in turn"
             ),
             GrowthStudy(
                 "growth",

@@ -1,4 +1,4 @@
-"""The help and the version of the command line, told without PyTorch."""
+"""The help and the version of the command line, without PyTorch."""
 
 from collections.abc import Sequence
 from importlib import resources

@@ -16,6 +16,7 @@ import pandas as pd
 
 from bench import records
 from bench.records import CostRow, GradientRow, GrowthRow, MemoryRow, ReversalRow, UsageError
+from bench.records.tables import RENAMED
 from plots import (
     conditions,
     cost,
@@ -113,7 +114,7 @@ def draw_folder(folder: Path) -> list[Path]:
     file = folder / records.MEASUREMENTS
     try:
         with file.open(encoding="utf-8") as lines:
-            columns = {*lines.readline().strip().split(",")}
+            columns = {RENAMED.get(name, name) for name in lines.readline().strip().split(",")}
     except OSError as error:
         raise UsageError(f"{folder} has no recorded runs and no {file.name}") from error
     for row, figures in BY_ROW.items():

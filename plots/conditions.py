@@ -10,7 +10,7 @@ import pandas as pd
 from bench.records import CONDITION, conditions_of
 
 MOST_VALUES = 3
-"""How many values of a condition a caption has room for."""
+"""Number of values of a condition that a caption shows."""
 
 
 def differences(results: pd.DataFrame, what: str) -> str:

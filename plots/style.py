@@ -1,4 +1,4 @@
-"""How figures look: settings, sizes for a paper, and colours that the colour-blind distinguish."""
+"""Style of the figures: settings, sizes for a paper, colours that the colour-blind distinguish."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

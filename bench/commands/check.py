@@ -9,8 +9,8 @@ from rich.table import Table
 
 from bench import cli, records
 from bench.commands.exit_codes import CHECK_FAILED, DONE
-from bench.commands.measure import Session, writing
-from bench.errors import UsageError
+from bench.commands.measure import Session
+from bench.errors import UsageError, writing
 from bench.records.files import make_writable
 from bench.reporting import terminal
 from bench.studies.regression import Comparison, Finding, compare, without_reference
@@ -90,7 +90,6 @@ def _refuse(reference: Path, lacking: set[str]) -> None:
 
 
 def _table(comparison: Comparison[Any], findings: Sequence[Finding[Any]]) -> Table:
-    table = terminal.table(*comparison.describe(findings[0].row), "what is wrong")
-    for finding in findings:
-        table.add_row(*comparison.describe(finding.row).values(), finding.problem)
-    return table
+    columns = (*comparison.describe(findings[0].row), "what is wrong")
+    rows = [(*comparison.describe(f.row).values(), f.problem) for f in findings]
+    return terminal.table(columns, rows)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from bench import cli
 from bench.commands.exit_codes import CHECK_FAILED, DONE
-from bench.commands.measure import writing
+from bench.errors import writing
 from bench.records import write_whole
 from bench.records.comparison import ACCURACY, Comparison, compare
 from bench.records.files import check_writable, make_writable
@@ -18,13 +18,14 @@ from bench.reporting.progress import count
 
 VERDICTS = ("same", "within noise", "better", "worse")
 MOST_ROWS, MOST_NAMES = 20, 5
-"""Number of changes of a quantity, and of names in one folder alone, that the terminal shows. The
-files have all of them."""
+"""Numbers of changes of a quantity, and of names in one folder alone, that the terminal shows."""
 
 
 def run(request: cli.CompareRequest, console: Console) -> int:
-    """Print what differs, write compare.md and compare.csv where --out is given, and return
-    whether a change for the worse is too large."""
+    """Print what differs, and write compare.md and compare.csv if --out is given.
+
+    Returns whether a change for the worse exceeds --fail-above, as exit code.
+    """
     if request.out:
         check_writable(request.out)
     found = compare(request.before, request.after)
@@ -52,22 +53,22 @@ def _verdict(found: Comparison, request: cli.CompareRequest, console: Console) -
 
 
 class _Table(NamedTuple):
+    """most: number of rows that the terminal shows; None: all."""
+
     title: str
     columns: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    left_out: int = 0
+    rows: Sequence[tuple[object, ...]]
+    most: int | None = None
 
 
 def _print(found: Comparison, request: cli.CompareRequest, console: Console) -> None:
     changed = found.results[found.results["verdict"].isin(("better", "worse"))]
     changed = changed.sort_values("worsening", ascending=False, kind="stable")
-    for part in _tables(found, request, changed, MOST_ROWS, MOST_NAMES):
-        table = terminal.table(*part.columns, title=part.title)
-        for row in part.rows:
-            table.add_row(*row)
-        console.print(table)
-        if part.left_out:
-            console.print(f"… and {part.left_out} more, which --out DIR writes")
+    for part in _tables(found, request, changed):
+        shown = part.rows[: part.most]
+        console.print(terminal.table(part.columns, shown, part.title))
+        if len(shown) < len(part.rows):
+            console.print(f"… and {len(part.rows) - len(shown)} more, which --out DIR writes")
 
 
 def _markdown(found: Comparison, request: cli.CompareRequest) -> str:
@@ -82,31 +83,25 @@ def _markdown(found: Comparison, request: cli.CompareRequest) -> str:
 
 
 def _tables(
-    found: Comparison,
-    request: cli.CompareRequest,
-    changes: pd.DataFrame,
-    most_rows: int | None = None,
-    most_names: int | None = None,
+    found: Comparison, request: cli.CompareRequest, changes: pd.DataFrame
 ) -> Iterator[_Table]:
-    """Conditions, what one folder alone has, a summary, and these changes, one table for each
-    quantity."""
+    """Conditions, what one folder alone has, a summary, and a table for each changed quantity."""
     if found.conditions:
         columns = ("condition", "before", "after")
         yield _Table("Conditions that differ", columns, found.conditions)
     for where, names in ((request.before, found.only_before), (request.after, found.only_after)):
         if names:
-            rows = [(name,) for name in names[:most_names]]
-            yield _Table(f"Only in {where}", ("name",), rows, len(names) - len(rows))
+            yield _Table(f"Only in {where}", ("name",), [(name,) for name in names], MOST_NAMES)
     summary = [
-        (str(quantity), *(str((rows["verdict"] == verdict).sum()) for verdict in VERDICTS))
+        (quantity, *((rows["verdict"] == verdict).sum() for verdict in VERDICTS))
         for quantity, rows in found.results.groupby("quantity", sort=False)
     ]
     yield _Table("Summary", ("quantity", *VERDICTS), summary)
     for quantity, rows in changes.groupby("quantity", sort=False):
-        yield _of_quantity(str(quantity), rows, most_rows)
+        yield _of_quantity(str(quantity), rows)
 
 
-def _of_quantity(quantity: str, rows: pd.DataFrame, most: int | None) -> _Table:
+def _of_quantity(quantity: str, rows: pd.DataFrame) -> _Table:
     factor, unit = _unit(quantity)
     has_suites, has_seeds = rows["suite"].nunique() > 1, rows["seed"].any()
     shown = [
@@ -119,12 +114,12 @@ def _of_quantity(quantity: str, rows: pd.DataFrame, most: int | None) -> _Table:
             "–" if pd.isna(row.noise) else f"{factor * row.noise:.3g}",
             row.verdict,
         )
-        for row in rows[:most].itertuples()
+        for row in rows.itertuples()
     ]
     numbers = ("before", "after", "change", "noise")
     columns = ("case", *(("seed",) if has_seeds else ()), *numbers, "verdict")
     title = f"{quantity.capitalize()}{unit and f' ({unit})'}"
-    return _Table(title, columns, shown, len(rows) - len(shown))
+    return _Table(title, columns, shown, MOST_ROWS)
 
 
 def _unit(quantity: str) -> tuple[float, str]:

@@ -13,7 +13,7 @@ def print_runs(request: cli.TrainingRequest, console: Console) -> int:
 
 
 def print_cases(request: cli.StudyRequest, console: Console) -> int:
-    """The same for the cases of a study."""
+    """Print the name of each case of a study, and the number of cases."""
     return _print([case.name for case in request.cases], "case", console)
 
 

@@ -1,7 +1,5 @@
 """Print every suite and how far it is (--list), and its time on this device (--estimate)."""
 
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -30,23 +28,16 @@ def run(request: cli.TrainingRequest, console: Console) -> int:
         for suite in SUITES.values()
     ]
     if not request.estimate:
-        _print(console, ("suite", "runs", "of these", "what"), rows)
+        console.print(terminal.table(("suite", "runs", "of these", "what"), rows))
         return DONE
     device = environment.find_device(request.device)
     environment.prepare(device)
-    waiting = "timing a step of each network on this device …"
-    with console.status(waiting) if console.is_interactive else nullcontext():
+    with terminal.busy(console, "timing a step of each network on this device …"):
         times = ["" if isinstance(s, Study) else _time(s, device) for s in SUITES.values()]
     timed = [(*row[:3], time, row[3]) for row, time in zip(rows, times, strict=True)]
-    _print(console, ("suite", "runs", "of these", "time here", "what"), timed)
+    columns = ("suite", "runs", "of these", "time here", "what")
+    console.print(terminal.table(columns, timed))
     return DONE
-
-
-def _print(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    table = terminal.table(*columns)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
 
 
 def _study_row(study: Study, out: Path) -> tuple[str, str, str, str]:

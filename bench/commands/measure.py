@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from bench import cli, data, environment, records, sources
 from bench.commands.draw import draw_cases
 from bench.commands.exit_codes import DONE, SOME_FAILED
 from bench.commands.places import describe_archived
-from bench.errors import UsageError, free_memory, in_a_line, is_out_of_memory, unwritable
+from bench.errors import UsageError, free_memory, in_a_line, is_out_of_memory, writing
 from bench.execution import archive
 from bench.records import MEASUREMENTS, checksums, locks
 from bench.records.checksums import DamagedRecordError
@@ -67,15 +66,17 @@ class Session:
     def measure(
         self, cases: Sequence[Any], on_rows: Callable[[list[Any]], None] = lambda rows: None
     ) -> "Measured":
-        """Measure these cases. `on_rows` is called with all rows so far every now and then, and at
-        the end, even when that is an interrupt."""
+        """Measure these cases. `on_rows` is called with all rows so far now and then and at the
+        end, even if that is an interrupt."""
         measured = Measured()
+        is_log = not self.console.is_interactive
         tenths = {math.ceil(len(cases) * i / 10) for i in range(1, 10)}
+        shown = track(cases, "measuring", console=self.console, transient=True, disable=is_log)
         written = time.monotonic()
         try:
-            for count, case in enumerate(self._shown(cases), start=1):
-                if count in tenths and not self.console.is_interactive and len(cases) > 200:
-                    self.console.print(f"{count} of {len(cases)} cases …")
+            for number, case in enumerate(shown, start=1):
+                if is_log and number in tenths and len(cases) > 200:
+                    self.console.print(f"{number} of {len(cases)} cases …")
                 self._measure(case, measured)
                 if time.monotonic() - written > SECONDS_BETWEEN_WRITES:
                     on_rows(measured.rows)
@@ -93,15 +94,6 @@ class Session:
             f"{measured.failures} of {len(cases)} cases failed: the lines above say why"
         )
         return SOME_FAILED
-
-    def _shown(self, cases: Sequence[Any]) -> Iterable[Any]:
-        return track(
-            cases,
-            "measuring",
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_interactive,
-        )
 
     def _measure(self, case: Any, measured: "Measured") -> None:
         try:
@@ -130,8 +122,7 @@ class Measured:
 
 
 def _record(session: Session, cases: Sequence[Any], folder: Path) -> int:
-    """Measure the missing cases and record them in measurements.csv with the rows that are there;
-    pictures replace those that are there."""
+    """Measure the missing cases; add their rows to measurements.csv and replace the pictures."""
     study, console, file = session.study, session.console, folder / MEASUREMENTS
     known, where = _recorded(session, cases, file)
     of_device = [row for row in known if row.device == session.device.type]
@@ -161,7 +152,7 @@ def _recorded(
 ) -> tuple[list[Any], list[Mapping[str, Any]]]:
     """The rows to keep, and the environments of all rows, old and new.
 
-    A damaged table is set aside, and so are rows of an earlier version of the user's own code.
+    A damaged table is set aside, as are rows of an earlier version of the user's own code.
     """
     here = {
         **environment.describe(session.device),
@@ -177,12 +168,3 @@ def _recorded(
     except DamagedRecordError as error:
         say(error.set_aside())
         return [], [here]
-
-
-@contextmanager
-def writing(file: Path) -> Iterator[None]:
-    """Raise UsageError when a record cannot be written inside."""
-    try:
-        yield
-    except OSError as error:
-        raise unwritable(str(file), error) from error

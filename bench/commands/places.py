@@ -1,22 +1,15 @@
 """Folders of results, in words."""
 
-import stat
 from pathlib import Path
 
 from bench.errors import UsageError, readable
 
 
 def describe_folder(out: Path) -> str:
-    """The name of a folder of results. Raises UsageError when it is no folder or not readable."""
-    try:
-        is_folder = stat.S_ISDIR(out.stat().st_mode)
-    except FileNotFoundError:
+    """The name of a folder of results. Raises UsageError if it is no folder."""
+    if not out.exists():
         return f"{readable(str(out))} (not there yet)"
-    except OSError as error:
-        raise UsageError(
-            f"cannot look into {out} ({error.strerror}): name another --out"
-        ) from error
-    if not is_folder:
+    if not out.is_dir():
         raise UsageError(f"{out} is no folder: name another --out")
     return readable(str(out))
 

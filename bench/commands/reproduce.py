@@ -1,25 +1,24 @@
 """Run a recorded experiment again and compare it with its record (--reproduce)."""
 
-import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from bench import cli, data, environment, records
 from bench.commands.exit_codes import CHECK_FAILED, DONE
 from bench.context import Workload
-from bench.errors import UsageError, unwritable
+from bench.errors import UsageError, writing
 from bench.execution import executors
 from bench.experiment import Experiment
 from bench.records import ASIDE, WALL_CLOCK_COLUMNS, Run
 from bench.records.files import make_writable
 from bench.reporting import terminal
 from bench.reporting.progress import SuiteProgress, count
+from bench.reporting.remaining import Plan
 
 AGAIN = f"{ASIDE}reproduced"
 """The end of the name of the folder in which it is run again, which `records.load` ignores."""
@@ -50,7 +49,10 @@ def run(request: cli.TrainingRequest, console: Console) -> int:
     workload = Workload(recorded.suite, results, dataset, device, eager=eager)
     with environment.threads(was["threads"]):
         console.print(f"{recorded.name} again, on {environment.device_name(device)}")
-        with SuiteProgress(console, {experiment.name: 1.0}) as progress:
+        n_steps = workload.steps_an_epoch(experiment)
+        step = recorded.summary.get("seconds", 0.0) / (experiment.num_epochs * n_steps)
+        plans = {experiment: Plan(experiment.num_epochs, n_steps, step)}
+        with SuiteProgress(console, plans) as progress:
             (now,) = executors.run_all(workload, [experiment], progress)
     for change in changes(was, now.environment):
         console.print(f"not as it was: {change}", markup=False)
@@ -61,7 +63,9 @@ def run(request: cli.TrainingRequest, console: Console) -> int:
             "the last bit"
         )
         return DONE
-    console.print(_table(found))
+    columns = ("what", "first in epoch", "recorded", "now")
+    rows = [(d.column, d.epoch or "", d.recorded, d.now) for d in found]
+    console.print(terminal.table(columns, rows, "not the same"))
     console.print(f"recorded again in {now.folder(results)}", markup=False)
     return CHECK_FAILED
 
@@ -84,7 +88,8 @@ def find(suite_folder: Path, name: str) -> Run:
 
     Raises UsageError when there is none, or it failed.
     """
-    run = next((r for f in (suite_folder / name, Path(name)) if (r := _read(f))), None)
+    folders = (suite_folder / name, Path(name))
+    run = next((run for folder in folders if (run := records.read_run(folder))), None)
     if run is None:
         raise UsageError(
             f"no run {name} is recorded in {suite_folder}: --status shows those that are"
@@ -92,14 +97,6 @@ def find(suite_folder: Path, name: str) -> Run:
     if run.status == "failed":
         raise UsageError(f"the run {name} failed, and is no result: run the suite again")
     return run
-
-
-def _read(folder: Path) -> Run | None:
-    try:
-        is_there = (folder / records.RUN).is_file()
-    except (OSError, ValueError):  # no name that a file can have
-        return None
-    return records.read_whole_run(folder) if is_there else None
 
 
 def experiment_of(run: Run) -> Experiment:
@@ -119,11 +116,9 @@ def place(results: Path, suite: str, name: str) -> Path:
     An earlier attempt that was stopped is continued; one that ended is removed.
     """
     folder = results / f"{suite}{AGAIN}"
-    try:
+    with writing(folder):
         if (folder / suite / name / records.RUN).exists():
             shutil.rmtree(folder / suite / name)
-    except OSError as error:
-        raise unwritable(str(folder), error) from error
     return folder
 
 
@@ -132,22 +127,19 @@ def differences(recorded: Run, now: Run) -> list[Difference]:
 
     Differences in status, number of epochs and peak memory have epoch 0.
     """
-    found = {
-        name: Difference(name, 0, was, is_)
-        for name, was, is_ in (
-            ("status", recorded.status, now.status),
-            ("epochs", len(recorded.epochs), len(now.epochs)),
-            *(
-                (name, recorded.summary.get(name), now.summary.get(name))
-                for name in ("peak_memory_bytes",)
-            ),
-        )
-        if was != is_
+    peak = "peak_memory_bytes"
+    whole = {
+        "status": (recorded.status, now.status),
+        "epochs": (len(recorded.epochs), len(now.epochs)),
+        peak: (recorded.summary.get(peak), now.summary.get(peak)),
     }
+    found = {n: Difference(n, 0, was, is_) for n, (was, is_) in whole.items() if was != is_}
     for before, after in zip(recorded.epochs, now.epochs, strict=False):
-        for name, was, is_ in _columns(asdict(before), asdict(after)):
-            if not _same(was, is_):
-                found.setdefault(name, Difference(name, before.epoch, was, is_))
+        values = vars(after)
+        for name, was in vars(before).items():
+            # repr has every bit of a number, and calls NaN the same as NaN.
+            if name not in WALL_CLOCK_COLUMNS and repr(was) != repr(values[name]):
+                found.setdefault(name, Difference(name, before.epoch, was, values[name]))
     return list(found.values())
 
 
@@ -169,24 +161,3 @@ def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
     own = {f"source of {name}": value for name, value in parts["sources"].items()}
     rest = {name: value for name, value in environment.items() if name not in parts}
     return {**rest, **parts["packages"], **own}
-
-
-def _columns(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    for name in before:
-        if name not in WALL_CLOCK_COLUMNS:
-            yield name, before[name], after[name]
-
-
-def _same(was: Any, is_: Any) -> bool:
-    if isinstance(was, Sequence) and isinstance(is_, Sequence):
-        return len(was) == len(is_) and all(map(_same, was, is_))
-    both = isinstance(was, float) and isinstance(is_, float)
-    return was == is_ or (both and math.isnan(was) and math.isnan(is_))
-
-
-def _table(found: Sequence[Difference]) -> Table:
-    table = terminal.table("what", "first in epoch", "recorded", "now", title="not the same")
-    for difference in found:
-        epoch = str(difference.epoch or "")
-        table.add_row(*map(str, (difference.column, epoch, difference.recorded, difference.now)))
-    return table

@@ -76,7 +76,7 @@ def _of_run(suite_folder: Path, experiment: Experiment) -> State:
     name, folder = experiment.name, suite_folder / experiment.name
     is_running = locks.is_held(suite_folder, name)
     try:
-        run = records.read_whole_run(folder)
+        run = records.read_run(folder)
     except DamagedRecordError as error:
         return State(name, RUNNING if is_running else DAMAGED, 0, str(error))
     changed = run and sources.changed([run.environment], sources.of(experiment))

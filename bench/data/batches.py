@@ -1,10 +1,10 @@
-"""Batches, made on the device where the images live.
+"""Batches, made on the device where the images are.
 
-Which images come when, and how each is cropped and flipped, is drawn on the CPU from the seed and
-the epoch alone: the same for every gradient method, on every device.
+The order of the images, and their crops and flips, are drawn on the CPU from the seed and the epoch
+alone: the same for every gradient method, on every device.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,15 +44,15 @@ class DeviceData:
 
     @property
     def train_images(self) -> Tensor:
-        """As they are: a view."""
+        """The images without the border: a view."""
         inside = slice(PADDING, -PADDING)
         return self.padded[..., inside, inside]
 
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """order: a permutation of the images. For the i-th image of that order, top and left: where
-    its crop begins in the padded image, in pixels; flip: whether it is mirrored. All (n,)."""
+    """order: a permutation of the images. For the i-th of that order, top and left: the pixel of
+    the padded image at which its crop begins; flip: true if it is mirrored. All (n,)."""
 
     order: Tensor
     top: Tensor
@@ -60,9 +60,7 @@ class EpochPlan:
     flip: Tensor
 
     def to(self, device: torch.device) -> "EpochPlan":
-        return EpochPlan(
-            self.order.to(device), self.top.to(device), self.left.to(device), self.flip.to(device)
-        )
+        return EpochPlan(*(tensor.to(device) for tensor in vars(self).values()))
 
 
 def epoch_plan(seed: int, epoch: int, count: int) -> EpochPlan:
@@ -89,7 +87,7 @@ def train_batches(
     plan = epoch_plan(seed, epoch, len(data.padded)).to(data.padded.device)
     rows, columns = _crops(plan)
     labels = data.train_labels[plan.order]
-    normalise = Normalisation.on(data.padded.device)
+    normalise = _normaliser(data.padded.device)
     for start in range(0, len(plan.order), batch_size):
         batch = slice(start, start + batch_size)
         chosen = plan.order[batch, None, None]
@@ -100,42 +98,31 @@ def train_batches(
 def evaluation_batches(
     images: Tensor, labels: Tensor, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images in their order, normalised, as they are."""
-    normalise = Normalisation.on(images.device)
+    """All images in their order, normalised and not augmented."""
+    normalise = _normaliser(images.device)
     for start in range(0, len(images), batch_size):
         batch = slice(start, start + batch_size)
         yield normalise(images[batch]), labels[batch]
 
 
-@dataclass(frozen=True)
-class Normalisation:
-    """uint8 (n, 3, 32, 32) → float32, channels last, each channel with the published mean and
-    standard deviation of CIFAR-10 taken out.
-
-    mean and scale are as large as an image, (3, 32, 32): broadcast over the pixels, which have
-    their channels innermost, they would be applied three numbers at a time.
-    """
-
-    mean: Tensor
-    scale: Tensor
-
-    @classmethod
-    def on(cls, device: torch.device) -> "Normalisation":
-        return cls(_everywhere(MEAN, device), _everywhere(STANDARD_DEVIATION, device))
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return images.contiguous(memory_format=torch.channels_last).sub(self.mean).div_(self.scale)
+def _normaliser(device: torch.device) -> Callable[[Tensor], Tensor]:
+    """A function of images, uint8 (n, 3, 32, 32) → float32, channels last, that takes the published
+    mean and standard deviation of CIFAR-10's channels out."""
+    mean, deviation = (_everywhere(values, device) for values in (MEAN, STANDARD_DEVIATION))
+    last = torch.channels_last
+    return lambda images: images.contiguous(memory_format=last).sub(mean).div_(deviation)
 
 
 def _everywhere(channels: tuple[float, ...], device: torch.device) -> Tensor:
+    # As large as an image: broadcast over pixels, whose channels are innermost, it would be applied
+    # three numbers at a time.
     each = torch.tensor(channels).view(1, 3, 1, 1) * 255
     image = each.expand(1, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
     return image[0].to(device)
 
 
 def _crops(plan: EpochPlan) -> tuple[Tensor, Tensor]:
-    """Which rows and columns (n, 32) of each padded image make up its crop, a mirrored one's
-    columns from right to left."""
+    """Rows and columns (n, 32) of each padded image's crop; a mirrored one's go right to left."""
     along = torch.arange(SIZE, device=plan.order.device)
     columns = torch.where(plan.flip[:, None], SIZE - 1 - along, along)
     return plan.top[:, None] + along, plan.left[:, None] + columns

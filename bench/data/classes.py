@@ -1,4 +1,4 @@
-"""The classes in label order, which is alphabetical."""
+"""The classes of CIFAR-10 and CIFAR-100 in label order, which is alphabetical."""
 
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 _CIFAR100 = """
@@ -12,7 +12,4 @@ sunflower sweet_pepper table tank telephone television tiger tractor train trout
 wardrobe whale willow_tree wolf woman worm
 """
 
-CLASSES: dict[int, tuple[str, ...]] = {
-    10: tuple(_CIFAR10.split()),
-    100: tuple(_CIFAR100.split()),
-}
+CLASSES: dict[int, tuple[str, ...]] = {10: tuple(_CIFAR10.split()), 100: tuple(_CIFAR100.split())}

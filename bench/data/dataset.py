@@ -6,22 +6,23 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from bench.data.classes import CLASSES
 from bench.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images are uint8 (n, 3, 32, 32), labels int64 (n,).
+    """Images are uint8 (n, 3, 32, 32), labels int64 (n,): places in `classes`, which has the names.
 
-    source says where they come from, in words; fingerprint identifies the pixels and labels of
-    the whole set; is_generated tells made-up images from real ones.
+    source: where they come from, in words. fingerprint: identifies pixels and labels of the whole
+    set. is_generated: they are no real images.
     """
 
     train_images: Tensor
     train_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
-    num_classes: int
+    classes: tuple[str, ...]
     source: str
     fingerprint: str
     is_generated: bool = False
@@ -34,7 +35,7 @@ class Dataset:
         test_images: Tensor,
         test_labels: Tensor,
         *,
-        num_classes: int,
+        classes: tuple[str, ...],
         source: str,
         is_generated: bool = False,
     ) -> "Dataset":
@@ -42,28 +43,35 @@ class Dataset:
         tensors = (train_images, train_labels, test_images, test_labels)
         return cls(
             *tensors,
-            num_classes=num_classes,
+            classes=classes,
             source=source,
             fingerprint=fingerprint(*tensors),
             is_generated=is_generated,
         )
 
     @property
+    def is_cifar(self) -> bool:
+        """Whether the classes are those of CIFAR-10 or CIFAR-100."""
+        return self.classes == CLASSES.get(len(self.classes))
+
+    @property
     def described(self) -> dict[str, object]:
-        """What a record says of it."""
+        """The data set as a record states it."""
         return {
             "source": self.source,
             "fingerprint": self.fingerprint,
             "is_generated": self.is_generated,
+            "is_cifar": self.is_cifar,
+            "classes": [*self.classes],
             "train_images": len(self.train_labels),
             "test_images": len(self.test_labels),
         }
 
     def subset(self, train_images: int | None, test_images: int | None) -> "Dataset":
-        """The first images of each class, the classes in turn; None means all of them.
+        """The first images of each class, the classes in turn; None: all images.
 
-        The same images on every machine, and a smaller subset is contained in a larger one. The
-        fingerprint stays that of the whole set. Raises UsageError when there are not so many.
+        A smaller subset is part of a larger one. The fingerprint stays that of the whole set.
+        Raises UsageError if there are not enough images.
         """
         train = _balanced(self.train_labels, train_images, "training", "--train-images")
         test = _balanced(self.test_labels, test_images, "test", "--test-images")

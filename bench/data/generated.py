@@ -13,9 +13,9 @@ _CELL = 8
 def load(num_classes: int) -> Dataset:
     """5,000 training and 1,000 test images of `num_classes` classes that can be learned.
 
-    A class is a coarse pattern of 4×4 colours; an image is its class's pattern moved by up to
-    four pixels, faded, lightened or darkened, and covered with noise. Integer arithmetic and
-    NumPy's frozen generator alone, so that the pixels are the same on every machine.
+    A class is a coarse pattern of 4×4 colours; an image is its pattern moved, faded, lightened or
+    darkened, and covered with noise. Integer arithmetic and NumPy's frozen generator make the same
+    pixels on every machine.
     """
     random = np.random.RandomState(0)
     patterns = random.randint(0, 256, size=(num_classes, 3, 32 // _CELL, 32 // _CELL))
@@ -25,7 +25,7 @@ def load(num_classes: int) -> Dataset:
     return Dataset.of(
         *train,
         *test,
-        num_classes=num_classes,
+        classes=tuple(map(str, range(num_classes))),
         source=f"generated images in {num_classes} classes, not CIFAR-{num_classes}",
         is_generated=True,
     )

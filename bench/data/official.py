@@ -1,7 +1,6 @@
 """The official CIFAR-10 and CIFAR-100 through torchvision."""
 
 import os
-import shutil
 import tempfile
 import urllib.error
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import torch
 
+from bench.data.classes import CLASSES
 from bench.data.dataset import Dataset
 from bench.errors import UsageError
 
@@ -16,17 +16,20 @@ FOLDERS = {10: "cifar-10-batches-py", 100: "cifar-100-python"}
 
 
 def is_in(folder: Path, num_classes: int) -> bool:
-    """Whether torchvision's files are in the folder."""
-    return (folder / FOLDERS[num_classes]).is_dir()
+    """Return whether torchvision's files are in the folder."""
+    return num_classes in FOLDERS and (folder / FOLDERS[num_classes]).is_dir()
 
 
 def load(folder: Path, num_classes: int, *, download: bool) -> Dataset:
-    """The data set from torchvision's files under `folder`, downloaded first where that is wanted.
+    """The data set from torchvision's files under `folder`; download: get them if they are missing.
 
     torchvision compares every file's MD5 with the published one before it unpickles it. Raises
-    UsageError when a file is missing or differs, or the download fails; a download that fails
-    leaves nothing behind.
+    UsageError if a file is missing or differs, or the download fails, which leaves nothing behind.
     """
+    if num_classes not in FOLDERS:
+        raise UsageError(
+            f"no official data has {num_classes} classes: give the folder of images with --data-dir"
+        )
     if not is_in(folder, num_classes):
         if not download:
             raise UsageError(f"{folder} holds no {FOLDERS[num_classes]}: give another --data-dir")
@@ -42,7 +45,7 @@ def load(folder: Path, num_classes: int, *, download: bool) -> Dataset:
     return Dataset.of(
         *_tensors(train),
         *_tensors(test),
-        num_classes=num_classes,
+        classes=CLASSES[num_classes],
         source=f"official CIFAR-{num_classes} (torchvision, MD5 verified)",
     )
 
@@ -50,23 +53,17 @@ def load(folder: Path, num_classes: int, *, download: bool) -> Dataset:
 def _download(folder: Path, num_classes: int) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".download-", dir=folder))
-    except OSError as error:
-        raise UsageError(
-            f"cannot write to {folder} ({error.strerror}): free it, or give --data-dir"
-        ) from error
-    try:
-        _torchvision(num_classes)(staging, download=True)
-        os.replace(staging / FOLDERS[num_classes], folder / FOLDERS[num_classes])
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as staging:
+            _torchvision(num_classes)(staging, download=True)
+            os.replace(Path(staging, FOLDERS[num_classes]), folder / FOLDERS[num_classes])
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         reason = getattr(error, "reason", None) or error
         raise UsageError(
-            f"CIFAR-{num_classes} could not be downloaded ({reason}): connect this machine, give "
-            "a folder that has it with --data-dir, or use --generated"
+            f"CIFAR-{num_classes} could not be downloaded to {folder} ({reason}): connect this "
+            "machine, give a folder that has it with --data-dir, or use --generated"
         ) from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if not any(folder.iterdir()):
+        if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
 
@@ -81,12 +78,11 @@ def _torchvision(num_classes: int) -> Any:
 
 
 def import_torchvision_datasets() -> Any:
-    """The module torchvision.datasets, also where torchvision's compiled operators do not load.
+    """The module torchvision.datasets, even if torchvision's compiled operators do not load.
 
-    The published torchvision wheel is built for CUDA. Beside a CPU-only torch its operators are
-    missing, and its import stops where it registers their shape functions: "operator
-    torchvision::nms does not exist". With the schemas of those two operators declared the import
-    works, and data sets need no operator.
+    The published wheel is built for CUDA: beside a CPU-only torch its import stops with "operator
+    torchvision::nms does not exist". With the schemas of these operators declared it works, and
+    data sets need no operator.
     """
     try:
         import torchvision.datasets

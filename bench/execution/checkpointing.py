@@ -1,4 +1,4 @@
-"""When a run is checkpointed, and from what it is resumed."""
+"""Write the checkpoints of a run, and resume it from one."""
 
 import os
 import time
@@ -7,17 +7,23 @@ from typing import Protocol
 
 from bench.context import Workload
 from bench.environment import part
-from bench.errors import check_there, unwritable
-from bench.execution.interrupts import Interrupts
+from bench.errors import check_there, writing
 from bench.experiment import Experiment
 from bench.records import EpochRow
 from bench.reporting.progress import count
+from bench.reporting.remaining import Position
 from bench.training import checkpoint
 from bench.training.checkpoint import DamagedError, ForeignError, Owner, RunState
+from bench.training.interrupts import Interrupts
 from bench.training.trainer import Trainer
 
 SECONDS_BETWEEN_CHECKPOINTS = 5 * 60.0
-"""Inside an epoch. There is one at the start, after a resume and after each epoch as well."""
+"""Within an epoch. A checkpoint is also written at the start, after a resume and after each
+epoch."""
+
+
+SECONDS_BETWEEN_POSITIONS = 1.0
+"""The least interval between two reports of a run's position."""
 
 
 class Listener(Protocol):
@@ -28,14 +34,7 @@ class Listener(Protocol):
     def run_resumed(self, experiment: Experiment, rows: Sequence[EpochRow]) -> None:
         """The run continues from a checkpoint, after these epochs."""
 
-    def note(self, line: str) -> None: ...
-
-
-class Unheard:
-    """A listener that does nothing: whoever watches the run reads its checkpoint."""
-
-    def epoch_finished(self, experiment: Experiment, row: EpochRow) -> None: ...
-    def run_resumed(self, experiment: Experiment, rows: Sequence[EpochRow]) -> None: ...
+    def stepped(self, experiment: Experiment, position: Position) -> None: ...
     def note(self, line: str) -> None: ...
 
 
@@ -43,11 +42,7 @@ class Checkpointer:
     """Reads and writes the checkpoint of one experiment, whose lock this process holds."""
 
     def __init__(
-        self,
-        workload: Workload,
-        experiment: Experiment,
-        listener: Listener,
-        interrupts: Interrupts,
+        self, workload: Workload, experiment: Experiment, listener: Listener, interrupts: Interrupts
     ) -> None:
         self._folder = workload.folder
         self._file = workload.folder / experiment.name / checkpoint.NAME
@@ -58,6 +53,8 @@ class Checkpointer:
         self._interrupts = interrupts
         self._notes: list[str] = []
         self._written = time.monotonic()
+        self._reported = -SECONDS_BETWEEN_POSITIONS
+        self._n_images = experiment.train_images or len(workload.dataset.train_labels)
 
     def read(self) -> RunState | None:
         """Read the state to resume from, or None. A file that cannot be used is set aside."""
@@ -90,8 +87,16 @@ class Checkpointer:
         self.write(trainer)
 
     def on_step_end(self, trainer: Trainer) -> None:
-        """Write a checkpoint if it is due, or if the user wants to stop: see `write`."""
-        is_due = time.monotonic() - self._written >= SECONDS_BETWEEN_CHECKPOINTS
+        """Report the position and write a checkpoint, if that is due or, for the checkpoint, if the
+        user wants to stop: see `write`."""
+        now = time.monotonic()
+        if now - self._reported >= SECONDS_BETWEEN_POSITIONS:
+            self._reported = now
+            state = trainer.state
+            seen = min(state.steps * self._experiment.batch_size, self._n_images)
+            loss = float(state.loss_sum) / seen  # the host waits for it, once a second
+            self._listener.stepped(self._experiment, Position(state.epoch, state.steps, loss))
+        is_due = now - self._written >= SECONDS_BETWEEN_CHECKPOINTS
         if is_due or self._interrupts.arrived:
             self.write(trainer)
 
@@ -103,10 +108,8 @@ class Checkpointer:
         check_there(self._folder)
         state = trainer.snapshot()
         state.notes = tuple(self._notes)
-        try:
+        with writing(self._file):
             checkpoint.write(self._file, self._owner, state)
-        except OSError as error:
-            raise unwritable(str(self._file), error) from error
         self._written = time.monotonic()
         if self._interrupts.arrived:
             raise KeyboardInterrupt
@@ -119,10 +122,8 @@ class Checkpointer:
         """Rename a checkpoint that cannot be used, and tell the user."""
         kind = "damaged" if isinstance(error, DamagedError) else "of another run"
         aside = self._file.with_name(f"{checkpoint.NAME}.{kind.split()[-1]}")
-        try:
+        with writing(aside):
             os.replace(self._file, aside)
-        except OSError as failure:
-            raise unwritable(str(aside), failure) from failure
         self._note(
             f"{self._experiment.name}: the checkpoint is {kind} ({error}): it is now {aside.name}, "
             "and the run starts over"

@@ -2,15 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
 
 from bench import environment, records, sources
 from bench.context import Workload
-from bench.environment import prepare
-from bench.errors import UsageError, unwritable
+from bench.errors import UsageError, writing
 from bench.execution import archive, processes
 from bench.execution.run import record_experiment
 from bench.execution.step_costs import configuration, measure_step_costs
@@ -63,15 +62,12 @@ def step_costs(
     file = workload.folder / records.MEASUREMENTS
     with locks.wait_for(workload.folder, locks.MEASUREMENTS, lambda: say(locks.WAITING)):
         remove_parts(workload.folder)
+        known: list[Measurement] = []
         try:
-            known = (
-                archive.put_changed_rows_aside(file, Measurement, experiments, say)
-                if file.exists()
-                else []
-            )
+            if file.exists():
+                known = archive.put_changed_rows_aside(file, Measurement, experiments, say)
         except DamagedRecordError as error:
             say(error.set_aside())
-            known = []
         have = {m.configuration for m in known}
         missing = [e for e in experiments if configuration(workload, e) not in have]
         if not missing:
@@ -79,17 +75,14 @@ def step_costs(
         measurements = known + executor.measure_step_costs(workload, missing)
         there = executor.describe(workload.device, missing[0].precision)
         there = {**there, "sources": sources.of(*missing), "data": workload.dataset.described}
-        where = [*checksums.environments(file), there]
-        try:
-            records.write_measurements(workload.results, workload.suite, measurements, where)
-        except OSError as error:
-            raise unwritable(str(workload.folder), error) from error
+        with writing(file):
+            where = [*checksums.environments(file), there]
+            records.write_rows(file, Measurement, measurements, where)
         return measurements
 
 
 def run_all(workload: Workload, experiments: Sequence[Experiment], reporter: Reporter) -> list[Run]:
-    """As `Executor.run_all`: one after another in this process, or workload.jobs at once in
-    processes of their own."""
+    """Run and record each experiment here, workload.jobs at once: see `Executor.run_all`."""
     if workload.jobs > 1:
         return processes.run_all(workload, experiments, reporter)
     queue = WorkQueue(workload, experiments, reporter.note)
@@ -113,30 +106,16 @@ def run_all(workload: Workload, experiments: Sequence[Experiment], reporter: Rep
 class Local:
     """This machine."""
 
-    def find_device(self, name: str) -> torch.device:
-        return environment.find_device(name)
-
-    def device_name(self, device: torch.device) -> str:
-        return environment.device_name(device)
-
-    def describe(self, device: torch.device, precision: str) -> Mapping[str, Any]:
-        return environment.describe(device, precision)
+    find_device = staticmethod(environment.find_device)
+    device_name = staticmethod(environment.device_name)
+    describe = staticmethod(environment.describe)
+    run_all = staticmethod(run_all)
 
     def measure_step_costs(
         self, workload: Workload, experiments: Sequence[Experiment]
     ) -> list[Measurement]:
-        prepare(workload.device, experiments[0].precision)
+        environment.prepare(workload.device, experiments[0].precision)
         return measure_step_costs(workload, experiments)
-
-    def run_all(
-        self, workload: Workload, experiments: Sequence[Experiment], reporter: Reporter
-    ) -> list[Run]:
-        return run_all(workload, experiments, reporter)
-
-
-@contextmanager
-def _local(say: Callable[[str], None]) -> Iterator[Executor]:
-    yield Local()
 
 
 @contextmanager
@@ -154,8 +133,8 @@ def _on_ray(say: Callable[[str], None]) -> Iterator[Executor]:
 
 
 EXECUTORS: Mapping[str, Callable[[Callable[[str], None]], AbstractContextManager[Executor]]] = {
-    "local": _local,
+    "local": lambda say: nullcontext(Local()),
     "ray": _on_ray,
 }
-"""By the name that --executor takes: a function that takes `say`, for lines for the user, and
-returns a context with the executor."""
+"""Name of --executor → a function of `say`, for lines for the user, that returns a context with the
+executor."""

@@ -4,11 +4,15 @@ A process per experiment, not a pool: if the system kills a process, one experim
 the pool, and a process that ends frees all its memory, on a GPU the CUDA context too.
 """
 
+import os
 import signal
+import sys
+import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, parent_process
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,20 +25,27 @@ from bench import environment
 from bench.context import Workload
 from bench.data import Dataset
 from bench.errors import UsageError, free_memory
+from bench.execution import position
+from bench.execution.run import record_experiment
 from bench.execution.watch import RunWatcher
 from bench.execution.work_queue import RecordStamp
-from bench.execution.worker import SECONDS_TO_STOP, USAGE_ERROR, work
 from bench.experiment import Experiment
 from bench.records import Run
 from bench.reporting.progress import Reporter
+
+SECONDS_TO_STOP = 10.0
+"""The time in which a worker must write its checkpoint before it is killed."""
+
+USAGE_ERROR = 2
+"""Exit code of a worker: the suite has to stop, and the error file says why."""
 
 
 def run_all(workload: Workload, experiments: Sequence[Experiment], reporter: Reporter) -> list[Run]:
     """Run and record the experiments, workload.jobs at once; return the runs in that order.
 
-    A run whose worker dies is recorded as failed, and the next command repeats it; to repeat it at
-    once could exhaust the host's memory again. Raises UsageError if a record cannot be written.
-    No worker outlives this function, whatever is raised.
+    A run whose worker dies is recorded as failed, and the next command repeats it: at once, it
+    could exhaust the host's memory again. Raises UsageError if a record cannot be written. No
+    worker outlives this function.
     """
     _share(workload.dataset)
     free_memory(workload.device)  # of the step costs, measured in this process
@@ -110,9 +121,44 @@ class _Workers:
             self._folder.cleanup()
 
 
+def work(
+    workload: Workload, experiment: Experiment, stamp: RecordStamp, threads: int, errors: Path
+) -> None:
+    """Run and record the experiment; the results folder shows its progress and its end.
+
+    A terminal sends Ctrl-C to all processes, so SIGINT is ignored here: the parent decides, and
+    sends SIGTERM. An unexpected error is written to the file `errors`, and the exit code is not 0.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    try:
+        with position.written(workload, experiment) as listener:
+            record_experiment(workload, experiment, listener, stamp)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)  # end without a traceback; the exit status says why
+    except UsageError as error:
+        errors.write_text(str(error), encoding="utf-8")
+        sys.exit(USAGE_ERROR)
+    except Exception:
+        errors.write_text(traceback.format_exc(), encoding="utf-8")
+        sys.exit(1)
+
+
+def _stop_with_parent() -> None:
+    """Stop when the parent ends: if it is killed it cannot stop its workers."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(SECONDS_TO_STOP)
+    os._exit(1)
+
+
 @contextmanager
 def _interrupt_ignored() -> Iterator[None]:
-    """A process that is started inside ignores SIGINT from its first moment: see `worker.work`."""
+    """A process that is started inside ignores SIGINT from its first moment: see `work`."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

@@ -28,24 +28,24 @@ from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
 
 from bench.context import Workload
 from bench.environment import describe, prepare
-from bench.errors import UsageError, in_a_line, unwritable
-from bench.execution.checkpointing import Unheard
+from bench.errors import UsageError, in_a_line, writing
+from bench.execution import position
+from bench.execution.processes import SECONDS_TO_STOP
 from bench.execution.run import record_experiment
 from bench.execution.step_costs import measure_step_costs
 from bench.execution.watch import RunWatcher
 from bench.execution.work_queue import RecordStamp
-from bench.execution.worker import SECONDS_TO_STOP
 from bench.experiment import Experiment
 from bench.records import Measurement, Run, locks
 from bench.records.files import write_whole
 from bench.reporting.progress import Reporter, count
 
 RETRIES = 10
-"""How often a task is started again whose process or machine died."""
+"""Restarts of a task whose process or machine died."""
 
 SECONDS_TO_CONNECT = 5.0
 SECONDS_WITHOUT_MACHINE = 5 * 60.0
-"""How long to wait for a machine when the last one that fits a task has died."""
+"""Wait for a machine after the last one that fits a task has died."""
 
 
 @contextmanager
@@ -158,7 +158,7 @@ class Share:
         return cls({"CPU": _divisible(cpus), "GPU": _divisible(gpus)}, threads)
 
     def fits(self) -> bool:
-        """Whether a machine of the cluster has these resources, busy or not."""
+        """Return whether a machine of the cluster has these resources, busy or not."""
         return any(
             all(machine.get(name, 0) >= part for name, part in self.resources.items())
             for machine in machines()
@@ -191,10 +191,8 @@ class _Tasks:
         self._is_waiting = False
 
     def __enter__(self) -> "_Tasks":
-        try:
+        with writing(self._token):
             write_whole(self._token, b"")
-        except OSError as error:
-            raise unwritable(str(self._token), error) from error
         self._given = ray.put(self._workload)  # sent once, with the data
         return self
 
@@ -272,7 +270,8 @@ def run_task(
         )
     sys.argv[:] = arguments  # the command, for the record
     torch.set_num_threads(threads)
-    record_experiment(workload, experiment, Unheard(), stamp)
+    with position.written(workload, experiment) as listener:
+        record_experiment(workload, experiment, listener, stamp)
 
 
 def _describe(device: torch.device, threads: int) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Run one experiment and record it, however it ends."""
 
-import math
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 
 import torch
 from torch import nn
@@ -11,15 +11,8 @@ from torch import nn
 from bench import records, sources
 from bench.context import Workload
 from bench.environment import describe, now, part, prepare
-from bench.errors import (
-    UsageError,
-    check_there,
-    first_line,
-    free_memory,
-    is_out_of_memory,
-    unwritable,
-)
-from bench.execution import archive, interrupts
+from bench.errors import UsageError, check_there, first_line, free_memory, is_out_of_memory, writing
+from bench.execution import archive
 from bench.execution.checkpointing import Checkpointer, Listener
 from bench.execution.work_queue import RecordStamp, recorded_since
 from bench.experiment import Experiment
@@ -27,11 +20,10 @@ from bench.instruments import gradient_error, memory
 from bench.instruments.batchnorm import StatisticsTest
 from bench.records import RESULTS, EpochRow, Run, locks
 from bench.records.files import remove_parts
+from bench.training import interrupts
 from bench.training.checkpoint import DamagedError, RunState
 from bench.training.measured_step import MeasuredStep
 from bench.training.trainer import DivergedError, Probe, Trainer
-
-EpochFinished = Callable[[Experiment, EpochRow], None]
 
 
 def record_experiment(
@@ -39,15 +31,13 @@ def record_experiment(
 ) -> Run | None:
     """Run an experiment, from its checkpoint if there is one; write its record and return it.
 
-    Every executor calls this, in any process. stamp: of the record when the command began. If
-    another process has recorded the experiment since, that record is returned; if another process
-    is running it, None. On SIGINT or SIGTERM the step is finished, a checkpoint is written and
-    KeyboardInterrupt raised. Raises UsageError if something cannot be written.
+    Every executor calls this, in any process. stamp: of the record when the command began. Returns
+    the record of another process that has written it since, and None if another process is running
+    the experiment. On SIGINT or SIGTERM finishes the step, writes a checkpoint and raises
+    KeyboardInterrupt. Raises UsageError if something cannot be written.
     """
-    with (
-        locks.claim(workload.folder, experiment.name) as is_ours,
-        interrupts.deferred() as deferred,
-    ):
+    claimed = locks.claim(workload.folder, experiment.name)
+    with claimed as is_ours, interrupts.deferred() as deferred:
         if not is_ours:
             return None
         other = recorded_since(workload, experiment, stamp)
@@ -58,7 +48,7 @@ def record_experiment(
         prepare(workload.device, experiment.precision)
         remove_parts(workload.folder / experiment.name)
         checkpointer = Checkpointer(workload, experiment, listener, deferred)
-        run = run_experiment(workload, experiment, listener.epoch_finished, checkpointer)
+        run = _run_experiment(workload, experiment, listener, checkpointer)
         _write(workload, run)
         if run.status in RESULTS:
             checkpointer.remove()
@@ -69,28 +59,26 @@ def record_death(
     workload: Workload, experiment: Experiment, reason: str, state: RunState | None
 ) -> Run:
     """Record a run whose process died as failed. state: of its last checkpoint."""
-    return _write(
-        workload, _run(workload, experiment, "failed", reason, state or RunState(started_at=now()))
-    )
+    state = state or RunState(started_at=now())
+    return _write(workload, _run(workload, experiment, "failed", reason, state))
 
 
-def run_experiment(
-    workload: Workload,
-    experiment: Experiment,
-    epoch_finished: EpochFinished,
-    checkpointer: Checkpointer | None = None,
+def _run_experiment(
+    workload: Workload, experiment: Experiment, listener: Listener, checkpointer: Checkpointer
 ) -> Run:
-    """Train and measure; the record's status and reason say how it ended.
+    """Train and measure. The record has what was observed before the end, and how it ended.
 
-    The record has what was observed before the end. Raises nothing but KeyboardInterrupt, and
-    UsageError if a checkpoint cannot be written.
+    Raises nothing but KeyboardInterrupt, and UsageError if a checkpoint cannot be written.
     """
     trainer: Trainer | None = None
     status, reason = "ok", None
     try:
-        with torch.random.fork_rng(devices=_cuda(workload.device)):
+        cuda = [workload.device] if workload.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
             trainer = _trainer(workload, experiment, checkpointer)
-            _train(workload, experiment, epoch_finished, trainer, checkpointer)
+            for row in _epochs(workload, experiment, trainer, checkpointer):
+                listener.epoch_finished(experiment, row)
+                checkpointer.write(trainer)
     except (KeyboardInterrupt, UsageError):
         raise
     except DivergedError as error:
@@ -108,13 +96,11 @@ def run_experiment(
     return _run(workload, experiment, status, reason, trainer.state, trainer.execution)
 
 
-def _trainer(
-    workload: Workload, experiment: Experiment, checkpointer: Checkpointer | None
-) -> Trainer:
+def _trainer(workload: Workload, experiment: Experiment, checkpointer: Checkpointer) -> Trainer:
     """Make a trainer, from the checkpoint if there is one. Sets the random state."""
     device, eager = workload.device, workload.eager
-    found = checkpointer.read() if checkpointer else None
-    if checkpointer and found:
+    found = checkpointer.read()
+    if found:
         try:
             trainer = Trainer(experiment, device, found, eager=eager)
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -128,28 +114,17 @@ def _trainer(
     torch.manual_seed(experiment.seed)  # for a network with dropout
     state.peak_bytes = _peak_bytes(workload, experiment)
     trainer = Trainer(experiment, device, state, eager=eager)
-    if checkpointer:
-        checkpointer.write(trainer)  # shows that the run has started
+    checkpointer.write(trainer)  # shows that the run has started
     return trainer
 
 
-def _train(
-    workload: Workload,
-    experiment: Experiment,
-    epoch_finished: EpochFinished,
-    trainer: Trainer,
-    checkpointer: Checkpointer | None,
-) -> None:
-    def on_step_end() -> None:
-        if checkpointer:
-            checkpointer.on_step_end(trainer)
-
+def _epochs(
+    workload: Workload, experiment: Experiment, trainer: Trainer, checkpointer: Checkpointer
+) -> Iterator[EpochRow]:
     data = workload.data_for(experiment)
     statistics = StatisticsTest(experiment, data, workload.device)
-    for row in trainer.epochs(data, _probe(workload, experiment), statistics.measure, on_step_end):
-        epoch_finished(experiment, row)
-        if checkpointer:
-            checkpointer.write(trainer)
+    on_step_end = partial(checkpointer.on_step_end, trainer)
+    return trainer.epochs(data, _probe(workload, experiment), statistics.measure, on_step_end)
 
 
 def _run(
@@ -160,8 +135,7 @@ def _run(
     state: RunState,
     execution: str | None = None,
 ) -> Run:
-    rows = state.rows
-    current = state.parts[-1] if state.parts else {}
+    *earlier_parts, current = state.parts or ({},)
     return Run(
         suite=workload.suite,
         name=experiment.name,
@@ -175,29 +149,27 @@ def _run(
             "jobs": workload.jobs,
             "started_at": state.started_at,
             "resumed_at": [*state.resumed_at],
-            "earlier_parts": [*state.parts[:-1]] or None,
+            "earlier_parts": earlier_parts or None,
         },
         data=workload.dataset.described,
         status=status,
         reason=reason,
         summary={
-            **_summary(rows),
-            "overhead": _overhead(rows, _steps_an_epoch(workload, experiment)),
+            **_summary(state.rows),
+            "overhead": _overhead(state.rows, workload.steps_an_epoch(experiment)),
             "peak_memory_bytes": state.peak_bytes,
             "seconds": state.seconds,
         },
         correct={k: records.packed(c.numpy()) for k, c in state.correct_images.items()},
-        epochs=rows,
+        epochs=state.rows,
     )
 
 
 def _write(workload: Workload, run: Run) -> Run:
     """Write a run's record. Raises UsageError if that is impossible or the folder is gone."""
     check_there(workload.folder)
-    try:
+    with writing(run.folder(workload.results)):
         records.write_run(workload.results, run)
-    except OSError as error:
-        raise unwritable(str(run.folder(workload.results)), error) from error
     return run
 
 
@@ -219,7 +191,7 @@ def _peak_bytes(workload: Workload, experiment: Experiment) -> int:
     return memory.peak_bytes(step, workload.device)
 
 
-def _summary(rows: Sequence[records.EpochRow]) -> dict[str, object]:
+def _summary(rows: Sequence[EpochRow]) -> dict[str, object]:
     last = rows[-1] if rows else None
     best = max(rows, key=lambda row: row.test_accuracy) if rows else None
     return {
@@ -234,16 +206,7 @@ def _summary(rows: Sequence[records.EpochRow]) -> dict[str, object]:
     }
 
 
-def _steps_an_epoch(workload: Workload, experiment: Experiment) -> int:
-    images = experiment.train_images or len(workload.dataset.train_labels)
-    return math.ceil(images / experiment.batch_size)
-
-
-def _overhead(rows: Sequence[records.EpochRow], steps: int) -> float | None:
+def _overhead(rows: Sequence[EpochRow], steps: int) -> float | None:
     """Share of the epochs' time, without tests, that was not spent in training steps."""
     whole = sum(row.train_seconds + row.probe_seconds for row in rows)
     return 1 - sum(row.seconds_per_step * steps for row in rows) / whole if whole else None
-
-
-def _cuda(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []

@@ -1,4 +1,4 @@
-"""Which experiments are left to run, when several processes share a results folder."""
+"""The experiments that are left to run, when several processes share a results folder."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -22,48 +22,42 @@ def left_to_run(
 ) -> list[Experiment]:
     """Return the experiments without a result of the present code.
 
-    A damaged record is set aside, and `say` is called with a line about it. The checkpoint of a
-    recorded experiment is removed: its process was killed before it could do so. Raises UsageError
-    if the record of an experiment's name is of another experiment or of other data.
+    Sets damaged records aside and calls `say` with a line about each. Removes checkpoints of
+    recorded experiments, whose processes were killed before they could. Raises UsageError if a
+    record is of another experiment or of other data.
     """
-    left = [e for e in experiments if _whole_status(workload, e, say) not in RESULTS]
+    left = [e for e in experiments if _status(workload, e, say) not in RESULTS]
     for experiment in {*experiments} - {*left}:
         checkpoint.remove(workload.folder / experiment.name / checkpoint.NAME)
     return left
 
 
 def recorded_since(workload: Workload, experiment: Experiment, stamp: RecordStamp) -> Run | None:
-    """Return the record that a process has written since the stamp was taken, or None.
+    """Return the record that another process has written since the stamp was taken, or None.
 
     A failed run counts: the next command repeats it, not one that ran at the same time.
     """
-    status = _recorded_status(workload, experiment)
-    folder = workload.folder / experiment.name
-    if status in RESULTS or (status and record_stamp(folder) != stamp):
-        return records.read_whole_run(folder)
-    return None
+    run = _recorded(workload, experiment)
+    is_new = record_stamp(workload.folder / experiment.name) != stamp
+    return run if run and (run.status in RESULTS or is_new) else None
 
 
 def record_stamp(folder: Path) -> RecordStamp:
     try:
         found = (folder / RUN).stat()
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return None
     return found.st_mtime_ns, found.st_ino
 
 
 class WorkQueue:
-    """The experiments that wait to be run.
+    """The experiments that wait to be run; those that another process is running come last.
 
-    Those that another process is running come last, until it has recorded them or died. stamps:
-    of their records when the queue was made. say: takes a line for the user.
+    stamps: of their records when the queue was made. say: takes a line for the user.
     """
 
     def __init__(
-        self,
-        workload: Workload,
-        experiments: Sequence[Experiment],
-        say: Callable[[str], None],
+        self, workload: Workload, experiments: Sequence[Experiment], say: Callable[[str], None]
     ) -> None:
         self.stamps: Mapping[Experiment, RecordStamp] = {
             e: record_stamp(workload.folder / e.name) for e in experiments
@@ -80,7 +74,7 @@ class WorkQueue:
         """Return the next one that no other process is running, or None."""
         for _ in range(len(self._waiting)):
             experiment = self._waiting.popleft()
-            if locks.is_free(self._folder, experiment.name):
+            if not locks.is_held(self._folder, experiment.name):
                 return experiment
             self.put_back(experiment)
         return None
@@ -95,36 +89,29 @@ class WorkQueue:
             )
 
 
-def _whole_status(
-    workload: Workload, experiment: Experiment, say: Callable[[str], None]
-) -> str | None:
-    try:
-        return _recorded_status(workload, experiment)
-    except DamagedRecordError:
-        with locks.claim(workload.folder, experiment.name) as is_ours:
-            if not is_ours:
-                return None  # it was just being written
-            try:
-                return _recorded_status(workload, experiment)
-            except DamagedRecordError as error:
+def _status(workload: Workload, experiment: Experiment, say: Callable[[str], None]) -> str | None:
+    with locks.claim(workload.folder, experiment.name) as is_ours:
+        try:
+            run = _recorded(workload, experiment)
+        except DamagedRecordError as error:
+            if is_ours:  # otherwise it is just being written
                 say(error.set_aside())
-                return None
+            return None
+    return run.status if run else None
 
 
-def _recorded_status(workload: Workload, experiment: Experiment) -> str | None:
-    folder = workload.folder / experiment.name
-    content = records.read_run(folder)
-    if content is None:
+def _recorded(workload: Workload, experiment: Experiment) -> Run | None:
+    """The experiment's record; None if there is none of the present code."""
+    folder, given = workload.folder / experiment.name, workload.dataset
+    run = records.read_run(folder)
+    if run is None:
         return None
-    if content["experiment"] != asdict(experiment):
+    if run.experiment != asdict(experiment):
         raise UsageError(f"{folder} records another experiment: use another --out")
-    data, given = content["data"], workload.dataset
-    if data["fingerprint"] != given.fingerprint:
+    if run.data["fingerprint"] != given.fingerprint:
         raise UsageError(
-            f"{folder} was recorded on other data ({data['source']}, fingerprint "
-            f"{data['fingerprint']}) than is given now ({given.source}, {given.fingerprint}): "
+            f"{folder} was recorded on other data ({run.data['source']}, fingerprint "
+            f"{run.data['fingerprint']}) than is given now ({given.source}, {given.fingerprint}): "
             "use another --out, or that data"
         )
-    if sources.changed([content["environment"]], sources.of(experiment)):
-        return None
-    return str(content["status"])
+    return None if sources.changed([run.environment], sources.of(experiment)) else run

@@ -1,15 +1,7 @@
-"""Test accuracy with each kind of BatchNorm statistics.
+"""Test accuracy with each kind of BatchNorm statistics; docs/results.md describes the kinds.
 
-In evaluation mode BatchNorm normalises with its running statistics. Inside an ODE block one set of
-them serves all evaluations of f, and a gradient method may update them in its backward pass, so a
-test accuracy depends on which statistics it was taken with:
-
-    running          as trained: the test of every epoch, which is not measured here
-    forward          as the running statistics are when forward passes alone update them
-    batch            each test batch's own: what the weights can do
-    reestimated      means over batches of augmented training images, with the final weights
-    per_evaluation   the same, with one set for each evaluation of f
-    plain            as reestimated, from training images that are not augmented
+The kinds: running (an ordinary test, not measured here), forward, batch, reestimated,
+per_evaluation, plain.
 """
 
 from collections import Counter
@@ -21,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
 
 from bench.data import DeviceData, evaluation_batches, train_batches
 from bench.data.batches import epoch_plan
@@ -33,34 +26,35 @@ EVERY_EPOCH, AT_THE_END = ("forward", "batch"), ("reestimated", "per_evaluation"
 KINDS = (*EVERY_EPOCH, *AT_THE_END)
 
 TEST_IMAGES_OF_AN_EPOCH = 5_000
-"""The number of shuffled test images before the last epoch: all of CIFAR-10's would take more than
-5% of the epoch's time."""
+"""Shuffled test images before the last epoch: all 10,000 would take over 5% of the epoch's time."""
 
 
-def forward_images(num_epochs: int, train_images: int, test_images: int) -> int:
-    """The number of images that all tests of a run send forward through the network, with the
-    running statistics and with every kind that `StatisticsTest` measures."""
-    of_an_epoch = test_images + len(EVERY_EPOCH) * min(test_images, TEST_IMAGES_OF_AN_EPOCH)
-    of_the_last = test_images * (1 + len(KINDS))
-    estimated_from = 2 * train_images  # augmented, and plain
-    return (num_epochs - 1) * of_an_epoch + of_the_last + estimated_from
+def forward_images(train_images: int, test_images: int, *, is_last: bool) -> int:
+    """The number of images that the tests after an epoch send forward through the network, with
+    the running statistics and with every kind that `StatisticsTest` measures."""
+    if is_last:  # re-estimated from training images twice: augmented, and plain
+        return test_images * (1 + len(KINDS)) + 2 * train_images
+    return test_images + len(EVERY_EPOCH) * min(test_images, TEST_IMAGES_OF_AN_EPOCH)
 
 
-Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+Batches = Iterable[tuple[Tensor, Tensor]]
+"""Images and labels."""
 
 
 class StatisticsTest:
     """Tests an experiment's weights with each kind of BatchNorm statistics.
 
-    Measures on a network of its own, into which weights and buffers are copied: the network in
-    training, its optimiser and the random state are unchanged.
+    It has a network of its own, into which weights and buffers are copied: the network in training,
+    its optimiser and the random state are unchanged.
     """
 
     def __init__(self, experiment: Experiment, data: DeviceData, device: torch.device) -> None:
         self._experiment = experiment
         self._data = data
         self._network = build_network(experiment, device)
-        self._order = _shuffled(len(data.test_labels)).to(device)
+        # A fixed order: images come sorted by class from a folder.
+        shuffled = torch.Generator().manual_seed(0)
+        self._order = torch.randperm(len(data.test_labels), generator=shuffled).to(device)
 
     def measure(
         self,
@@ -70,14 +64,14 @@ class StatisticsTest:
         epoch: int,
         on_step_end: Callable[[], None] = lambda: None,
     ) -> dict[str, Evaluation]:
-        """Loss, accuracy and correct predictions with each kind of statistics that this epoch has.
+        """Test the network with each kind of statistics that is due in this epoch.
 
         running: the test with the running statistics. forward: the statistics that forward passes
-        alone updated; None where those are the running ones. After the last epoch every kind is
+        alone updated; None if those are the running ones. After the last epoch all kinds are
         measured, on all test images; before it, those of EVERY_EPOCH on the first
         TEST_IMAGES_OF_AN_EPOCH of the shuffled ones. Empty for a network without BatchNorm;
-        `per_evaluation` is left out where the number of evaluations of f is not the same for every
-        batch. `on_step_end` is called after every batch.
+        without `per_evaluation` if the number of evaluations of f differs between batches.
+        `on_step_end` is called after every batch.
         """
         if not batch_norms(self._network):
             return {}
@@ -95,7 +89,7 @@ class StatisticsTest:
         with _own_statistics(self._network):
             found["batch"] = test(_even(len(labels), self._experiment.batch_size))
         if is_last:
-            augmented = self._estimated(network, lambda: self._augmented(epoch), on_step_end)
+            augmented = self._estimated(network, self._augmented(epoch), on_step_end)
             augmented.put_one_set_into(self._network)
             found["reestimated"] = test()
             if augmented.is_regular:
@@ -103,10 +97,10 @@ class StatisticsTest:
                     per_evaluation = test()
                 if not without_statistics:
                     found["per_evaluation"] = per_evaluation
-            plain = self._estimated(network, lambda: self._plain(epoch), on_step_end)
+            plain = self._estimated(network, self._plain(epoch), on_step_end)
             plain.put_one_set_into(self._network)
             found["plain"] = test()
-        if is_last:  # in the order of the data set, so that two runs can be compared
+            # In the order of the data set, so that two runs can be compared.
             found = {
                 kind: result._replace(correct=result.correct[torch.argsort(order)])
                 for kind, result in found.items()
@@ -125,16 +119,16 @@ class StatisticsTest:
         self, network: nn.Module, batches: Batches, on_step_end: Callable[[], None]
     ) -> "BatchStatistics":
         self._copy(network, {})
-        return estimate(self._network, batches(), on_step_end)
+        return estimate(self._network, batches, on_step_end)
 
-    def _augmented(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _augmented(self, epoch: int) -> Batches:
         experiment = self._experiment
         return train_batches(
             self._data, seed=experiment.seed, epoch=epoch, batch_size=experiment.batch_size
         )
 
-    def _plain(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same images in the same order, without augmentation."""
+    def _plain(self, epoch: int) -> Batches:
+        """The images of `_augmented` in the same order, without augmentation."""
         labels = self._data.train_labels
         order = epoch_plan(self._experiment.seed, epoch, len(labels)).order.to(labels.device)
         size = self._experiment.batch_size
@@ -145,8 +139,8 @@ class StatisticsTest:
 class BatchStatistics(NamedTuple):
     """Means over batches of the statistics of each BatchNorm's input.
 
-    means and variances (unbiased): by the layer's name, one float64 tensor (channels,) for each of
-    its evaluations in one pass through the network. is_regular: whether every pass had as many.
+    means and variances (unbiased): layer name → one float64 tensor (channels,) for each of its
+    evaluations in a pass through the network. is_regular: every pass had as many evaluations.
     """
 
     means: dict[str, list[Tensor]]
@@ -156,15 +150,12 @@ class BatchStatistics(NamedTuple):
     def put_one_set_into(self, network: nn.Module) -> None:
         """Set each layer's running statistics to the mean over its evaluations."""
         for name, layer in batch_norms(network).items():
-            _put(
-                layer,
-                torch.stack(self.means[name]).mean(0),
-                torch.stack(self.variances[name]).mean(0),
-            )
+            means, variances = torch.stack(self.means[name]), torch.stack(self.variances[name])
+            _put(layer, means.mean(0), variances.mean(0))
 
     @contextmanager
     def each_evaluation_of(self, network: nn.Module) -> Iterator[set[str]]:
-        """Have each evaluation of a layer use its own set of statistics.
+        """A context in which each evaluation of a layer uses its own set of statistics.
 
         Yields the names of layers that were evaluated more often than there are sets.
         """
@@ -184,22 +175,17 @@ class BatchStatistics(NamedTuple):
             layer.register_forward_pre_hook(lambda layer, _, name=name: put(name, layer))
             for name, layer in batch_norms(network).items()
         ]
-        try:
+        with _removed_after(hooks):
             yield without_statistics
-        finally:
-            for hook in hooks:
-                hook.remove()
 
 
 @torch.no_grad()
 def estimate(
-    network: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    on_step_end: Callable[[], None] = lambda: None,
+    network: nn.Module, batches: Batches, on_step_end: Callable[[], None] = lambda: None
 ) -> BatchStatistics:
     """Statistics of every BatchNorm over batches (images, labels) in training mode.
 
-    A batch counts by its number of images. Changes the network's running statistics.
+    A batch is weighted by its number of images. Changes the network's running statistics.
     """
     layers = batch_norms(network)
     sums: dict[str, list[list[Tensor]]] = {name: [] for name in layers}
@@ -220,19 +206,15 @@ def estimate(
     ]
     counts, images_seen = set(), 0
     network.train()
-    try:
-        # With a momentum of 1 the running statistics after an evaluation are the batch's own.
-        with _momentum(layers.values(), 1.0), _random_state_kept(network):
-            for images, _ in batches:
-                weight = len(images)
-                images_seen += weight
-                evaluations.clear()
-                network(images)
-                counts.add(tuple(sorted(evaluations.items())))
-                on_step_end()
-    finally:
-        for hook in hooks:
-            hook.remove()
+    # With a momentum of 1 the running statistics after an evaluation are the batch's own.
+    with _removed_after(hooks), _momentum(layers.values(), 1.0), _random_state_kept(network):
+        for images, _ in batches:
+            weight = len(images)
+            images_seen += weight
+            evaluations.clear()
+            network(images)
+            counts.add(tuple(sorted(evaluations.items())))
+            on_step_end()
     return BatchStatistics(
         {name: [mean / images_seen for mean, _ in own] for name, own in sums.items()},
         {name: [variance / images_seen for _, variance in own] for name, own in sums.items()},
@@ -242,16 +224,21 @@ def estimate(
 
 @contextmanager
 def _own_statistics(network: nn.Module) -> Iterator[None]:
-    """Have BatchNorm normalise with the statistics of its input, all else in evaluation mode."""
+    """A context in which BatchNorm uses the statistics of its input, in evaluation mode too."""
     layers = batch_norms(network).values()
 
     def train(layer: nn.Module, inputs: object) -> None:
         layer.train()
 
     hooks = [layer.register_forward_pre_hook(train) for layer in layers]
+    with _removed_after(hooks), _momentum(layers, 0.0):
+        yield
+
+
+@contextmanager
+def _removed_after(hooks: list[RemovableHandle]) -> Iterator[None]:
     try:
-        with _momentum(layers, 0.0):
-            yield
+        yield
     finally:
         for hook in hooks:
             hook.remove()
@@ -284,13 +271,9 @@ def _statistics(layer: _BatchNorm) -> tuple[Tensor, Tensor]:
 
 
 def _put(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
-    for buffer, value in zip(_statistics(layer), (mean, variance), strict=True):
-        buffer.copy_(value)
-
-
-def _shuffled(count: int) -> Tensor:
-    """A fixed order: images come sorted by class from a folder."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    running_mean, running_variance = _statistics(layer)
+    running_mean.copy_(mean)
+    running_variance.copy_(variance)
 
 
 def _even(count: int, batch_size: int) -> int:

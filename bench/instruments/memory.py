@@ -1,27 +1,24 @@
 """Peak memory of a computation."""
 
-import signal
-import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from bench.training import interrupts
 from bench.training.measured_step import MeasuredStep
 
 
 def peak_bytes(compute: Callable[[], object], device: torch.device) -> int:
-    """The most bytes live at once during `compute`, less what was live before it.
+    """The peak of the bytes allocated during `compute`, less what was allocated before it.
 
-    On CUDA the allocator's peak. On the CPU the bytes of all tensors that are alive, counted
-    exactly by following their storages, so the same number on every machine; scratch space
-    inside an operator is not seen there.
+    On CUDA the allocator's peak. On the CPU the bytes of all live tensors, counted exactly by
+    following their storages, so that it is the same number on every machine; scratch space inside
+    an operator is not seen.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -30,25 +27,19 @@ def peak_bytes(compute: Callable[[], object], device: torch.device) -> int:
         compute()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    with _interrupt_deferred(), _LiveBytes() as live:
+    # Python discards what is raised in a weak reference's callback, KeyboardInterrupt included.
+    with interrupts.deferred(), _LiveBytes() as live:
         compute()
     return live.peak
 
 
-class StepResources(NamedTuple):
-    """Peak bytes of a training step, and its evaluations of the right-hand sides."""
-
-    peak_bytes: int
-    nfe_forward: int
-    nfe_backward: int
-
-
-def resources(step: MeasuredStep) -> StepResources:
-    """Measure one eager step: exact, but for the granularity of CUDA's allocator."""
+def resources(step: MeasuredStep) -> dict[str, Any]:
+    """peak_bytes, nfe_forward and nfe_backward of one eager step: exact, but for CUDA's
+    allocator."""
     counts: list[tuple[int, int]] = []
     peak = peak_bytes(lambda: counts.append(step.evaluations()), step.images.device)
     ((forward, backward),) = counts
-    return StepResources(peak, forward, backward)
+    return {"peak_bytes": peak, "nfe_forward": forward, "nfe_backward": backward}
 
 
 class _LiveBytes(TorchDispatchMode):
@@ -83,28 +74,6 @@ class _LiveBytes(TorchDispatchMode):
     def _freed(self, key: int, size: int) -> None:
         del self._known[key]
         self.live -= size
-
-
-@contextmanager
-def _interrupt_deferred() -> Iterator[None]:
-    """Defer SIGINT to the end: Python discards what is raised in a weak reference's callback,
-    KeyboardInterrupt included."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    arrived = False
-
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal arrived
-        arrived = True
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if arrived:
-            signal.raise_signal(signal.SIGINT)
 
 
 def _has_storage(value: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from bench.training.clock import TOTAL, start
+from bench.training.clock import TOTAL, Clock
 
 Variant = TypeVar("Variant", bound=Hashable)
 Passed = Callable[[str], None]
@@ -32,18 +32,17 @@ class Seconds:
 def interleaved(
     variants: Mapping[Variant, Callable[[Passed], object]], device: torch.device, repeats: int
 ) -> dict[Variant, dict[str, np.ndarray]]:
-    """Seconds (repeats,) of each variant's phases, and of the "step" that they make up.
+    """Seconds (repeats,) of each variant's phases, and of the whole "step".
 
-    All variants take turns in every round, after one warm-up: what disturbs the machine for some
-    time disturbs all of them, so that their ratios within a round hold. On CUDA time is measured
-    with events.
+    All variants take turns in every round, after one warm-up: a disturbance of the machine affects
+    all of them, so that their ratios within a round hold. On CUDA time is measured with events.
     """
     for run in variants.values():
         run(lambda phase: None)
     taken: dict[Variant, list[dict[str, float]]] = {name: [] for name in variants}
     for _ in range(repeats):
         for name, run in variants.items():
-            clock = start(device)
+            clock = Clock(device)
             run(clock.end_phase)
             clock.end_phase(TOTAL)
             taken[name].append(clock.seconds())

@@ -1,14 +1,10 @@
-"""Gradient methods of other libraries, to compare with.
+"""Gradient methods of other libraries, for comparison.
 
-They are named like a user's own: --gradient bench.peers.original:ORIGINAL. The packages of
-torchode, torchdyn and diffrax are an optional extra (pip install -e .[peers]), imported when used.
+They are named like a user's own: --gradient bench.peers.original:ORIGINAL. torchode, torchdyn and
+diffrax are an optional extra (pip install -e .[peers]), imported when used. Attributes of a peer:
 
-A peer may state in these attributes what the study `cost` cannot find out by itself:
-
-    reproduces       our gradient method, "backprop" or "node", whose gradient it must have up to
-                     rounding; without it the gradient error is recorded and not judged
-    outside_torch    true where another library does the work, whose memory and evaluations our
-                     instruments do not see
-    compile_seconds  seconds of compilation since the last call of `forget()`, which drops compiled
-                     code
+    reproduces       "backprop" or "node": it must have the gradient of this method up to rounding;
+                     without it the gradient error is recorded and not judged
+    outside_torch    another library does the work: memory and evaluations cannot be measured
+    compile_seconds  seconds of compilation since `forget()`, which drops compiled code
 """

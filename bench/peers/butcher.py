@@ -1,21 +1,16 @@
 """Our schemes in the notation of other libraries."""
 
-from typing import NamedTuple
-
 from solvers import Tableau
 
-
-class Butcher(NamedTuple):
-    """The coefficients of an explicit Runge–Kutta method: times c, and in a a row of weights for
-    each stage, the first one empty; b the weights of the update."""
-
-    c: tuple[float, ...]
-    a: tuple[tuple[float, ...], ...]
-    b: tuple[float, ...]
+Weights = tuple[float, ...]
 
 
-def butcher(tableau: Tableau) -> Butcher:
-    """The same scheme in Butcher's notation."""
+def butcher(tableau: Tableau) -> tuple[Weights, tuple[Weights, ...], Weights]:
+    """Convert a tableau to Butcher's notation.
+
+    Returns times c; in a a row of weights for each stage, the first one empty; weights b of the
+    update.
+    """
     rows = [tuple(w * stage.scale for w in stage.weights) for stage in tableau.stages]
     update = tableau.update
-    return Butcher(tableau.times, ((), *rows), tuple(w * update.scale for w in update.weights))
+    return tableau.times, ((), *rows), tuple(w * update.scale for w in update.weights)

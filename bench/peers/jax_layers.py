@@ -74,6 +74,10 @@ class Activation:
         return getattr(package("jax.nn"), self.name)(z, *self.arguments)
 
 
+ACTIVATIONS = {nn.ReLU: "relu", nn.Tanh: "tanh", nn.Identity: "identity", nn.Softplus: "softplus"}
+"""Layer → function of jax.nn; Softplus with beta = 1."""
+
+
 def translate(rhs: Any) -> tuple[tuple[Layer, ...], list[Tensor]]:
     """The layers of a right-hand side, and their torch tensors in the same order.
 
@@ -118,16 +122,10 @@ def _translated(module: nn.Module) -> tuple[Layer, list[Tensor]]:
         own = [module.weight, module.bias, *([module.running_mean, module.running_var] * frozen)]
         there = [tensor for tensor in own if tensor is not None]
         return BatchNorm(module.eps, module.affine, frozen), there
-    if type(module) is nn.ReLU:
-        return Activation("relu"), []
     if type(module) is nn.LeakyReLU:
         return Activation("leaky_relu", (module.negative_slope,)), []
-    if type(module) is nn.Tanh:
-        return Activation("tanh"), []
-    if type(module) is nn.Identity:
-        return Activation("identity"), []
-    if type(module) is nn.Softplus and module.beta == 1:
-        return Activation("softplus"), []
+    if type(module) in ACTIVATIONS and getattr(module, "beta", 1) == 1:
+        return Activation(ACTIVATIONS[type(module)]), []
     raise ValueError(f"the right-hand side has a layer without a translation to JAX: {module}")
 
 
@@ -145,10 +143,9 @@ def _padding(module: nn.Conv2d) -> tuple[int, int]:
 def _convolution(padding: tuple[int, int]) -> Any:
     """A convolution of (batch, h, w, inputs) with (h, w, inputs, outputs) and its derivatives.
 
-    XLA on CPUs convolves more than ten times as slowly inside a loop, as every solve is one, when
-    an operand does not lie in memory as its own kernel wants it (github.com/jax-ml/jax/issues/
-    12868). The derivatives that JAX makes have such operands; these put them in order first, and
-    the barrier keeps the compiler from undoing that.
+    Inside a loop, as in a solve, XLA on CPUs is ten times slower if the memory order of an operand
+    is not that of its kernel (github.com/jax-ml/jax/issues/12868), as in the derivatives that JAX
+    makes. These reorder the operands, and the barrier keeps the compiler from undoing that.
     """
     jax, numpy = package("jax"), package("jax.numpy")
 

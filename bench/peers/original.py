@@ -15,9 +15,9 @@ from solvers.parameters import trainable_parameters
 class Original:
     """anode's schedule, differentiated twice: once for z(0) and once for the parameters.
 
-    As in the published code, running the block again updates BatchNorm's running statistics a
-    second time, and dropout, autocast and a change of mode are not handled. Exact without these;
-    for comparing costs alone. Its steps use the operations of the published time steppers.
+    As in the published code, running the block again updates BatchNorm's running statistics again,
+    and dropout, autocast and a change of mode are not handled: for comparing costs alone. Its steps
+    use the operations of the published time steppers.
 
     Source: github.com/amirgholami/anode, anode/adjoint.py and anode/scheme.py.
     """

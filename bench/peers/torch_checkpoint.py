@@ -14,10 +14,8 @@ from solvers.integrate import advance, step_grid
 class TorchCheckpoint:
     """torch.utils.checkpoint, without reentering autograd, around the block or around each step.
 
-    The schedules of anode and of anode-steps. It restores the random state, but evaluates
-    BatchNorm a second time in training mode, so its running statistics change once more.
-
-    Source: `torch.utils.checkpoint.checkpoint`.
+    The schedules of anode and anode-steps. It restores the random state, but evaluates BatchNorm
+    again in training mode, so its running statistics change once more.
     """
 
     name: str

@@ -21,7 +21,7 @@ from solvers.methods import EULER, RK2
 
 
 class Problem(NamedTuple):
-    """What is solved, without its tensors."""
+    """A problem to solve, without its tensors."""
 
     layers: tuple[Layer, ...]
     tableau: Tableau
@@ -32,11 +32,10 @@ class Problem(NamedTuple):
 class Diffrax:
     """A fixed-step solve by diffrax, compiled by XLA, with one of its adjoints.
 
-    Tensors cross over without a copy where they are channels-last: what JAX returns is its own
-    memory, not to be changed in place. Layers are compiled anew for every shape; compile_seconds
-    says how long that took. BatchNorm's running statistics are not updated, neither forward nor
-    backward: this is for comparing costs alone. XLA is given PyTorch's number of threads, of
-    which jaxlib 0.10 uses one for a convolution and all for the rest.
+    For comparing costs alone: BatchNorm's running statistics are not updated. Channels-last tensors
+    are passed without a copy; what JAX returns is its own memory, not to be changed in place.
+    Layers are compiled for every shape. XLA has PyTorch's number of threads, of which jaxlib 0.10
+    uses one for a convolution.
 
     Source: Kidger, "On Neural Differential Equations", 2021; docs.kidger.site/diffrax.
     """

@@ -10,21 +10,19 @@ from bench.data.official import import_torchvision_datasets
 from bench.peers.butcher import butcher
 from bench.peers.extra import package
 from solvers import METHODS, RightHandSide, Tableau
-from solvers.gradients.with_torchdiffeq import last_state, unit_interval
 from solvers.methods import EULER, RK2, RK4
+from solvers.with_torchdiffeq import last_state, unit_interval
 
 
 @dataclass(frozen=True)
 class Torchdyn:
     """A fixed-step solve by torchdyn, differentiated by autograd or by its continuous adjoint.
 
-    torchdyn's "rk4" evaluates the second stage at the time of the first, which makes no difference
-    to a right-hand side that does not depend on t; it is left as it is. Other schemes are passed to
-    it as a tableau. Its adjoint needs every parameter used and none frozen, and updates BatchNorm's
-    running statistics in the backward pass as well.
+    torchdyn's "rk4" evaluates the second stage at the time of the first, which is left as it is.
+    Other schemes are passed to it as a tableau. Its adjoint needs every parameter used and none
+    frozen, and updates BatchNorm's running statistics in the backward pass as well.
 
-    Source: Poli, Massaroli, Yamashita, Asama, Park, Ermon, "TorchDyn: Implicit Models and Neural
-    Numerical Methods in PyTorch", 2021.
+    Source: Poli et al., "TorchDyn: Implicit Models and Neural Numerical Methods in PyTorch", 2021.
     """
 
     name: str

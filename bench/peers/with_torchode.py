@@ -16,13 +16,11 @@ from solvers.methods import EULER
 class Torchode:
     """A fixed-step solve by torchode, differentiated by autograd or by its continuous adjoint.
 
-    The state (batch, channels, height, width) is flattened to torchode's (batch, features), in the
-    order in which it lies in memory, and put back into its shape in the right-hand side. A scheme
-    other than Euler's is handed to torchode's ExplicitRungeKutta as a tableau.
-
-    The continuous adjoint is JointBacksolveAdjoint. BacksolveAdjoint differentiates image by image
-    (torch.func.vmap), and with BatchNorm in training mode the right-hand side of an image depends
-    on the rest of its batch. The backward pass updates BatchNorm's running statistics as well.
+    The state (batch, channels, height, width) is flattened to (batch, features) in its memory
+    order. Schemes other than Euler's are passed to ExplicitRungeKutta as a tableau. The adjoint is
+    JointBacksolveAdjoint: BacksolveAdjoint differentiates image by image, but with BatchNorm in
+    training mode an image depends on its batch. The backward pass updates BatchNorm's running
+    statistics as well.
 
     Source: Lienen, Günnemann, "torchode: A Parallel ODE Solver for PyTorch", 2022.
     """

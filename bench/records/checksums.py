@@ -1,7 +1,7 @@
-"""Records with their checksums, so that damage is seen and nothing wrong is read.
+"""Checksums of records, so that damage is seen and nothing damaged is read.
 
-A JSON record has its own SHA-256 as its last entry. Another file's is in a JSON record beside it,
-`<name>.json`, with the environments in which its content was measured.
+A JSON record has its own SHA-256 as its last entry. That of another file is in a JSON record beside
+it, `<name>.json`, with the environments in which its content was measured.
 """
 
 import hashlib
@@ -11,42 +11,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UsageError, unwritable
-from bench.records.files import read_whole, write_whole
+from bench.errors import UsageError, writing
+from bench.records.files import write_whole
 
 SCHEMA = 2
-"""Of run.json and of what stands beside tables: goes up whenever their meaning changes."""
+"""Version of run.json and of the records beside tables: goes up whenever their meaning changes."""
 
 DAMAGED = ".damaged"
-"""What the name of a damaged file ends with once it is set aside."""
+"""The end of the name of a damaged file that is set aside."""
 
 _SEAL = "sha256"
 
 
 class DamagedRecordError(UsageError):
-    """A record is not what was once written. files: what it consists of."""
+    """A record is not what was once written. files: those that it consists of."""
 
     def __init__(self, file: Path, reason: str, files: Sequence[Path]) -> None:
-        self._said = f"{file} is damaged ({reason})"
-        super().__init__(
-            f"{self._said}: run the suite again, which sets it aside and makes it anew"
-        )
+        self.damage = f"{file} is damaged ({reason})"
+        super().__init__(f"{self.damage}: run the suite again, which sets it aside and repeats it")
         self.files = files
 
     def set_aside(self) -> str:
-        """Rename what there is of the files, and say so in a line. Raises UsageError when that
-        cannot be done."""
+        """Rename the files and return a line about it. Raises UsageError if that is impossible."""
         names = []
-        for file in self.files:
+        for file in filter(Path.exists, self.files):
             aside = file.with_name(file.name + DAMAGED)
-            try:
+            with writing(aside):
                 os.replace(file, aside)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise unwritable(str(aside), error) from error
             names.append(aside.name)
-        return f"{self._said}: made anew, and kept as {' and '.join(names)}"
+        return f"{self.damage}: made anew, and kept as {' and '.join(names)}"
 
 
 def sha256(content: bytes) -> str:
@@ -59,7 +52,7 @@ def dumps(content: Mapping[str, Any]) -> str:
 
 
 def loads(text: bytes) -> dict[str, Any]:
-    """The content of a JSON record. Raises ValueError when it is not what was written."""
+    """The content of a JSON record. Raises ValueError if it is not what was written."""
     content = json.loads(text)
     if not isinstance(content, dict) or content.pop(_SEAL, None) != _checksum(content):
         raise ValueError("its checksum is wrong")
@@ -83,32 +76,27 @@ def write(file: Path, content: bytes, environments: Sequence[Mapping[str, Any]])
 def read(file: Path) -> bytes:
     """The content of a file that `write` wrote.
 
-    Raises UsageError when it is missing or of another version, as DamagedRecordError when it or
-    its JSON record is not what was written.
+    Raises UsageError if it is missing or of another version, DamagedRecordError if it or its JSON
+    record is not what was written.
     """
-    both = (file, beside(file))
     if not file.exists():
         raise UsageError(f"there is no {file}: run the suite first")
-    try:
-        content = read_whole(file)
-    except OSError as error:
-        raise DamagedRecordError(file, f"it cannot be read: {error.strerror}", both) from error
-    record = _record(file)
+    content, record = file.read_bytes(), _record(file)
     if record.get("schema", SCHEMA) != SCHEMA:
         raise other_version(file, record["schema"])
     if sha256(content) not in record.get("file_sha256", ()):
-        reason = "its checksum is wrong" if record else f"there is no whole {both[1].name}"
-        raise DamagedRecordError(file, reason, both)
+        reason = "its checksum is wrong" if record else f"there is no whole {beside(file).name}"
+        raise DamagedRecordError(file, reason, (file, beside(file)))
     return content
 
 
 def beside(file: Path) -> Path:
-    """Where a file's JSON record is."""
+    """The place of a file's JSON record."""
     return file.with_suffix(".json")
 
 
 def environments(file: Path) -> list[Mapping[str, Any]]:
-    """In which the content of a file was measured; none where there is no record of it."""
+    """The environments in which the content of a file was measured; empty if it has no record."""
     return list(_record(file).get("environments", ()))
 
 
@@ -119,8 +107,8 @@ def other_version(file: Path, schema: object) -> UsageError:
 
 
 def _record(file: Path) -> dict[str, Any]:
-    """The JSON record beside a file; empty where there is none that is whole."""
+    """The JSON record beside a file; empty if there is none that is whole."""
     try:
-        return loads(read_whole(beside(file)))
-    except (OSError, ValueError, RecursionError):
+        return loads(beside(file).read_bytes())
+    except (FileNotFoundError, ValueError):
         return {}

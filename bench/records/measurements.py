@@ -1,20 +1,18 @@
-"""What a training step of a suite's configurations costs, measured before its runs."""
+"""Costs of the training steps of a suite's configurations, measured before its runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from bench.records.tables import read_rows, write_rows
+from bench.records.tables import read_rows
 
 MEASUREMENTS = "measurements.csv"
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a training step's cost depends on."""
+    """The parameters that determine the cost of a training step."""
 
     network: str
     method: str
@@ -45,28 +43,11 @@ class Measurement(Configuration):
         return Configuration(*(getattr(self, f.name) for f in fields(Configuration)))
 
 
-def write_measurements(
-    results: Path,
-    suite: str,
-    measurements: Iterable[Measurement],
-    environments: Sequence[Mapping[str, Any]] = (),
-) -> None:
-    """Record the measurements of a suite in place of those that were there; environments as in
-    `tables.write_rows`."""
-    write_rows(results / suite / MEASUREMENTS, Measurement, measurements, environments)
-
-
 def load_measurements(suite_folder: str | Path) -> pd.DataFrame:
-    """The measurements of a suite, one row each with Measurement's columns; may be empty. Raises
-    UsageError when they are damaged or of another version."""
+    """Load the step costs of a suite, one row each with Measurement's columns; may be empty.
+
+    Raises UsageError if they are damaged or of another version.
+    """
     file = Path(suite_folder) / MEASUREMENTS
     rows = read_rows(file, Measurement) if file.exists() else []
-    return pd.DataFrame(
-        [asdict(row) for row in rows], columns=[f.name for f in fields(Measurement)]
-    )
-
-
-def read_measurements(results: Path, suite: str) -> list[Measurement]:
-    """The recorded measurements of a suite; raises UsageError as `load_measurements` does."""
-    file = results / suite / MEASUREMENTS
-    return read_rows(file, Measurement) if file.exists() else []
+    return pd.DataFrame(map(asdict, rows), columns=[f.name for f in fields(Measurement)])

@@ -1,4 +1,4 @@
-"""Images that were solved there and back, pictures.npz."""
+"""Images that were solved forward and backward in time: pictures.npz."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,9 @@ PICTURES = "pictures.npz"
 
 @dataclass(frozen=True)
 class Picture:
-    """An image (3, 32, 32), float64 in [0, 1], what a solver makes of it, and what comes back.
+    """An image, the output of a solver and its reconstruction: (3, 32, 32), float64 in [0, 1].
 
-    n_steps and tolerance as in ReversalRow; data says where the image is from.
+    n_steps and tolerance as in ReversalRow. data: the source of the image.
     """
 
     scheme: str
@@ -32,11 +32,9 @@ class Picture:
 
 
 def write_pictures(
-    suite_folder: Path,
-    pictures: Sequence[Picture],
-    environments: Sequence[Mapping[str, Any]] = (),
+    suite_folder: Path, pictures: Sequence[Picture], environments: Sequence[Mapping[str, Any]] = ()
 ) -> Path:
-    """Record pictures in place of those that were there, and return the file."""
+    """Record pictures in place of those that are there, and return the file."""
     columns = {
         name: np.array([getattr(picture, name) for picture in pictures])
         for name in Picture.__dataclass_fields__
@@ -48,14 +46,10 @@ def write_pictures(
 
 
 def read_pictures(suite_folder: Path) -> list[Picture]:
-    """The pictures recorded in a suite's folder. Raises UsageError when there is no such record
-    or it cannot be read."""
+    """The pictures in a suite's folder. Raises UsageError if there are none or damaged ones."""
     content = checksums.read(suite_folder / PICTURES)
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         columns = {name: stored[name] for name in Picture.__dataclass_fields__}
-    rows = zip(*columns.values(), strict=True)
-    return [Picture(*(_plain(value) for value in row)) for row in rows]
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    # tolist: plain numbers and text instead of NumPy's scalars.
+    plain = (column.tolist() if column.ndim == 1 else column for column in columns.values())
+    return [Picture(*row) for row in zip(*plain, strict=True)]

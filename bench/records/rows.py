@@ -1,4 +1,4 @@
-"""What suites that train nothing measure: a row of measurements.csv each."""
+"""The rows of measurements.csv, a class for each study. docs/results.md has all columns."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class GradientRow:
-    """One part of one gradient, against backprop's.
+    """One part of one gradient, compared with backprop's.
 
     part: "all parameters", "block 1", … (its parameters), "z0 of block 1", … (its input), or
     "statistics" (BatchNorm's, after both passes; its cosine means nothing). lipschitz: ‖∂f/∂z‖₂
@@ -32,16 +32,13 @@ class GradientRow:
 
 @dataclass(frozen=True)
 class CostRow:
-    """One phase of a training step: "step" (all of it), "forward", "backward" or "optimizer"; or
-    "compile", what is done once before the first.
+    """One phase of a training step: "step" (all of it), "forward", "backward", "optimizer", or
+    "compile" (once before the first step).
 
-    seconds, low and high: median and quartiles. ratio, ratio_low, ratio_high: the same of the
-    quotients, round by round, with the whole step of backprop in the same layout, precision and
-    execution: "eager", or "captured" for one that is replayed as a CUDA graph. peak_bytes and the
-    evaluations are the whole eager step's, measured in a step of its own, and None where they
-    cannot be seen; gradient_error is the distance from backprop's, checked before anything is
-    timed. reason: in a line, why this peer cannot do the work; all numbers are None then, and it
-    is "" where they are measured.
+    seconds, low and high: median and quartiles of the rounds. ratio, ratio_low and ratio_high: of
+    the quotients with the whole step of backprop in the same memory format, precision and
+    execution. Memory and evaluations are those of an eager step, None if they cannot be seen.
+    reason: why a peer cannot do this; all numbers are None then.
     """
 
     network: str
@@ -49,7 +46,7 @@ class CostRow:
     n_steps: int
     gradient: str
     batch_size: int
-    layout: str
+    memory_format: str
     precision: str
     execution: str
     device: str
@@ -72,8 +69,8 @@ class CostRow:
 class MemoryRow:
     """Peak memory and evaluations of one training step.
 
-    peak_bytes is what the step needs at once beyond what was there before it, state_bytes the
-    size of the largest state that an ODE block has, n_blocks the number of ODE blocks.
+    peak_bytes: beyond what was allocated before the step. state_bytes: of the largest state of an
+    ODE block. n_blocks: the number of ODE blocks.
     """
 
     network: str
@@ -91,18 +88,14 @@ class MemoryRow:
 
 @dataclass(frozen=True)
 class GrowthRow:
-    """A training step at one point of a sweep, for one of the gradient methods that took turns
-    there.
+    """A training step at one point of a sweep, for one gradient method.
 
-    sweep: "Nt", "batch size" or "width", whatever differs from the sweep's other points. compared:
-    the gradient methods that took turns, separated by commas. width: the channels of the widest
-    state of an ODE block. seconds: the median of `repeats` rounds. yardstick: the same of a fixed
-    step that takes a turn in every round of every case; relative, low and high: median and
-    quartiles of the quotients with it, round by round. data_seconds: the median of making one
-    augmented batch of that size, which no step includes; data_share, data_share_low and
-    data_share_high: median and quartiles of its quotients with the step. peak_bytes and the
-    evaluations are those of a step of their own.
-    status: "ok", or "oom" where the step did not fit into memory; then nothing else is known.
+    sweep: "Nt", "batch size" or "width". compared: the gradient methods that took turns, separated
+    by commas. width: channels of the widest state of an ODE block. seconds: median of the rounds.
+    yardstick: that of the reference step, which takes a turn in every round; relative, low and
+    high: median and quartiles of the quotients with it. data_seconds: median of making one
+    augmented batch, which no step includes; data_share, …: of its quotients with the step.
+    status: "ok", or "oom" if the step did not fit into memory; then nothing else is known.
     """
 
     sweep: str
@@ -132,12 +125,12 @@ class GrowthRow:
 
 @dataclass(frozen=True)
 class ReversalRow:
-    """One problem solved from t = 0 to 1 and back.
+    """One problem solved forward from t = 0 to 1, then backward.
 
-    rho: ‖φ(φ(z0, 1), -1) - z0‖₂ / ‖z0‖₂, infinite where status is not "ok" (what came back is not
-    finite, or the adaptive solver gave up). n_steps and n_steps_back: the fixed steps, or the
-    accepted adaptive ones. tolerance: the relative one, 0 with fixed steps. nfe: there and back.
-    data and fingerprint: of the images, or "none" where no image is solved.
+    rho: ‖φ(φ(z0, 1), -1) - z0‖₂ / ‖z0‖₂, infinite if status is not "ok" (the result is not finite,
+    or the adaptive solver gave up). n_steps and n_steps_back: fixed or accepted steps. tolerance:
+    the relative one, 0 with fixed steps. nfe: both directions. data and fingerprint: of the
+    images, or "none".
     """
 
     problem: str
@@ -157,5 +150,5 @@ class ReversalRow:
 
 
 def key_of(case_or_row: Any, names: Sequence[str]) -> tuple[Any, ...]:
-    """The fields of these names, by which a case and its rows are known to belong together."""
+    """The values of these fields: equal for a case and its rows."""
     return tuple(getattr(case_or_row, name) for name in names)

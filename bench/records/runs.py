@@ -1,12 +1,11 @@
 """Training runs: run.json and epochs.csv."""
 
 import base64
-import contextlib
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,28 +14,23 @@ from bench.errors import UsageError
 from bench.records import checksums, tables
 from bench.records.checksums import DamagedRecordError
 from bench.records.conditions import conditions_of
-from bench.records.files import read_whole, write_whole
+from bench.records.files import write_whole
 
 RUN, EPOCHS = "run.json", "epochs.csv"
 ASIDE = ".aside-"
-"""In the name of a folder of results that were kept when somebody started over: it is read only
-when it is named itself."""
+"""Part of the name of a folder of archived results, which is read only if it is named itself."""
 
-STATUSES = ("ok", "diverged", "oom", "failed")
 RESULTS = ("ok", "diverged", "oom")
-"""The statuses that are results. A run that failed is tried again."""
+"""The statuses that are results. The other one is "failed": such a run is tried again."""
 
 
 @dataclass(frozen=True)
 class EpochRow:
-    """What is observed in one epoch. docs/results.md says what each column means.
+    """Observations of one epoch. docs/results.md says what each column means.
 
-    Errors are None for a baseline, and the two tuples hold one value for each ODE block, in the
-    order of the network; in epochs.csv they become columns gradient_error_block1, ….
-
-    The columns with a default came later: a record that lacks them is read all the same. test_loss
-    and test_accuracy are with BatchNorm's running statistics, those that follow with the kinds
-    that `bench.instruments.batchnorm` describes; None where a kind was not measured in that epoch.
+    Errors are None for a baseline. The two tuples hold one value for each ODE block, in the order
+    of the network; in epochs.csv they become columns gradient_error_block1, ….
+    A column that is added later has a default, so that older records can be read.
     """
 
     epoch: int
@@ -89,7 +83,7 @@ WALL_CLOCK_COLUMNS = (
 
 @dataclass(frozen=True)
 class Run:
-    """One recorded training run. reason says, in words, why a status is not "ok".
+    """One recorded training run. reason: in words, why the status is not "ok".
 
     correct: for each kind of BatchNorm statistics, which test images the network classified
     correctly after the last epoch, as `packed` writes it.
@@ -113,50 +107,50 @@ class Run:
 def write_run(results: Path, run: Run) -> Path:
     """Record a run and return its folder."""
     folder = run.folder(results)
-    # Until the new run.json stands, what may be there of an earlier try is not a record.
-    with contextlib.suppress(FileNotFoundError):
-        (folder / RUN).unlink()
-    epochs = _epochs_csv(run.epochs).encode()
-    write_whole(folder / EPOCHS, epochs)
+    # Until the new run.json is there, the files of an earlier try are not a record.
+    (folder / RUN).unlink(missing_ok=True)
+    epochs = pd.DataFrame(map(_columns, run.epochs), columns=None if run.epochs else _COLUMNS)
+    table = epochs.to_csv(index=False).encode()
+    write_whole(folder / EPOCHS, table)
     content = {"schema": checksums.SCHEMA, **asdict(run)}
     del content["epochs"]
     content["summary"] = {name: _finite(value) for name, value in run.summary.items()}
-    content["epochs_sha256"] = checksums.sha256(epochs)
+    content["epochs_sha256"] = checksums.sha256(table)
     write_whole(folder / RUN, checksums.dumps(content))
     return folder
 
 
 def load(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame:
-    """All epochs under `path`: the folder of a run, of a suite, or of all results; or of those
-    runs there that have one of these names.
+    """Load the epochs of all runs under the folder of a run, of a suite, or of all results.
 
-    One row for each epoch of each run, with the columns of epochs.csv and before them `suite`,
-    `run`, `status`, every field of the experiment, and `data`, `fingerprint`, `is_generated`,
-    `device` and `device_name`.
-    Raises UsageError when there is no record, or one is damaged or of another version.
+    names: those of the runs of a suite to load. One row for each epoch of each run, with the
+    columns of epochs.csv and before them `suite`, `run`, `status`, every field of the experiment,
+    and `data`, `fingerprint`, `is_generated`, `is_cifar`, `device` and `device_name`. Raises
+    UsageError if there is no record, or one is damaged or of another version.
     """
-    frames = []
-    for record in _records(Path(path), names):
-        identity = _identity(record.content)
-        head = pd.DataFrame([identity] * len(record.epochs), columns=list(identity))
-        frames.append(pd.concat([head, record.epochs], axis=1))
-    found = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
-    return found.reindex(columns=[*dict.fromkeys([*found.columns, *_COLUMNS])])
+    runs = _some_runs(Path(path), names)
+    rows = [{**_identity(run), **_columns(row)} for run in runs for row in run.epochs]
+    no_row = [{**_identity(runs[0]), **dict.fromkeys(_COLUMNS)}]
+    frame = pd.DataFrame(rows) if rows else pd.DataFrame(no_row).iloc[:0]
+    # A column without any value is one of missing numbers.
+    return frame.astype({f.name: float for f in fields(EpochRow) if f.type == float | None})
 
 
 def load_runs(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame:
-    """The runs that `load` loads, one row each: what it puts before an epoch, `reason`, the run's
-    `conditions_of` its environment, and the columns of its summary. Raises UsageError as `load`
-    does."""
+    """Load the runs that `load` loads, one row each.
+
+    The columns before those of an epoch, `reason`, the conditions that its environment states, and
+    the columns of its summary.
+    """
     return pd.DataFrame(
         [
             {
-                **_identity(content),
-                "reason": content["reason"],
-                **conditions_of(content["environment"]),
-                **content["summary"],
+                **_identity(run),
+                "reason": run.reason,
+                **conditions_of(run.environment),
+                **run.summary,
             }
-            for content, _ in _records(Path(path), names)
+            for run in _some_runs(Path(path), names)
         ]
     )
 
@@ -165,15 +159,13 @@ def load_correct(folder: Path) -> pd.DataFrame:
     """Load which test images a recorded run classified correctly after its last epoch.
 
     One row for each test image, in the order of the data set, and one bool column for each kind of
-    BatchNorm statistics; no row for a record that does not have it. Raises UsageError as `load`
-    does.
+    BatchNorm statistics; no row for a record that does not have it. Raises UsageError as `load`.
     """
-    record, *_ = _records(folder, None)
-    return pd.DataFrame(correct_of(_as_run(record)))
+    return pd.DataFrame(correct_of(*_some_runs(folder, None)))
 
 
 def correct_of(run: Run) -> dict[str, np.ndarray]:
-    """Kind of BatchNorm statistics → for each test image, whether a run classified it correctly."""
+    """Kind of BatchNorm statistics → bool (n,): the test images that were classified correctly."""
     n_images = run.experiment["test_images"] or run.data.get("test_images", 0)
     return {kind: _unpacked(bits, n_images) for kind, bits in run.correct.items()}
 
@@ -188,74 +180,38 @@ def _unpacked(bits: str, count: int) -> np.ndarray:
     return np.unpackbits(found, count=count).astype(bool)
 
 
-def read_run(folder: Path) -> dict[str, Any] | None:
-    """The content of a run's run.json, or None when nothing is recorded there.
+def read_run(folder: Path) -> Run | None:
+    """Read a recorded run with its epochs; None if nothing is recorded there.
 
-    Raises UsageError when the record is of another version, as DamagedRecordError when it, or the
-    table of its epochs, is not what was written.
+    Raises UsageError if the record is of another version, DamagedRecordError if one of its two
+    files is not what was written.
     """
-    record = _read(folder)
-    return record and record.content
-
-
-def read_whole_run(folder: Path) -> Run | None:
-    """A recorded run with its epochs, or None when nothing is recorded there. Raises UsageError
-    as `read_run` does."""
-    record = _read(folder)
-    return record and _as_run(record)
-
-
-def read_runs(path: Path) -> list[Run]:
-    """The runs that `load` loads, with their epochs; none where nothing is recorded. Raises
-    UsageError for records that are damaged or of another version."""
-    return [_as_run(record) for record in _records(path, None)] if _folders(path) else []
-
-
-def _as_run(record: "_Record") -> Run:
-    values = {f.name: record.content[f.name] for f in fields(Run) if f.name in record.content}
-    return Run(**values, epochs=[_epoch_row(row) for row in record.epochs.to_dict("records")])
-
-
-class _Record(NamedTuple):
-    """What run.json says, and the table of the epochs."""
-
-    content: dict[str, Any]
-    epochs: pd.DataFrame
-
-
-def _read(folder: Path) -> _Record | None:
     file, epochs = folder / RUN, folder / EPOCHS
-    both = (file, epochs)
     try:
-        content = checksums.loads(read_whole(file))
-    except (FileNotFoundError, NotADirectoryError):
+        content = checksums.loads(file.read_bytes())
+    except FileNotFoundError:
         return None
-    except OSError as error:
-        raise DamagedRecordError(file, f"it cannot be read: {error.strerror}", both) from error
-    except (ValueError, RecursionError) as error:
-        raise DamagedRecordError(file, "it is not what was written", both) from error
+    except ValueError as error:
+        raise DamagedRecordError(file, "it is not what was written", (file, epochs)) from error
     if content["schema"] != checksums.SCHEMA:
         raise checksums.other_version(file, content["schema"])
-    try:
-        table = read_whole(epochs)
-    except OSError as error:
-        raise DamagedRecordError(epochs, f"it cannot be read: {error.strerror}", both) from error
     if content["name"] != folder.absolute().name:
-        raise DamagedRecordError(file, f"it is the record of {content['name']}", both)
+        reason = f"it is the record of {content['name']}"
+        raise DamagedRecordError(file, reason, (file, epochs))
+    table = epochs.read_bytes() if epochs.exists() else b""
     if checksums.sha256(table) != content["epochs_sha256"]:
-        raise DamagedRecordError(epochs, "its checksum is wrong", both)
-    return _Record(content, tables.parse(table, _REQUIRED, _COLUMNS))
+        raise DamagedRecordError(epochs, "its checksum is wrong", (file, epochs))
+    values = {f.name: content[f.name] for f in fields(Run) if f.name in content}
+    return Run(**values, epochs=[_epoch_row(row) for row in tables.parse(table).to_dict("records")])
 
 
-def _records(path: Path, names: Collection[str] | None) -> list[_Record]:
+def read_runs(path: Path, names: Collection[str] | None = None) -> list[Run]:
+    """Read the runs that `load` loads; none if nothing is recorded. Raises UsageError as `load`."""
     folders = sorted(_folders(path)) if names is None else [path / name for name in sorted(names)]
-    found = {folder: record for folder in folders if (record := _read(folder))}
-    if not found:
-        what = "no recorded run" if names is None else "none of the runs is recorded"
-        raise UsageError(f"{what} under {path}: run the suite first")
+    found = {folder: run for folder in folders if (run := read_run(folder))}
     first: dict[tuple[str, str], Path] = {}
-    for folder, (content, _) in found.items():
-        other = first.setdefault((content["suite"], content["name"]), folder)
+    for folder, run in found.items():
+        other = first.setdefault((run.suite, run.name), folder)
         if other != folder:
             raise UsageError(
                 f"{other} and {folder} record one experiment: load one of them, or move a copy away"
@@ -263,47 +219,42 @@ def _records(path: Path, names: Collection[str] | None) -> list[_Record]:
     return [*found.values()]
 
 
-def _folders(path: Path) -> list[Path]:
-    """The folders of runs: `path` itself, or those in the suite `path`, or in suites in `path`.
+def _some_runs(path: Path, names: Collection[str] | None) -> list[Run]:
+    found = read_runs(path, names)
+    if not found:
+        what = "no recorded run" if names is None else "none of the runs is recorded"
+        raise UsageError(f"{what} under {path}: run the suite first")
+    return found
 
-    Raises UsageError where runs lie in a suite's place, of which one or the others are copies.
-    """
+
+def _folders(path: Path) -> Iterator[Path]:
+    """The folders of runs: `path` itself, or those in the suite `path` and in suites in `path`."""
     if (path / RUN).exists():
-        return [path]
-    levels = [
-        [
-            file.parent
-            for file in path.glob(pattern)
-            if not any(ASIDE in part for part in file.relative_to(path).parts)
-        ]
-        for pattern in (f"*/{RUN}", f"*/*/{RUN}")
-    ]
-    there = [level for level in levels if level]
-    if len(there) > 1:
-        outer, inner = min(there[0]), min(there[1])
-        raise UsageError(
-            f"{outer} and, deeper, {inner} are recorded runs: a suite's folder holds the folders "
-            "of its runs and no copies; move the copies away"
-        )
-    return there[0] if there else []
+        yield path
+        return
+    for pattern in (f"*/{RUN}", f"*/*/{RUN}"):
+        for file in path.glob(pattern):
+            if ASIDE not in str(file.relative_to(path)):
+                yield file.parent
 
 
-def _identity(content: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(run: Run) -> dict[str, Any]:
     return {
-        "suite": content["suite"],
-        "run": content["name"],
-        "status": content["status"],
-        **content["experiment"],
-        "data": content["data"]["source"],
-        "fingerprint": content["data"]["fingerprint"],
-        "is_generated": content["data"]["is_generated"],
-        "device": content["environment"]["device"],
-        "device_name": device_names(content["environment"]),
+        "suite": run.suite,
+        "run": run.name,
+        "status": run.status,
+        **run.experiment,
+        "data": run.data["source"],
+        "fingerprint": run.data["fingerprint"],
+        "is_generated": run.data["is_generated"],
+        "is_cifar": run.data.get("is_cifar", not run.data["is_generated"]),
+        "device": run.environment["device"],
+        "device_name": device_names(run.environment),
     }
 
 
 def device_names(environment: Mapping[str, Any]) -> str:
-    """Of all the parts of a run, in their order."""
+    """The devices of all parts of a run, in their order."""
     earlier = environment.get("earlier_parts") or ()
     names = [part["device_name"] for part in earlier if "device_name" in part]
     return ", then ".join(dict.fromkeys([*names, environment["device_name"]]))
@@ -314,30 +265,27 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _epochs_csv(rows: Sequence[EpochRow]) -> str:
-    table = []
-    for row in rows:
-        columns: dict[str, Any] = {}
-        for name, value in asdict(row).items():
-            if name.endswith("_blocks"):
-                stem = name.removesuffix("s")
-                columns |= {f"{stem}{i}": part for i, part in enumerate(value, start=1)}
-            else:
-                columns[name] = value
-        table.append(columns)
-    return (pd.DataFrame(table) if table else pd.DataFrame(columns=_COLUMNS)).to_csv(index=False)
+def _columns(row: EpochRow) -> dict[str, Any]:
+    """Column of epochs.csv → value; a tuple becomes one column for each ODE block."""
+    columns: dict[str, Any] = {}
+    for name, value in vars(row).items():
+        if name.endswith("_blocks"):
+            stem = name.removesuffix("s")
+            columns |= {f"{stem}{i}": part for i, part in enumerate(value, start=1)}
+        else:
+            columns[name] = value
+    return columns
 
 
 def _epoch_row(columns: Mapping[Any, Any]) -> EpochRow:
     values: dict[str, Any] = {}
     for f in fields(EpochRow):
         if f.name.endswith("_blocks"):
-            parts = [columns.get(f"{f.name.removesuffix('s')}{i + 1}") for i in range(len(columns))]
-            values[f.name] = tuple(part for part in parts if part is not None)
+            stem = f.name.removesuffix("s")
+            values[f.name] = tuple(v for name, v in columns.items() if name.startswith(stem))
         elif f.name in columns:
             values[f.name] = tables.as_written(columns[f.name], f.type)
     return EpochRow(**values)
 
 
 _COLUMNS = [f.name for f in fields(EpochRow) if not f.name.endswith("_blocks")]
-_REQUIRED = [f.name for f in fields(EpochRow) if f.name in _COLUMNS and f.default is MISSING]

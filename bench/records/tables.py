@@ -1,4 +1,4 @@
-"""Tables of what is measured, a row for each dataclass instance."""
+"""Tables of measurements, one row for each instance of a dataclass."""
 
 import io
 import re
@@ -20,29 +20,28 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row", bound="DataclassInstance")
 
+RENAMED = {"layout": "memory_format"}
+"""Column of older records → its name now."""
+
 
 def write_rows(
-    file: Path,
-    kind: type[Row],
-    rows: Iterable[Row],
-    environments: Sequence[Mapping[str, Any]] = (),
+    file: Path, kind: type[Row], rows: Iterable[Row], environments: Sequence[Mapping[str, Any]] = ()
 ) -> None:
-    """Write a table in place of what was there, and beside it its checksum and the environments
-    in which the rows were measured."""
+    """Write a table in place of the one that is there, and beside it its checksum and the
+    environments in which the rows were measured."""
     checksums.write(file, _csv(kind, rows).encode(), environments)
 
 
 def read_rows(file: Path, kind: type[Row]) -> list[Row]:
     """The rows of a table that `write_rows` wrote.
 
-    Raises UsageError when the file is missing or of another version, which other columns tell, as
-    DamagedRecordError when it is damaged.
+    Raises UsageError if the file is missing or has other columns, DamagedRecordError if it is
+    damaged.
     """
-    numbers = {f.name for f in fields(kind) if f.type in (int, float, int | None, float | None)}
     content = checksums.read(file)
     try:
-        return as_rows(parse(content, [field.name for field in fields(kind)], numbers), kind)
-    except (ValueError, TypeError) as error:
+        return as_rows(parse(content), kind)
+    except TypeError as error:
         raise UsageError(
             f"{file} was written by another version or suite ({error}): move it away, or use "
             "another --out"
@@ -50,7 +49,7 @@ def read_rows(file: Path, kind: type[Row]) -> list[Row]:
 
 
 def write_reference(file: Path, kind: type[Row], rows: Sequence[Row]) -> None:
-    """Write a table that says of itself what it is, and what its checksum is."""
+    """Write a table whose first line states its kind, version and checksum."""
     table = _csv(kind, rows)
     head = f"# {kind.__name__}, schema {checksums.SCHEMA}, sha256 {sha256(table.encode())}\n"
     write_whole(file, head + table)
@@ -59,13 +58,11 @@ def write_reference(file: Path, kind: type[Row], rows: Sequence[Row]) -> None:
 def read_reference(file: Path, kind: type[Row]) -> list[Row]:
     """The rows of a table that `write_reference` wrote.
 
-    Raises UsageError when the file is missing, damaged, of another version or of another kind.
+    Raises UsageError if the file is missing, damaged, of another version or of another kind.
     """
     anew = "restore it, or move it away and make one with --update-reference"
     if not file.exists():
         raise UsageError(f"there is no reference {file}: make one with --update-reference")
-    if file.is_dir():
-        raise UsageError(f"{file} is a folder: name a file with --reference")
     try:
         head, _, table = file.read_bytes().partition(b"\n")
         found = re.fullmatch(rb"# (\w+), schema (\d+), sha256 ([0-9a-f]{64})", head)
@@ -84,19 +81,13 @@ def read_reference(file: Path, kind: type[Row]) -> list[Row]:
         raise UsageError(f"{file} is no whole reference: {anew}") from error
 
 
-def parse(content: bytes, columns: Sequence[str] = (), numeric: Iterable[str] = ()) -> pd.DataFrame:
-    """A table that has these columns, some of its columns numbers. Raises ValueError or TypeError
-    where it is not one."""
+def parse(content: bytes) -> pd.DataFrame:
+    """A table as a frame, every number to the last bit."""
     with warnings.catch_warnings():
         # Before pandas 3 other precisions lose the last bit; from 3.1 on naming it warns.
         warnings.simplefilter("ignore")
         frame = pd.read_csv(io.BytesIO(content), float_precision="round_trip")
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise ValueError(f"there is no column {missing[0]}")
-    for name in set(numeric) & set(frame.columns):
-        frame[name] = pd.to_numeric(frame[name])
-    return frame
+    return frame.rename(columns=RENAMED)
 
 
 def as_rows(frame: pd.DataFrame, kind: type[Row]) -> list[Row]:
@@ -109,12 +100,10 @@ def as_rows(frame: pd.DataFrame, kind: type[Row]) -> list[Row]:
 
 
 def as_written(value: Any, type_: Any) -> Any:
-    """A value as it was written: an empty field is None, or "", where that can be."""
-    if type_ in (int | None, float | None) and pd.isna(value):
-        return None
-    if type_ == int | None:
-        return int(value)
-    return "" if type_ is str and value != value else value
+    """A value as it was written: an empty field, which pandas reads as NaN, is None or ""."""
+    if value != value and type_ in (str, int | None, float | None):
+        return "" if type_ is str else None
+    return int(value) if type_ == int | None else value
 
 
 def _csv(kind: type[Row], rows: Iterable[Row]) -> str:

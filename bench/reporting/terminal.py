@@ -2,6 +2,8 @@
 
 import io
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TextIO
 
 from rich.console import Console
@@ -30,6 +32,13 @@ def console(stream: TextIO) -> Console:
     )
 
 
+@contextmanager
+def busy(console: Console, doing: str) -> Iterator[None]:
+    """Show on a terminal what is being done inside."""
+    with console.status(doing) if console.is_interactive else nullcontext():
+        yield
+
+
 def discard_unwritable(stream: TextIO) -> None:
     """Discard what a stream cannot write, on a full disk say: Python would report it at exit."""
     try:
@@ -38,6 +47,11 @@ def discard_unwritable(stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def table(*columns: str, title: str | None = None) -> Table:
+def table(
+    columns: Iterable[str], rows: Iterable[Iterable[object]], title: str | None = None
+) -> Table:
     """A table in which a word that is too long for its column goes on in the next line."""
-    return Table(*(Column(name, overflow="fold") for name in columns), title=title)
+    made = Table(*(Column(name, overflow="fold") for name in columns), title=title)
+    for row in rows:
+        made.add_row(*map(str, row))
+    return made

@@ -1,8 +1,8 @@
 """The study `growth`: how a training step's time and memory grow with Nt, batch size and width."""
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import count, product
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,36 +25,28 @@ WIDE = "models.resnet:CHAIN:width="
 """ResNet-4 with this number of channels."""
 
 DATA, FIXED = "data", "reference step"
-"""What takes turns with the steps that are measured: making a batch, and the reference step."""
+"""Names of what takes turns with the measured steps: making a batch, and the reference step."""
+
 REFERENCE_STEP = Experiment("resnet4", "backprop", "rk2", 2, batch_size=64)
-"""A step that is timed in every case. The points of a sweep are measured minutes apart; the time
-of this step tells how fast the machine was at each of them. Records name it `yardstick`."""
+"""A step that is timed in every case: it shows how fast the machine was at each point of a sweep,
+which are measured minutes apart. Records name its time `yardstick`."""
 
 
 @dataclass(frozen=True)
 class GrowthCase:
-    """The gradient methods that are measured in turn at one point of a sweep."""
+    """The gradient methods that are measured in turn at one point of a sweep.
+
+    repeats: rounds, or fewer if these would take longer than `seconds`.
+    """
 
     sweep: str
+    network: str
+    method: str
+    n_steps: int
+    batch_size: int
     experiments: tuple[Experiment, ...]
     repeats: int
     seconds: float
-
-    @property
-    def network(self) -> str:
-        return self.experiments[0].network
-
-    @property
-    def method(self) -> str:
-        return self.experiments[0].method
-
-    @property
-    def n_steps(self) -> int:
-        return self.experiments[0].n_steps
-
-    @property
-    def batch_size(self) -> int:
-        return self.experiments[0].batch_size
 
     @property
     def compared(self) -> str:
@@ -68,13 +60,11 @@ class GrowthCase:
 
 @dataclass(frozen=True)
 class GrowthStudy(Study):
-    """Every network × method, once with each Nt, once with each batch size; and ResNet-4, where it
-    is among the networks, with each width.
+    """Every network × method with each Nt and with each batch size; ResNet-4 also with each width.
 
-    The other fields are held fixed in a sweep. A case is measured in `repeats` rounds, or in fewer
-    where these would take more than `seconds`, but in five at least: about six minutes in all on
-    two idle CPU cores. The largest steps, those of 1024 images, need 1.6 to 2
-    GiB, backprop with Nt = 64 and its 8 images a third of one.
+    The other fields are held fixed in a sweep. A case has `repeats` rounds, or fewer if these would
+    take longer than `seconds`, but LEAST_REPEATS at least. On two idle CPU cores it takes six
+    minutes; the largest steps, of 1024 images, need 2 GiB.
     """
 
     networks: tuple[str, ...] = ("resnet4",)
@@ -112,13 +102,8 @@ class GrowthStudy(Study):
                 raise ValueError(
                     f"the suite {self.name} shows growth: give {option} two values or more"
                 )
-        found = (
-            case
-            for network in self.networks
-            for method in self.methods
-            for case in self._cases(network, method)
-        )
-        return tuple(dict.fromkeys(found))
+        schemes = product(self.networks, self.methods)
+        return tuple(dict.fromkeys(case for scheme in schemes for case in self._cases(*scheme)))
 
     def _cases(self, network: str, method: str) -> Iterator[GrowthCase]:
         for n_steps in sorted(self.n_steps):
@@ -134,15 +119,14 @@ class GrowthStudy(Study):
     def _case(
         self, sweep: str, network: str, method: str, n_steps: int, batch_size: int
     ) -> GrowthCase:
-        experiments = tuple(
-            dict.fromkeys(
-                Experiment(network, gradient, method, n_steps, batch_size=batch_size)
-                for gradient in self.gradients
-            )
-        )
-        if any(experiment.is_baseline for experiment in experiments):
+        found = [
+            Experiment(network, gradient, method, n_steps, batch_size=batch_size)
+            for gradient in self.gradients
+        ]
+        if any(experiment.is_baseline for experiment in found):
             raise ValueError(f"a baseline has no Nt: leave it out with the suite {self.name}")
-        return GrowthCase(sweep, experiments, self.repeats, self.seconds)
+        where = (sweep, found[0].network, found[0].method, n_steps, batch_size)
+        return GrowthCase(*where, tuple(dict.fromkeys(found)), self.repeats, self.seconds)
 
     def runner(self, dataset: Dataset, device: torch.device) -> "GrowthRunner":
         sizes = (*self.batch_sizes, self.n_steps_batch_size, self.widths_batch_size)
@@ -161,45 +145,40 @@ class GrowthRunner(Runner):
 
     def measure(self, case: GrowthCase) -> list[GrowthRow]:
         """One row per gradient method: memory and evaluations first, then the times in turn."""
-        steppers: dict[Experiment, MeasuredStep] = {}
+        steps: dict[Experiment, MeasuredStep] = {}
         rows = {}
         for experiment in case.experiments:
             row = self._row(case, experiment)
             try:
-                stepper = MeasuredStep(self._workload, experiment, case.batch_size)
-                width = _width(stepper)
-                rows[experiment] = replace(row, width=width, **memory.resources(stepper)._asdict())
-                steppers[experiment] = stepper
+                step = MeasuredStep(self._workload, experiment, case.batch_size)
+                width = _width(step)
+                rows[experiment] = replace(row, width=width, **memory.resources(step))
+                steps[experiment] = step
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 # The size at which a method no longer fits is a result; the others go on.
                 rows[experiment] = replace(row, status="oom")
                 free_memory(self._workload.device)
-        for experiment, times in self._times(case, steppers).items():
+        for experiment, times in self._times(case, steps).items():
             rows[experiment] = replace(rows[experiment], **times)
         return list(rows.values())
 
     def _row(self, case: GrowthCase, experiment: Experiment) -> GrowthRow:
         return GrowthRow(
-            sweep=case.sweep,
-            network=case.network,
-            method=case.method,
-            n_steps=case.n_steps,
+            **{name: getattr(case, name) for name in GrowthStudy.key},
             gradient=experiment.gradient,
-            compared=case.compared,
-            batch_size=case.batch_size,
             width=0,
             device=self._workload.device.type,
             status="ok",
         )
 
     def _times(
-        self, case: GrowthCase, steppers: Mapping[Experiment, MeasuredStep]
+        self, case: GrowthCase, steps: Mapping[Experiment, MeasuredStep]
     ) -> dict[Experiment, dict[str, Any]]:
         device = self._workload.device
-        runs: dict[Experiment | str, Callable[[Passed], object]] = dict(steppers.items())
-        runs[DATA] = _BatchMaker(self._workload, case.batch_size)
+        runs: dict[Experiment | str, Callable[[Passed], object]] = dict(steps.items())
+        runs[DATA] = _batch_maker(self._workload, case.batch_size)
         runs[FIXED] = MeasuredStep(self._workload, REFERENCE_STEP, REFERENCE_STEP.batch_size)
         once = timing.interleaved(runs, device, 1)
         round_seconds = sum(float(taken[TOTAL].sum()) for taken in once.values())
@@ -208,7 +187,7 @@ class GrowthRunner(Runner):
         whole = {name: phases[TOTAL] for name, phases in taken.items()}
         return {
             experiment: _row_times(whole[experiment], whole[DATA], whole[FIXED])
-            for experiment in steppers
+            for experiment in steps
         }
 
 
@@ -225,26 +204,22 @@ def _row_times(step: np.ndarray, data: np.ndarray, reference: np.ndarray) -> dic
     }
 
 
-def _width(stepper: MeasuredStep) -> int:
+def _width(step: MeasuredStep) -> int:
     """The number of channels of an ODE block's widest state. Takes the first step, in which
     anode-auto makes its plan and the optimiser its state."""
-    with models.block_inputs(stepper.network) as inputs:
-        stepper()
+    with models.block_inputs(step.network) as inputs:
+        step()
     return max(z.shape[1] for _, z in inputs)
 
 
-class _BatchMaker:
-    """Makes augmented batches of one size, epoch after epoch."""
-
-    def __init__(self, workload: Workload, size: int) -> None:
-        available = len(workload.dataset.train_labels)
-        whole = workload.dataset.subset(available - available % size, 1)
-        data = DeviceData.of(whole, workload.device)
-        self._batches = (
-            batch
-            for epoch in itertools.count(1)
-            for batch in train_batches(data, seed=0, epoch=epoch, batch_size=size)
-        )
-
-    def __call__(self, passed: Passed) -> None:
-        next(self._batches)
+def _batch_maker(workload: Workload, size: int) -> Callable[[Passed], object]:
+    """A function that makes the next augmented batch of this size, epoch after epoch."""
+    available = len(workload.dataset.train_labels)
+    whole = workload.dataset.subset(available - available % size, 1)
+    data = DeviceData.of(whole, workload.device)
+    batches = (
+        batch
+        for epoch in count(1)
+        for batch in train_batches(data, seed=0, epoch=epoch, batch_size=size)
+    )
+    return lambda passed: next(batches)

@@ -132,8 +132,10 @@ class MemoryRunner(Runner):
         """One row, of the second step: the first one allocates the optimiser's state."""
         step = MeasuredStep(self._workload, case, self._workload.batch_size(case))
         step()
-        needs = memory.resources(step)
-        states = _state_bytes(step)
+        resources = memory.resources(step)
+        with models.block_inputs(step.network) as inputs, torch.no_grad():
+            step.network(step.images)
+        states = [z.nbytes for _, z in inputs]
         return [
             MemoryRow(
                 network=case.network,
@@ -144,13 +146,6 @@ class MemoryRunner(Runner):
                 batch_size=len(step.labels),
                 device=self._workload.device.type,
                 state_bytes=max(states),
-                **needs._asdict(),
+                **resources,
             )
         ]
-
-
-def _state_bytes(step: MeasuredStep) -> list[int]:
-    """The size of each ODE block's state."""
-    with models.block_inputs(step.network) as inputs, torch.no_grad():
-        step.network(step.images)
-    return [z.nbytes for _, z in inputs]

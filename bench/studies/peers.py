@@ -19,14 +19,14 @@ from solvers import GRADIENTS
 Variant = TypeVar("Variant", bound=Hashable)
 
 DOUBLE = 1e-9
-"""The largest relative distance, in float64, of a network's output from that with `backprop`, and
-of its gradient from that of the method which a peer reproduces. Other libraries sum in another
-order, which SqueezeNext amplifies to 6e-14; a wrong time or an extra step changes far more."""
+"""Largest relative distance, in float64, of a network's output from that with `backprop`, and of
+its gradient from that of the method which a peer reproduces. Other libraries sum in another order,
+which SqueezeNext amplifies to 6e-14; a wrong time or an extra step changes far more."""
 
 SINGLE, HALF = 1e-3, 1e-1
-"""The same for the output in float32, where SqueezeNext amplifies the order of summation to 3e-5,
-and in bfloat16, which has 8 bits. The gradient is not compared there: the sign of some ReLU's
-argument is rounding, and moves SqueezeNext's gradient by 2e-2."""
+"""Largest relative distances of the output in float32, where SqueezeNext amplifies the order of
+summation to 3e-5, and in bfloat16, which has 8 bits. Gradients are not compared there: rounding
+decides the sign of some ReLU's argument, which moves SqueezeNext's gradient by 2e-2."""
 
 IMAGES = 4
 
@@ -36,7 +36,7 @@ class PeerError(Exception):
 
 
 def is_peer(gradient: str) -> bool:
-    """Whether a gradient method is another library's, package.module:Object."""
+    """Return whether a gradient method is another library's, package.module:Object."""
     return gradient.lower().partition(":")[0] not in GRADIENTS
 
 
@@ -45,7 +45,7 @@ def method_of(experiment: Experiment) -> Any:
     return GRADIENTS.resolve(experiment.gradient)
 
 
-def verify(workload: Workload, experiment: Experiment, layout: str) -> None:
+def verify(workload: Workload, experiment: Experiment, memory_format: str) -> None:
     """Compare output and gradient with those of the method that the peer reproduces.
 
     On a few images in float64. Does nothing for a peer that does not state which method it
@@ -54,8 +54,9 @@ def verify(workload: Workload, experiment: Experiment, layout: str) -> None:
     reproduced = getattr(method_of(experiment), "reproduces", None)
     if reproduced is None:
         return
-    stepper = MeasuredStep(workload, replace(experiment, precision="float32"), IMAGES, layout)
-    given = (stepper.network.double(), stepper.images.double(), stepper.labels)
+    single = replace(experiment, precision="float32")
+    step = MeasuredStep(workload, single, IMAGES, memory_format)
+    given = (step.network.double(), step.images.double(), step.labels)
     found = gradient_error.observe(*given)
     verify_output(gradient_error.compare(found, gradient_error.reference(*given)), DOUBLE)
     try:
@@ -95,6 +96,6 @@ class Reasons(dict[Variant, str]):
 
 
 def reason(error: BaseException) -> str:
-    """Why a peer cannot be measured, in one line."""
+    """The reason why a peer cannot be measured, in one line."""
     said = first_line(error) if isinstance(error, ValueError | PeerError) else ""
     return said or in_a_line(error)

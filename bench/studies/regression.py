@@ -14,9 +14,9 @@ Row = TypeVar("Row")
 class Comparison(ABC, Generic[Row]):
     """How the rows of a study are compared with those of its reference.
 
-    key: the fields by which a measured row and its reference belong together. experiment_key: those
-    of an experiment's fields by which a missing reference is found before anything is measured;
-    empty where some rows need no reference.
+    key: the fields that a measured row and its reference have in common. experiment_key: fields of
+    an experiment by which a missing reference is found before anything is measured; empty if some
+    rows need no reference.
     """
 
     key: ClassVar[tuple[str, ...]]
@@ -24,14 +24,14 @@ class Comparison(ABC, Generic[Row]):
 
     @abstractmethod
     def problem(self, row: Row, reference: Row) -> str | None:
-        """What is wrong with a row, in words; None when nothing is."""
+        """What is wrong with a row, in words, or None."""
 
     @abstractmethod
     def describe(self, row: Row) -> dict[str, str]:
         """A row for a printed table: column → text, the measured values last."""
 
     def is_absolute(self, row: Row) -> bool:
-        """Whether a row has a bound of its own and needs no reference."""
+        """Return whether a row has a bound of its own and needs no reference."""
         return False
 
     def absolute_problem(self, row: Row) -> str | None:
@@ -45,7 +45,7 @@ class Comparison(ABC, Generic[Row]):
 
 @dataclass(frozen=True)
 class Finding(Generic[Row]):
-    """One measured row and its reference. problem is None where the row passes."""
+    """One measured row and its reference. problem: None if the row passes."""
 
     row: Row
     reference: Row | None
@@ -73,7 +73,7 @@ def _finding(comparison: Comparison[Row], row: Row, reference: Row | None) -> Fi
 def without_reference(
     comparison: Comparison[Row], cases: Iterable[Any], reference: Iterable[Row]
 ) -> set[str]:
-    """The gradient methods, in words, whose cases the reference is known to lack."""
+    """The gradient methods, in words, whose cases the reference lacks."""
     names = comparison.experiment_key
     if not names:
         return set()

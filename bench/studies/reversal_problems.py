@@ -24,16 +24,19 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+Maker = Callable[[int], tuple[Callable[[Any], Any], State]]
+"""Seed → f and z0."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """dz/dt = f(z), z(0) = z0, on NumPy scalars or vectors, and the sweep that it is solved on.
 
-    make: seed → f and z0. n_steps: a scheme's largest number of fixed steps, "" that of all
-    others. stated: numbers of steps that the paper names, measured as they stand. digits: the
-    adaptive solver's tolerances 10^-digits.
+    n_steps: scheme → largest number of fixed steps, "" for all others.
+    stated: numbers of steps that the paper names. digits: the adaptive tolerances are 10^-digits.
     """
 
-    make: Callable[[int], tuple[Callable[[Any], Any], State]]
+    make: Maker
     activation: str
     n_steps: Mapping[str, int]
     stated: tuple[int, ...] = ()
@@ -58,16 +61,12 @@ def convolution(activation: str, seed: int, device: torch.device) -> Rhs:
     return lambda t, z: activate(F.conv2d(z, weight, padding=1))
 
 
-def _linear(rate: float, seed: int) -> tuple[Callable[[Any], Any], State]:
-    return lambda z: rate * z, np.float64(1)
+def _from_one(f: Callable[[Any], Any]) -> Maker:
+    return lambda seed: (f, np.float64(1))
 
 
-def _relu_decay(seed: int) -> tuple[Callable[[Any], Any], State]:
-    return lambda z: -np.maximum(0, 10 * z), np.float64(1)
-
-
-def _residual(a: float, seed: int) -> tuple[Callable[[Any], Any], State]:
-    return lambda z: a * np.maximum(0, z), np.float64(1)
+def _residual(a: float) -> Maker:
+    return _from_one(lambda z: a * np.maximum(0, z))
 
 
 def _gaussian(seed: int, *, unit_norm: bool) -> tuple[Callable[[Any], Any], State]:
@@ -87,7 +86,7 @@ RK45 = ("rk45", "rk45_relative")
 # The reversible pair amplifies rounding by 1/0.99 a step: after some thousand steps all is noise.
 PROBLEMS: Mapping[str, Problem] = {
     "linear-100": Problem(
-        partial(_linear, -100.0),
+        _from_one(lambda z: -100.0 * z),
         "none",
         {"euler": 1_000_000, "reversible": 3_000, "": 20_000},
         stated=(200_000,),
@@ -95,14 +94,14 @@ PROBLEMS: Mapping[str, Problem] = {
         schemes=RK45,
     ),
     "linear-10000": Problem(
-        partial(_linear, -1e4),
+        _from_one(lambda z: -1e4 * z),
         "none",
         {"reversible": 3_000, "": 30_000},
         digits=(3, 6),
         schemes=RK45,
     ),
     "relu-decay": Problem(
-        _relu_decay,
+        _from_one(lambda z: -np.maximum(0, 10 * z)),
         "relu",
         {"euler": 100_000, "reversible": 3_000, "": 10_000},
         stated=(11, 18, 211),
@@ -128,8 +127,5 @@ PROBLEMS: Mapping[str, Problem] = {
         schemes=RK45[:1],
         depends_on_seed=True,
     ),
-    **{
-        f"residual-{a:g}": Problem(partial(_residual, a), "relu", {"": 1})
-        for a in (0.01, 0.1, 0.5, 1.0)
-    },
+    **{f"residual-{a:g}": Problem(_residual(a), "relu", {"": 1}) for a in (0.01, 0.1, 0.5, 1.0)},
 }

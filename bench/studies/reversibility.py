@@ -56,11 +56,9 @@ class ReversalCase:
 class ReversibilityStudy(Study):
     """Every problem × scheme × number of steps, or tolerance.
 
-    The problems of PROBLEMS in float64, and where the paper speaks of single precision also in
-    float32 with the fixed-step methods but Euler; the convolution for every activation. seeds: of
-    the random matrices; errors vary by a factor of ten between them, so that three say little.
-
-    pictured: the cases of the convolution, as (scheme, n_steps, tolerance), whose images are kept.
+    The problems of PROBLEMS in float64, some also in float32, as in the paper; the convolution for
+    every activation. seeds: of the random matrices; errors vary by a factor of ten between them.
+    pictured: cases of the convolution whose images are kept: (scheme, n_steps, tolerance).
     """
 
     schemes: tuple[str, ...] = ("euler", "rk2", "rk4", PAIR, *ADAPTIVE)
@@ -78,10 +76,7 @@ class ReversibilityStudy(Study):
 
     row: ClassVar[type[ReversalRow]] = ReversalRow
     figures: ClassVar[tuple[str, ...]] = ("reversal_pictures", "reversal_steps", "reversal_claims")
-    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "method": ("schemes",),
-        "seeds": ("seeds",),
-    }
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {"method": ("schemes",), "seeds": ("seeds",)}
     makes_pictures: ClassVar[bool] = True
 
     def cases(self) -> tuple[ReversalCase, ...]:
@@ -158,14 +153,8 @@ class ReversalRunner(Runner):
             self._keep(case, found)
         return [
             ReversalRow(
-                problem=case.problem,
-                activation=case.activation,
-                scheme=case.scheme,
-                n_steps=found.n_steps,
+                **{**vars(case), "n_steps": found.n_steps},
                 n_steps_back=found.n_steps_backward,
-                tolerance=case.tolerance,
-                precision=case.precision,
-                seed=case.seed,
                 rho=found.rho,
                 status=found.status,
                 nfe=found.nfe,
@@ -191,8 +180,10 @@ class ReversalRunner(Runner):
 
 
 def _contrasted(dataset: Dataset) -> Tensor:
-    """The one of a hundred test images with the highest contrast between its regions, shape
-    (1, 3, 32, 32): a reader recognises whether it is reconstructed."""
+    """The test image, of a hundred, with the highest contrast between its regions: (1, 3, 32, 32).
+
+    A reader sees whether it is reconstructed.
+    """
     pixels = dataset.subset(None, min(100, len(dataset.test_labels))).test_images
     regions = F.avg_pool2d(pixels.double(), 4)
     most = int(regions.flatten(1).std(1).argmax())

@@ -1,4 +1,4 @@
-"""The study protocol: what a suite that trains nothing says of itself."""
+"""The study protocol: the facts and methods of a suite that trains nothing."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,7 @@ FOUR_NETWORKS = ("alexnet", "resnet4", "resnet10", "squeezenext")
 
 
 class Runner(ABC):
-    """Measures the cases of a study, one after another, on one device.
-
-    pictures: the images to be recorded, where the study makes any; filled by `measure`.
-    """
+    """Measures the cases of a study on one device. pictures: made by `measure`, to be recorded."""
 
     pictures: Sequence[Picture] = ()
 
@@ -32,17 +29,16 @@ class Runner(ABC):
 class Study(ABC):
     """A suite that trains nothing. A new one is a file with a subclass, and an entry in suites.py.
 
-    The fields of a subclass are what the command line may replace. These facts are the same for
-    all instances:
+    The command line may replace the fields of a subclass. These are the same for all instances:
 
         row             the dataclass of `bench.records` that measurements.csv holds
-        key             the fields that a case and its rows have in common and that tell the case
-                        from all others; empty where all cases are measured anew each time
+        key             the fields that a case and its rows have in common, and no two cases; empty
+                        if all cases are measured anew each time
         figures         names of entries of plots.MEASURED_FIGURES
         options         option of the command line → the fields that it replaces
         comparison      how rows are compared with a reference; None: there is no reference
-        printed         files among the figures that are printed as well: short tables
-        makes_pictures  whether its runner makes pictures
+        printed         files among the figures that are also printed: short tables
+        makes_pictures  its runner makes pictures
     """
 
     name: str
@@ -59,11 +55,11 @@ class Study(ABC):
 
     @abstractmethod
     def cases(self) -> tuple[Any, ...]:
-        """All cases, each once. Raises ValueError, saying what to do, for what cannot be used."""
+        """All cases, each once. Raises ValueError, which says what to do, for bad values."""
 
     @abstractmethod
     def runner(self, dataset: Dataset, device: torch.device) -> Runner:
-        """What measures the cases. Raises UsageError when the data has too few images."""
+        """Return the runner of the cases. Raises UsageError if the data has too few images."""
 
     def check_cases(self) -> tuple[Any, ...]:
         """The cases that the regression check measures, where there is a reference."""

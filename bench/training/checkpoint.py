@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from bench import sources
-from bench.errors import unwritable
+from bench.errors import writing
 from bench.experiment import Experiment
 from bench.records import EpochRow
-from bench.records.files import read_whole, write_whole
+from bench.records.files import write_whole
 
 SCHEMA = 6
 """Version of the file's content. Increase it with every change of meaning."""
@@ -40,9 +40,10 @@ class ForeignError(Exception):
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose checkpoint it is. All of it must be the same when a run goes on: with other data, on
-    another device, with another PyTorch or other code of the user's own (`sources.of`) the record
-    would be of two different runs."""
+    """The run that a checkpoint belongs to. All fields must be equal when it is resumed.
+
+    data: fingerprint. device: its type. pytorch: version. code: `sources.of` the experiment.
+    """
 
     experiment: Mapping[str, Any]
     data: str
@@ -64,9 +65,9 @@ class RunState:
     History of the run across resumes:
     started_at: when the run began. seconds: spent on it, up to the last `count_seconds`.
     rows: the finished epochs. resumed_at: the epochs in which it was resumed. parts: the different
-    `environment.part()` that it ran in, the current one last. peak_bytes: of one step.
-    correct_images: for each kind of BatchNorm statistics, which test images are classified
-    correctly after the last epoch, bool (n,). notes: lines for the user since the last resume.
+    values of `environment.part()`, the current one last. peak_bytes: of one step. correct_images:
+    kind of BatchNorm statistics → correctly classified test images after the last epoch, bool (n,).
+    notes: lines for the user since the last resume.
 
     Running totals of the current epoch:
     epoch: its number, from 1. steps: finished steps. loss_sum: over images. n_correct: correct
@@ -134,12 +135,8 @@ def write(file: Path, owner: Owner, state: RunState) -> None:
 
 def remove(file: Path) -> None:
     """Remove a checkpoint if it exists. Raises UsageError if it cannot be removed."""
-    try:
+    with writing(file):
         file.unlink(missing_ok=True)
-    except NotADirectoryError:
-        return
-    except OSError as error:
-        raise unwritable(str(file), error) from error
 
 
 def read(file: Path, owner: Owner) -> RunState | None:
@@ -165,11 +162,9 @@ def read_any(file: Path) -> RunState | None:
 
 def _read(file: Path) -> tuple[Owner, RunState] | None:
     try:
-        content = read_whole(file)
-    except (FileNotFoundError, NotADirectoryError):
+        content = file.read_bytes()
+    except FileNotFoundError:
         return None
-    except OSError as error:
-        raise DamagedError(f"it cannot be read: {error.strerror}") from error
     head = _HEAD.match(content)
     if not head:
         raise DamagedError("it does not begin as a checkpoint")

@@ -1,7 +1,7 @@
 """Seconds of computations on a device."""
 
 import time
-from typing import Protocol
+from typing import Any
 
 import torch
 
@@ -9,16 +9,35 @@ TOTAL = "step"
 """The name of the whole step, beside those of its phases."""
 
 
-class Clock(Protocol):
-    """Starts when it is made. `seconds` returns how long each ended phase took."""
+class Clock:
+    """Starts when it is made. On CUDA it uses events, so that the host does not wait."""
 
-    def end_phase(self, phase: str) -> None: ...
-    def seconds(self) -> dict[str, float]: ...
+    def __init__(self, device: torch.device) -> None:
+        self._is_cuda = device.type == "cuda"
+        self._ends: list[tuple[str, Any]] = []
+        self._started = self._now()
 
+    def end_phase(self, phase: str) -> None:
+        """End a phase, which began with the end of the last one; TOTAL began with the clock."""
+        self._ends.append((phase, self._now()))
 
-def start(device: torch.device) -> Clock:
-    """Return a clock for a device; on CUDA it uses events, so that the host does not wait."""
-    return _CudaClock() if device.type == "cuda" else _HostClock()
+    def seconds(self) -> dict[str, float]:
+        """Phase → seconds."""
+        if self._is_cuda:
+            self._ends[-1][1].synchronize()
+        found, before = {}, self._started
+        for phase, end in self._ends:
+            start = self._started if phase == TOTAL else before
+            found[phase] = start.elapsed_time(end) / 1000 if self._is_cuda else end - start
+            before = end
+        return found
+
+    def _now(self) -> Any:
+        if not self._is_cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
 
 
 class Stopwatch:
@@ -32,7 +51,7 @@ class Stopwatch:
         self._clocks: list[Clock] = []
 
     def __enter__(self) -> None:
-        self._clocks.append(start(self._device))
+        self._clocks.append(Clock(self._device))
 
     def __exit__(self, *error: object) -> None:
         self._clocks[-1].end_phase(TOTAL)
@@ -41,43 +60,3 @@ class Stopwatch:
         """Return the seconds since the last call."""
         clocks, self._clocks = self._clocks, []
         return sum(clock.seconds()[TOTAL] for clock in clocks)
-
-
-class _HostClock:
-    def __init__(self) -> None:
-        self._marks: list[tuple[str, float]] = []
-        self._started = time.perf_counter()
-
-    def end_phase(self, phase: str) -> None:
-        self._marks.append((phase, time.perf_counter()))
-
-    def seconds(self) -> dict[str, float]:
-        found, before = {}, self._started
-        for phase, now in self._marks:
-            found[phase] = now - (self._started if phase == TOTAL else before)
-            before = now
-        return found
-
-
-class _CudaClock:
-    def __init__(self) -> None:
-        self._marks: list[tuple[str, torch.cuda.Event]] = []
-        self._started = self._event()
-
-    def end_phase(self, phase: str) -> None:
-        self._marks.append((phase, self._event()))
-
-    def seconds(self) -> dict[str, float]:
-        self._marks[-1][1].synchronize()
-        found, before = {}, self._started
-        for phase, event in self._marks:
-            since = self._started if phase == TOTAL else before
-            found[phase] = since.elapsed_time(event) / 1000
-            before = event
-        return found
-
-    @staticmethod
-    def _event() -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event

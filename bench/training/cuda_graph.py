@@ -13,8 +13,8 @@ from models import ode_blocks
 from solvers import GRADIENTS
 
 EAGER_STEPS = 3
-"""Number of steps that run eagerly before the capture. They are normal training steps, and they
-allocate what is allocated once: the plan of anode-auto, momentum, time grids, cuDNN's workspace."""
+"""Steps before the capture. They allocate what is allocated once: the plan of anode-auto, momentum,
+time grids, cuDNN's workspace."""
 
 Result = tuple[Tensor, Tensor]
 Step = Callable[[Tensor, Tensor], Result]
@@ -36,7 +36,7 @@ def obstacle(network: nn.Module, device: torch.device) -> str | None:
 
 
 def reads_constants(network: nn.Module) -> bool:
-    """Whether the host reads constants from the device in a network's training step."""
+    """Return whether the host reads constants from the device in a network's training step."""
     gradients = (GRADIENTS.resolve(block.gradient) for block in ode_blocks(network))
     return any(getattr(gradient, "reads_constants", False) for gradient in gradients)
 
@@ -52,17 +52,13 @@ class _Captured(NamedTuple):
 class CapturedStep:
     """A training step that is captured as a CUDA graph and then replayed without Python.
 
-    The first EAGER_STEPS steps run eagerly, and so does a batch smaller than the captured one (the
-    last batch of an epoch). The step is captured again for a larger batch and when the learning
-    rate changes, because the graph contains the rate as a number.
-
-    reads_constants: the host reads constants in the step; they are recorded for the capture.
+    The first EAGER_STEPS steps run eagerly, as does a batch smaller than the captured one. The step
+    is captured again for a larger batch, and for a new learning rate, a number in the graph. The
+    next step overwrites the result tensors of the last one.
 
     A step stays eager, and `reason` says why, if it draws random numbers (a recomputed block
     restores the random state, which a graph cannot) or if the host reads values that differ
-    between steps.
-
-    The next step overwrites the result tensors of the last one.
+    between steps. reads_constants: the host reads constants, which are recorded for the capture.
     """
 
     def __init__(

@@ -19,12 +19,10 @@ def batch_norms(network: nn.Module) -> dict[str, _BatchNorm]:
 class ForwardStatistics:
     """A second set of a network's running statistics, which forward passes alone update.
 
-    A gradient method that evaluates the right-hand side in its backward pass, as torchdiffeq's
-    adjoint does, updates the running statistics there too. On the CPU this set is bit for bit what
-    the running statistics would be without those updates.
-
-    The cost is one reduction of each BatchNorm's input. If the first backward pass leaves the
-    running statistics unchanged, the second set is dropped.
+    A gradient method that evaluates the right-hand side in its backward pass updates the running
+    statistics there too. On the CPU this set has the bits that they would have without that. It
+    costs one reduction of each BatchNorm's input, and is dropped if the first backward pass leaves
+    the running statistics unchanged.
     """
 
     def __init__(self, network: nn.Module) -> None:

@@ -1,9 +1,8 @@
 """Record the scalars that the host reads from the device in a training step, and replay them.
 
 While a CUDA graph is captured the host may read nothing. torchdiffeq reads in every solve whether
-its times increase and whether the last step is reached. These values are computed from the times
-alone, so they are the same in every step: they are recorded in the steps before the capture, and
-replayed during it.
+its times increase and whether the last step is reached. These values depend on the times alone, so
+they are recorded in the steps before the capture, and replayed in it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from solvers.gradients.with_torchdiffeq import is_constant, mark_constant
+from solvers.with_torchdiffeq import is_constant, mark_constant
 
 READ = torch.ops.aten._local_scalar_dense.default
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bench.data import evaluation_batches
-from bench.training.evaluations import EvaluationCounter
 from bench.training.forward_statistics import ForwardStatistics
+from models import ode_blocks
 from solvers.replay import buffers_put_back
 
 TEST_BATCH = {"cpu": 256, "cuda": 1000}
@@ -41,6 +41,23 @@ def training_step(
         return loss.detach(), (logits.argmax(1) == labels).sum()
 
 
+class EvaluationCounter:
+    """Counts evaluations of the right-hand sides of a network's ODE blocks, all blocks together."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._count = 0
+        for block in ode_blocks(network):
+            block.rhs.register_forward_pre_hook(self._add)
+
+    def _add(self, rhs: nn.Module, inputs: object) -> None:
+        self._count += 1
+
+    def take(self) -> int:
+        """Return the evaluations since the last call."""
+        count, self._count = self._count, 0
+        return count
+
+
 class TrainingStep:
     """The training step of a network, with its evaluations of f counted.
 
@@ -49,10 +66,7 @@ class TrainingStep:
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        optimizer: Optimizer,
-        statistics: ForwardStatistics | None = None,
+        self, network: nn.Module, optimizer: Optimizer, statistics: ForwardStatistics | None = None
     ) -> None:
         self.evaluations = (0, 0)
         self._statistics = statistics

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +28,9 @@ TestStatistics = Callable[
     [nn.Module, Evaluation, Mapping[str, Tensor] | None, int, Callable[[], None]],
     Mapping[str, Evaluation],
 ]
-"""Tests a network with each kind of BatchNorm statistics: the method `measure` of
-`bench.instruments.batchnorm.StatisticsTest`. Takes the network, its test with the running
-statistics, the forward statistics (None: equal to the running ones), the epoch, and on_step_end."""
+"""Tests a network with each kind of BatchNorm statistics: `StatisticsTest.measure` of
+bench/instruments/batchnorm.py. Takes the network, its test with the running statistics, the forward
+statistics (None: equal to the running ones), the epoch, and on_step_end."""
 
 
 class DivergedError(Exception):
@@ -38,7 +39,7 @@ class DivergedError(Exception):
 
 @dataclass(frozen=True)
 class Probe:
-    """Measurements on the network after an epoch; None and () where there are none."""
+    """Columns of EpochRow that are measured on the network after an epoch."""
 
     gradient_error: float | None = None
     gradient_cosine: float | None = None
@@ -75,9 +76,7 @@ class Trainer:
         self._eager_because = obstacle or ("--eager" if eager else None)
         if self._eager_because is None:
             self._captured = CapturedStep(
-                self._step,
-                self.optimizer,
-                reads_constants=cuda_graph.reads_constants(self.network),
+                self._step, self.optimizer, reads_constants=cuda_graph.reads_constants(self.network)
             )
         self._step_clock = Stopwatch(device)
         self._epoch_clock = self._now()
@@ -88,7 +87,7 @@ class Trainer:
 
     @property
     def execution(self) -> str:
-        """How steps run: "captured", or "eager: " and why they are not captured."""
+        """Execution of the steps: "captured", or "eager: " and the reason."""
         reason = self._captured.reason if self._captured else self._eager_because
         return "captured" if reason is None else f"eager: {reason}"
 
@@ -101,10 +100,9 @@ class Trainer:
     ) -> Iterator[EpochRow]:
         """Train; yield the row of each epoch, which is then in `state.rows` as well.
 
-        probe is called after each epoch with the network in training mode; it must not change the
-        network, and neither must test_statistics. on_step_end is called after every step and after
-        every batch of a test: `snapshot` may be called there, and what it raises ends the training.
-        Its time, and the time until the next epoch is asked for, counts in `train_seconds`. Raises
+        probe is called after each epoch with the network in training mode. Neither it nor
+        test_statistics may change the network. on_step_end is called after every step and every
+        batch of a test: it may call `snapshot`, and its time counts in `train_seconds`. Raises
         DivergedError after an epoch whose training loss is not finite.
         """
         state, experiment, network = self.state, self._experiment, self.network
@@ -135,6 +133,10 @@ class Trainer:
                 state.correct_images = {kind: test.correct.cpu() for kind, test in tests.items()}
             self.schedule.step()
 
+            measured: dict[str, Any] = {**vars(found)}
+            for kind, test in others.items():
+                measured[f"test_loss_{kind}"] = test.loss
+                measured[f"test_accuracy_{kind}"] = test.accuracy
             nfe_forward, nfe_backward = state.evaluations
             row = EpochRow(
                 epoch=state.epoch,
@@ -145,17 +147,12 @@ class Trainer:
                 test_accuracy=running.accuracy,
                 nfe_forward=nfe_forward,
                 nfe_backward=nfe_backward,
-                gradient_error=found.gradient_error,
-                gradient_cosine=found.gradient_cosine,
-                gradient_error_blocks=found.gradient_error_blocks,
-                gradient_cosine_blocks=found.gradient_cosine_blocks,
                 seconds_per_step=state.step_seconds / state.steps,
                 train_seconds=train_seconds,
                 test_seconds=tested - trained,
                 probe_seconds=probed - tested,
                 statistics_seconds=self._now() - probed,
-                **{f"test_loss_{kind}": test.loss for kind, test in others.items()},
-                **{f"test_accuracy_{kind}": test.accuracy for kind, test in others.items()},
+                **measured,
             )
             state.rows.append(row)
             state.begin_epoch(state.epoch + 1)
@@ -222,11 +219,10 @@ class Trainer:
         self._step.evaluations = state.evaluations
 
     def _show_batch_sizes(self, data: DeviceData, probe: Callable[[nn.Module], Probe]) -> None:
-        """Run a pass without side effects for every batch size, if the gradient method learns from
-        its first pass.
+        """Run a pass without side effects for every batch size, for methods that learn from one.
 
-        What such a method learns is not in a checkpoint. Without this, the first pass after a
-        resume would differ from that pass in a training that never stopped.
+        What they learn is not in a checkpoint: the first pass after a resume would differ from that
+        pass in a training that never stopped.
         """
         if not any(
             getattr(GRADIENTS.resolve(block.gradient), "learns_from_first_pass", False)

@@ -38,9 +38,9 @@ def judge(rows: pd.DataFrame) -> Iterator[dict[str, object]]:
             continue
         where = {"network": network, "scheme": labels.scheme(str(method), n_steps)}
         if set(own["batch_size"]) == {BATCH} and set(own["device"]) == {"cpu"}:
-            for layout, part in own.groupby("layout", sort=False):
+            for memory_format, part in own.groupby("memory_format", sort=False):
                 for what, ratio, sign, bar in _on_a_cpu(part, str(network)):
-                    what = f"{what} ({labels.memory_format(str(layout))})"
+                    what = f"{what} ({labels.memory_format(str(memory_format))})"
                     yield where | _bar(what, ratio, sign, bar)
         if set(own["batch_size"]) == {CAPTURED_BATCH} and network == CAPTURED_NETWORK:
             steps = own[(own["gradient"] == "anode-auto") & (own["phase"] == "step")]

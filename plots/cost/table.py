@@ -17,7 +17,7 @@ _CASE: markdown.Columns = {
     "scheme": lambda row: labels.scheme(row.method, row.n_steps),
 }
 _METHOD: markdown.Columns = {"gradient method": lambda row: labels.gradient(row.gradient)}
-_FORMAT: markdown.Columns = {"memory format": lambda row: labels.memory_format(row.layout)}
+_FORMAT: markdown.Columns = {"memory format": lambda row: labels.memory_format(row.memory_format)}
 _STEPS: markdown.Columns = {
     **{**_CASE, **_METHOD, **_FORMAT},
     "run": lambda row: row.execution,
@@ -69,7 +69,7 @@ def _markdown(rows: pd.DataFrame, measured: pd.DataFrame, bars: pd.DataFrame) ->
         "quartiles of the quotients with backprop's step in the same memory format and execution, "
         f"round by round. Memory: {labels.how_counted(first['device'])}."
     )
-    case = ["network", "method", "n_steps", "layout", "execution"]
+    case = ["network", "method", "n_steps", "memory_format", "execution"]
     parts = measured.pivot(index=[*case, "gradient"], columns="phase", values="seconds")
     parts = parts.reindex(columns=["forward", "backward", "optimizer"])
     steps = measured[measured["phase"] == "step"]

@@ -38,14 +38,14 @@ def _draw(
     folder: Path,
     name: str,
 ) -> list[Path]:
-    networks, formats = list(steps["network"].unique()), list(steps["layout"].unique())
+    networks, formats = list(steps["network"].unique()), list(steps["memory_format"].unique())
     figure, axes = drawing.subplots(
         len(formats), len(networks), height=0.6 + 2.0 * len(formats), sharex="col", sharey="col"
     )
-    for i, layout in enumerate(formats):
-        axes[i, 0].set_ylabel(f"{labels.memory_format(layout)}\npeak memory ÷ backprop's")
+    for i, memory_format in enumerate(formats):
+        axes[i, 0].set_ylabel(f"{labels.memory_format(memory_format)}\npeak memory ÷ backprop's")
         for j, network in enumerate(networks):
-            own = rows[(rows["network"] == network) & (rows["layout"] == layout)]
+            own = rows[(rows["network"] == network) & (rows["memory_format"] == memory_format)]
             _panel(axes[i, j], own, [gradient for (gradient,) in groups])
             axes[0, j].set_title(labels.network(network))
             axes[-1, j].set_xlabel("time ÷ backprop's")

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 
 MEDIANS = 0.93
-"""The standard error of a median of n values, in quartile ranges ÷ √n, where the values scatter
-normally: 1.253 σ / √n, and the quartile range is 1.349 σ."""
+"""Standard error of a median of n normal values, in quartile ranges ÷ √n: 1.253 σ / 1.349 σ."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,10 @@ def relative_error(low: Values, median: Values, high: Values, repeats: Values) -
 
 
 def slope(x: Values, y: Values, error: Values) -> Estimate:
-    """d log y / d log x by least squares over the upper part of a sweep: all points above its
-    geometric middle, and three at least where there are three.
+    """d log y / d log x by least squares over the upper part of a sweep, and its standard error.
 
-    error: the relative standard errors of y.
+    The upper part: all points above the geometric middle, but at least three. error: the relative
+    standard errors of y.
     """
     order = np.argsort(x)
     x, y, error = x[order], y[order], error[order]
@@ -47,7 +46,7 @@ def parabola(x: Values, y: Values, error: Values) -> dict[str, float]:
     """y = a + b·x + c·x² by least squares in the relative error, as noise is relative.
 
     Returns a, b, c; quadratic: c·x² ÷ y at the largest x, and its standard error; misfit: the
-    largest relative error. Empty below four points. error as in `slope`.
+    largest relative error. Empty below four points. error: as in `slope`.
     """
     if len(x) < 4:
         return {}
@@ -68,9 +67,8 @@ def _polynomial(
 ) -> tuple[Values, Values]:
     """Coefficients, the highest power first, and their standard errors.
 
-    The standard error is the larger of two: from the standard errors of y, and from the scatter
-    about the fit where there are more points than coefficients. The second one also contains what
-    disturbed a whole case, and a wrong law.
+    The larger of two standard errors: from those of y, and from the scatter about the fit, which
+    also has what disturbed a whole case, and a wrong law.
     """
     found = np.polyfit(x, y, degree, w=weights)
     # The fit is linear in y: the change of the coefficients by each point's error.

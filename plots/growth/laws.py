@@ -18,10 +18,9 @@ def fit(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each network × scheme × sweep × gradient method that has two points or more.
 
     seconds_slope and bytes_slope: d log / d log over the upper part of the sweep. For Nt also the
-    parabola a + b·Nt + c·Nt² fitted to either, with `quadratic`, the share c·Nt² ÷ (the measured
-    value) at the largest Nt. Seconds are in units of the reference step's. evaluations: their
-    number at the largest Nt, forward and backward together; evaluations_law: the polynomial in Nt
-    through all counts exactly, or "". `_error` is a standard error.
+    parabola a + b·Nt + c·Nt², with `quadratic`, the share of c·Nt² at the largest Nt. Seconds are
+    in units of the reference step's. evaluations: forward and backward, at the largest Nt;
+    evaluations_law: the polynomial through all counts exactly, or "". `_error`: standard error.
     """
     found = []
     keys = ["shown", "method", "sweep", "gradient"]
@@ -80,7 +79,7 @@ def _polynomial(law: tuple[object, ...]) -> str:
 
 def data_path(rows: pd.DataFrame) -> pd.DataFrame:
     """The time of making an augmented batch, as a share of the steps of COMPARED_WITH_DATA, at each
-    batch size; with the bar where one is set."""
+    batch size; with the bar if there is one."""
     own = rows[(rows["sweep"] == "batch size") & rows["gradient"].isin(COMPARED_WITH_DATA)]
     own = own.sort_values("batch_size", kind="stable")
     is_judged = (own["batch_size"] == BAR_IMAGES) & (own["shown"] == BAR_NETWORK)

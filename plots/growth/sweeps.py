@@ -15,9 +15,9 @@ SWEEPS = {
 def by_network(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of steps that fitted into memory, with more columns.
 
-    shown: the network, ResNet-4 for its other widths too. milliseconds, and its quartiles fastest
-    and slowest: the quotient with the reference step at the same point, times that step's median
-    over all points, which removes the machine's drift. mebibytes.
+    shown: the network, ResNet-4 for its other widths too. milliseconds, fastest and slowest: median
+    and quartiles of the quotient with the reference step, times that step's median over all points,
+    which removes the machine's drift. mebibytes.
     """
     fitted = rows[rows["status"] == "ok"]
     is_wide = fitted["network"].str.startswith(labels.WIDE)
@@ -37,7 +37,7 @@ def drift(rows: pd.DataFrame) -> float:
 
 
 def held_fixed(rows: pd.DataFrame) -> str:
-    """What all points of a sweep have in common, in words."""
+    """The values that all points of a sweep share, in words."""
     n_steps, sizes = rows["n_steps"].unique(), rows["batch_size"].unique()
     fixed = [f"Nt = {n_steps[0]}"] if len(n_steps) == 1 else []
     return ", ".join([*fixed, f"{sizes[0]} images"] if len(sizes) == 1 else fixed)

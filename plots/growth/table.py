@@ -1,4 +1,4 @@
-"""How a training step grows, as tables."""
+"""Tables of the growth of a training step."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How peak memory grows with blocks and steps: the laws, with fitted coefficients."""
+"""Laws of the growth of peak memory with blocks and steps, with fitted coefficients."""
 
 from pathlib import Path
 
@@ -34,10 +34,9 @@ def chains(rows: pd.DataFrame) -> pd.DataFrame:
 def fit(rows: pd.DataFrame) -> pd.DataFrame:
     """For each method × gradient method: peak = a + b·L + c·Nt + d·L·Nt, in states.
 
-    For anode-revolve, which keeps m = ⌈log₂ Nt⌉ states, m replaces Nt. Least squares in the
-    relative error over all L and all Nt > 1 (a single step has nothing to checkpoint); misfit is
-    the largest relative error of a measured peak. The states of all blocks have one size, so the
-    coefficients are numbers of states.
+    For anode-revolve m = ⌈log₂ Nt⌉ replaces Nt, as it keeps m states. Least squares in the relative
+    error over all L and all Nt > 1 (a single step has nothing to checkpoint); misfit: the largest
+    relative error. All states have one size, so that coefficients are numbers of states.
     """
     found = []
     for (method, gradient), own in rows.groupby(["method", "gradient"], sort=False):

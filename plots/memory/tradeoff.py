@@ -42,11 +42,7 @@ def recomputation(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw(
-    line: pd.DataFrame,
-    others: pd.DataFrame,
-    groups: list[series.Group],
-    folder: Path,
-    name: str,
+    line: pd.DataFrame, others: pd.DataFrame, groups: list[series.Group], folder: Path, name: str
 ) -> list[Path]:
     n_steps = int(line["n_steps"].iloc[0])
     look = {**style.curve("anode-revolve"), "linestyle": "solid", "markersize": 4}

@@ -1,7 +1,8 @@
 """The numeric claims of §III and Figures 1 and 7 of the ANODE paper (arXiv 1902.10298)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, isinf
 
 import pandas as pd
@@ -15,144 +16,113 @@ SINGLE = 2.0**-23
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim and its rule.
+    """A claim of the paper. text, paper: its words and number.
 
-    text and paper: the claim, and the paper's number. rule: when it holds, in words. schemes: those
-    it is judged for; empty for all.
+    judge: returns, for a scheme's float64 rows of the problem, whether it holds, and the measured
+    value in words. rule: the condition under which it holds. schemes: those it is judged for; empty
+    for all. point: number of steps and error, to be drawn.
     """
 
     text: str
     paper: str
     problem: str
+    judge: Callable[[pd.DataFrame], tuple[bool, str]]
     rule: str
     schemes: tuple[str, ...] = ()
-
-    def judge(self, rows: pd.DataFrame) -> tuple[bool, str]:
-        """Whether it holds for one scheme's float64 rows of the problem, and the measured value in
-        words."""
-        raise NotImplementedError
+    point: tuple[int, float] | None = None
 
 
-@dataclass(frozen=True)
-class Steps(Claim):
+def _steps_claim(text: str, paper: str, problem: str, rho: float, steps: int) -> Claim:
     """An error of rho takes this number of steps."""
+    rule = "steps for that ρ, interpolated, within a factor of two of the paper's"
+    judge = partial(_takes_steps, rho=rho, steps=steps)
+    return Claim(text, paper, problem, judge, rule, point=(steps, rho))
 
-    rho: float = 0.01
-    steps: int = 0
 
-    def judge(self, rows: pd.DataFrame) -> tuple[bool, str]:
-        needed = steps_needed(rows, self.rho)
-        if needed is None:
-            measured = f"never, up to {_steps(rows['n_steps'].max())}"
-        else:
-            both_ways, comes_back = self._both_ways(rows), self._comes_back(rows, needed)
-            measured = _steps(needed) + _of_seeds(rows, self.rho) + both_ways + comes_back
-        at_paper = rows[(rows["n_steps"] == self.steps) & (rows["tolerance"] == 0)]["rho"]
-        if len(at_paper):
-            low, high = at_paper.min(), at_paper.max()
-            spread = f" ({low:.2g} … {high:.2g})" if len(at_paper) > 1 else ""
-            measured += f"; ρ = {at_paper.median():.2g}{spread} at {self.steps:,}"
-        return needed is not None and self.steps / 2 <= needed <= 2 * self.steps, measured
-
-    def _both_ways(self, rows: pd.DataFrame) -> str:
-        """An adaptive solver's steps both ways: the paper does not say which it counts."""
-        both = steps_needed(rows.assign(n_steps=rows["n_steps"] + rows["n_steps_back"]), self.rho)
-        adaptive = (rows["tolerance"] > 0).all()
-        return f" ({ceil(both):,} with the backward ones)" if adaptive and both is not None else ""
-
-    def _comes_back(self, rows: pd.DataFrame, needed: float) -> str:
-        """A larger number of steps whose error, by rounding, is above rho again."""
+def _takes_steps(rows: pd.DataFrame, rho: float, steps: int) -> tuple[bool, str]:
+    needed = steps_needed(rows, rho)
+    if needed is None:
+        measured = _never(rows)
+    else:
+        measured = _steps(needed) + _of_seeds(rows, rho) + _both_ways(rows, rho)
         medians = median_over_seeds(rows)
-        later = medians[(medians["n_steps"] > needed) & (medians["rho"] > self.rho)]
-        return f", though not with {_steps(later['n_steps'].iloc[0])}" if len(later) else ""
+        # A larger number of steps whose error, by rounding, is above rho again.
+        later = medians[(medians["n_steps"] > needed) & (medians["rho"] > rho)]
+        if len(later):
+            measured += f", though not with {_steps(later['n_steps'].iloc[0])}"
+    at_paper = rows[(rows["n_steps"] == steps) & (rows["tolerance"] == 0)]["rho"]
+    if len(at_paper):
+        low, high = at_paper.min(), at_paper.max()
+        spread = f" ({low:.2g} … {high:.2g})" if len(at_paper) > 1 else ""
+        measured += f"; ρ = {at_paper.median():.2g}{spread} at {steps:,}"
+    return needed is not None and steps / 2 <= needed <= 2 * steps, measured
 
 
-@dataclass(frozen=True)
-class NotReversible(Claim):
-    """No number of steps or tolerance brings the error down to rho."""
-
-    rho: float = 0.01
-
-    def judge(self, rows: pd.DataFrame) -> tuple[bool, str]:
-        best = rows.loc[rows["rho"].idxmin()]
-        if isinf(best["rho"]):
-            return True, "no finite result"
-        measured = f"smallest ρ = {best['rho']:.2g}, {_steps(best['n_steps'])}"
-        return bool(best["rho"] > self.rho), measured
+def _both_ways(rows: pd.DataFrame, rho: float) -> str:
+    """An adaptive solver's steps both ways: the paper does not say which it counts."""
+    both = steps_needed(rows.assign(n_steps=rows["n_steps"] + rows["n_steps_back"]), rho)
+    adaptive = (rows["tolerance"] > 0).all()
+    return f" ({ceil(both):,} with the backward ones)" if adaptive and both is not None else ""
 
 
-@dataclass(frozen=True)
-class Reversible(Claim):
-    """At most this number of steps bring the error down to rho."""
-
-    rho: float = 0.01
-    steps: int = 100
-
-    def judge(self, rows: pd.DataFrame) -> tuple[bool, str]:
-        needed = steps_needed(rows, self.rho)
-        if needed is None:
-            return False, f"never, up to {_steps(rows['n_steps'].max())}"
-        return needed <= self.steps, _steps(needed) + _of_seeds(rows, self.rho)
+def _is_not_reversible(rows: pd.DataFrame) -> tuple[bool, str]:
+    best = rows.loc[rows["rho"].idxmin()]
+    if isinf(best["rho"]):
+        return True, "no finite result"
+    return bool(best["rho"] > 0.01), f"smallest ρ = {best['rho']:.2g}, {_steps(best['n_steps'])}"
 
 
-@dataclass(frozen=True)
-class SquareOfA(Claim):
-    """The reversal of z + a·max(0, z), z > 0, errs by a²z; the problem's name ends in a."""
-
-    def judge(self, rows: pd.DataFrame) -> tuple[bool, str]:
-        a = float(self.problem.rpartition("-")[2])
-        rho = float(rows["rho"].iloc[0])
-        return abs(rho - a * a) <= 1e-10 * a * a, f"ρ = {rho:.6g}"
+def _is_reversible(rows: pd.DataFrame) -> tuple[bool, str]:
+    needed = steps_needed(rows, 0.01)
+    if needed is None:
+        return False, _never(rows)
+    return needed <= 100, _steps(needed) + _of_seeds(rows, 0.01)
 
 
-@dataclass(frozen=True)
-class Unlike(Claim):
+def _errs_by_a_squared(rows: pd.DataFrame, a: float) -> tuple[bool, str]:
+    rho = float(rows["rho"].iloc[0])
+    return abs(rho - a * a) <= 1e-10 * a * a, f"ρ = {rho:.6g}"
+
+
+def _is_unlike(rows: pd.DataFrame, activation: str, tolerance: float = 0.0) -> tuple[bool, str]:
     """The reconstruction does not resemble the image: with one fixed step, or at a tolerance."""
+    rows = rows[(rows["activation"] == activation) & (rows["tolerance"] == tolerance)]
+    rows = rows[(rows["n_steps"] == 1) | (tolerance > 0)]
+    if rows.empty:
+        return False, "not measured"
+    rho = rows["rho"].median()
+    return bool(rho >= 0.5), f"ρ = {rho:.2g}"
 
-    activation: str = "relu"
-    tolerance: float = 0.0
-
-    def judge(self, rows: pd.DataFrame) -> tuple[bool, str]:
-        rows = rows[rows["activation"] == self.activation]
-        chosen = rows[rows["tolerance"] == self.tolerance]
-        chosen = chosen[(chosen["n_steps"] == 1) | (self.tolerance > 0)]
-        if chosen.empty:
-            return False, "not measured"
-        rho = chosen["rho"].median()
-        return bool(rho >= 0.5), f"ρ = {rho:.2g}"
-
-
-_WITHIN_TWO = "steps for that ρ, interpolated, within a factor of two of the paper's"
-_FIXED = ("euler", "rk2", "rk4", "reversible")
 
 CLAIMS: Sequence[Claim] = (
-    Steps("ρ ≤ 1% takes about 200,000 steps", "200,000", "linear-100", _WITHIN_TWO,
-          rho=0.01, steps=200_000),
-    NotReversible("not reversible in double precision", "never", "linear-10000",
-                  "ρ > 1% with every number of steps and tolerance measured"),
-    Steps("RK45: ρ = 1% with 11 steps", "11", "relu-decay", _WITHIN_TWO, rho=0.01, steps=11),
-    Steps("RK45: ρ = 0.4% with 18 steps", "18", "relu-decay", _WITHIN_TWO, rho=0.004, steps=18),
-    Steps("RK45: single precision with 211 steps", "211", "relu-decay", _WITHIN_TWO,
-          rho=SINGLE, steps=211),
-    Steps("single precision takes about 10,000 steps (n = 100)", "10,000", "gaussian",
-          _WITHIN_TWO, rho=SINGLE, steps=10_000),
-    Reversible("reversal works with ‖W‖₂ = O(1)", "works", "gaussian-unit",
-               "ρ ≤ 1% with at most 100 steps"),
+    _steps_claim("ρ ≤ 1% takes about 200,000 steps", "200,000", "linear-100", 0.01, 200_000),
+    Claim("not reversible in double precision", "never", "linear-10000", _is_not_reversible,
+          "ρ > 1% with every number of steps and tolerance measured"),
+    _steps_claim("RK45: ρ = 1% with 11 steps", "11", "relu-decay", 0.01, 11),
+    _steps_claim("RK45: ρ = 0.4% with 18 steps", "18", "relu-decay", 0.004, 18),
+    _steps_claim("RK45: single precision with 211 steps", "211", "relu-decay", SINGLE, 211),
+    _steps_claim("single precision takes about 10,000 steps (n = 100)", "10,000", "gaussian",
+                 SINGLE, 10_000),
+    Claim("reversal works with ‖W‖₂ = O(1)", "works", "gaussian-unit", _is_reversible,
+          "ρ ≤ 1% with at most 100 steps"),
     *(
-        SquareOfA(f"z + a·max(0, z) reversed by its sign errs by a²z₀, a = {a:g}", f"{a * a:g}",
-                  f"residual-{a:g}", "ρ = a² to ten digits", ("euler", "reversible"))
+        Claim(f"z + a·max(0, z) reversed by its sign errs by a²z₀, a = {a:g}", f"{a * a:g}",
+              f"residual-{a:g}", partial(_errs_by_a_squared, a=a), "ρ = a² to ten digits",
+              ("euler", "reversible"))
         for a in (0.01, 0.1, 0.5, 1.0)
     ),
     *(
-        Unlike(f"Figure 1, one residual block, {labels.activation(activation)}: the "
-               "reconstruction does not resemble the image", "unlike", "convolution",
-                      "ρ ≥ 50% with one step", _FIXED, activation=activation)
+        Claim(f"Figure 1, one residual block, {labels.activation(activation)}: the "
+              "reconstruction does not resemble the image", "unlike", "convolution",
+              partial(_is_unlike, activation=activation), "ρ ≥ 50% with one step",
+              ("euler", "rk2", "rk4", "reversible"))
         for activation in ("relu", "leaky_relu")
     ),
     *(
-        Unlike(f"Figure 7, RK45, rtol {tolerance:g}, {labels.activation(activation)}: "
-               "the same", "unlike", "convolution", f"ρ ≥ 50% at rtol {tolerance:g}",
-                      ("rk45",), activation=activation, tolerance=tolerance)
+        Claim(f"Figure 7, RK45, rtol {tolerance:g}, {labels.activation(activation)}: the same",
+              "unlike", "convolution",
+              partial(_is_unlike, activation=activation, tolerance=tolerance),
+              f"ρ ≥ 50% at rtol {tolerance:g}", ("rk45",))
         for tolerance in (0.1, 0.001)
         for activation in ("none", "relu", "leaky_relu", "softplus")
     ),
@@ -162,6 +132,10 @@ CLAIMS: Sequence[Claim] = (
 
 def _steps(number: float) -> str:
     return "1 step" if ceil(number) == 1 else f"{ceil(number):,} steps"
+
+
+def _never(rows: pd.DataFrame) -> str:
+    return f"never, up to {_steps(rows['n_steps'].max())}"
 
 
 def _of_seeds(rows: pd.DataFrame, rho: float) -> str:

@@ -74,8 +74,8 @@ def _draw(solver: str, pictures: Sequence[Picture], folder: Path) -> list[Path]:
 
 
 def _images(picture: Picture) -> tuple[np.ndarray, ...]:
-    """What TITLES name: three images (32, 32, 3) in [0, 1], and the difference (32, 32). Values
-    that are not finite are black in the images."""
+    """The images of TITLES, (32, 32, 3) in [0, 1], and the difference (32, 32). Values that are
+    not finite are black."""
     output = np.nan_to_num(picture.output, posinf=0.0, neginf=0.0)
     span = np.ptp(output) or 1.0
     back = np.nan_to_num(picture.reconstruction, posinf=1.0)

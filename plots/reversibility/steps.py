@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from plots import drawing, labels
-from plots.reversibility.claims import CLAIMS, Steps
+from plots.reversibility.claims import CLAIMS
 from plots.reversibility.errors import median_over_seeds
 
 CEILING, FLOOR = 1e3, 1e-16
@@ -67,8 +67,8 @@ def _panel(axis: Axes, rows: pd.DataFrame, problem: str) -> None:
         steps, rho = medians["n_steps"].clip(lower=1), medians["rho"].clip(FLOOR, CEILING)
         axis.loglog(steps, rho, **_look(scheme), markersize=2.2)
     for claim in CLAIMS:
-        if isinstance(claim, Steps) and claim.problem == problem:
-            axis.plot(claim.steps, claim.rho, "*", color="black", markersize=8, zorder=5)
+        if claim.point and claim.problem == problem:
+            axis.plot(*claim.point, "*", color="black", markersize=8, zorder=5)
     axis.set_title(labels.PROBLEMS[problem])
     axis.set_ylim(FLOOR / 10, CEILING * 10)
     axis.yaxis.set_major_locator(LogLocator(base=1e4, numticks=10))

@@ -7,11 +7,14 @@ from torch import Tensor
 from solvers.gradients.anode import Anode
 from solvers.gradients.anode_auto.method import AnodeAuto
 from solvers.gradients.anode_revolve import AnodeRevolve
+from solvers.gradients.anode_rk45 import AnodeRK45
 from solvers.gradients.anode_steps import AnodeSteps
 from solvers.gradients.backprop import Backprop
+from solvers.gradients.backprop_rk45 import BackpropRK45
 from solvers.gradients.backprop_torchdiffeq import BackpropTorchdiffeq
 from solvers.gradients.node import Node
 from solvers.gradients.node_rk45 import NodeRK45
+from solvers.gradients.node_stages import NodeStages
 from solvers.gradients.reversible import Reversible
 from solvers.gradients.symplectic import Symplectic
 from solvers.integrate import RightHandSide
@@ -19,7 +22,7 @@ from solvers.methods import Tableau
 from solvers.registry import Registry
 
 EXACTNESS = ("exact", "up to summation", "inexact")
-"""exact: backprop's gradient bit for bit. up to summation: that, except for the order in which
+"""exact: the reference's gradient bit for bit. up to summation: that, except for the order in which
 parameter gradients are summed. inexact, the default: another gradient."""
 
 
@@ -30,8 +33,10 @@ class GradientMethod(Protocol):
     It may also have `check(method, n_steps)`, which raises ValueError, saying what to do, for a
     combination that it cannot do; and state these facts, each false or absent by default:
 
-        exactness               one of EXACTNESS: how far its gradient may be from backprop's. The
-                                regression check holds the method to what it states
+        reference               name of the method whose gradient its own is compared with:
+                                "backprop" by default, or another with the same forward pass
+        exactness               one of EXACTNESS: how far its gradient may be from the reference's.
+                                The regression check holds the method to what it states
         leaves_statistics       its backward pass leaves BatchNorm's running statistics alone
         is_adaptive             it chooses its steps by an error estimate, so rounding may change
                                 their number, and results differ between machines
@@ -53,6 +58,12 @@ class GradientMethod(Protocol):
 def exactness(method: Any) -> str:
     """What a gradient method states of its exactness, one of EXACTNESS."""
     return getattr(method, "exactness", "inexact")
+
+
+def reference(gradient: str | GradientMethod) -> str:
+    """Name of the method whose gradient that of `gradient` is compared with."""
+    named: str = getattr(GRADIENTS.resolve(gradient), "reference", "backprop")
+    return named
 
 
 def _lack(entry: Any) -> str | None:
@@ -81,7 +92,10 @@ GRADIENTS: Registry[GradientMethod] = Registry(
         "node-grid": Node(grid=True, frozen=False),
         "node-frozen": Node(grid=False, frozen=True),
         "node-grid-frozen": Node(grid=True, frozen=True),
+        "node-stages": NodeStages(),
         "node-rk45": NodeRK45(),
+        "anode-rk45": AnodeRK45(),
+        "backprop-rk45": BackpropRK45(),
         "backprop-torchdiffeq": BackpropTorchdiffeq(),
     },
     check=_lack,

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from solvers.gradients.with_torchdiffeq import FixedSteps, adjoint, n_equal_steps, unit_interval
 from solvers.integrate import RightHandSide
 from solvers.methods import Tableau
+from solvers.with_torchdiffeq import FixedSteps, adjoint, n_equal_steps, unit_interval
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,13 @@
 """A checkpoint for each evaluation: one evaluation's graph at a time."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from solvers.binomial import check_schedule
+from solvers.checkpoint import CheckpointedEvaluations
 from solvers.gradients.anode_revolve import AnodeRevolve
 from solvers.gradients.anode_steps import AnodeSteps
-from solvers.gradients.binomial import check_schedule
-from solvers.gradients.checkpoint import checkpointed
 from solvers.integrate import RightHandSide
 from solvers.methods import Tableau
 
@@ -52,20 +51,3 @@ class Symplectic:
         self.check(method, n_steps)
         over_steps = AnodeSteps() if self.m is None else AnodeRevolve(self.m)
         return over_steps.solve(CheckpointedEvaluations(rhs), z0, method, n_steps)
-
-
-class CheckpointedEvaluations(nn.Module):
-    """A right-hand side of which autograd keeps the state of each evaluation, and nothing else."""
-
-    def __init__(self, rhs: RightHandSide) -> None:
-        super().__init__()
-        self.rhs: Any = rhs
-
-    def forward(self, t: Tensor, z: Tensor) -> Tensor:
-        def evaluate(rhs: RightHandSide, z: Tensor) -> Tensor:
-            # The right-hand side may set requires_grad of its t, and may return a tensor that it
-            # keeps, which autograd must not mark as a result of the checkpoint.
-            slope: Tensor = rhs(t.detach(), z)
-            return slope.view_as(slope)
-
-        return checkpointed(evaluate, self.rhs, z)

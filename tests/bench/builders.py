@@ -1,5 +1,9 @@
 """Small data sets, records and folders of images for the tests."""
 
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import torch
 from PIL import Image
@@ -8,6 +12,8 @@ from bench.context import Workload
 from bench.data import Dataset
 from bench.data.classes import CLASSES
 from bench.data.generated import load as load_generated
+from bench.execution import position
+from bench.execution.run import record_experiment
 from bench.experiment import Experiment
 from bench.records import EpochRow, Run
 
@@ -32,6 +38,14 @@ def experiment(**changes) -> Experiment:
 
 def workload(folder, dataset: Dataset | None = None, *, jobs: int = 1) -> Workload:
     return Workload("suite", folder, dataset or load_generated(10), CPU, jobs)
+
+
+def ran(place: Workload, of: Experiment) -> Run:
+    """The record of the experiment, run in another folder."""
+    with TemporaryDirectory() as folder:
+        elsewhere = replace(place, results=Path(folder))
+        with position.written(elsewhere, of) as listener:
+            return record_experiment(elsewhere, of, listener, None)
 
 
 def write_images(folder, *, per_class=2, classes=CLASSES[10], suffix=".png", size=(32, 32)):

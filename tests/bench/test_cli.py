@@ -70,7 +70,7 @@ BAD = {
     "--seeds 99999999999999999999": "is no whole number from 0 to 2147483647",
     "--data-dir=": "'' is no name of a file or folder",
     "--data-dir pyproject.toml": "pyproject.toml is no folder",
-    f"--data-dir {'x' * 300}": "cannot be opened (File name too long)",
+    f"--data-dir {'x' * 300}": "File name too long (",
     "--gradient .x:y": "cannot load gradient method '.x:y'",
     "--test-images 1001": "1000 test images and 1001 are asked for: use --test-images with fewer",
     "--num_epochs 0": "--num_epochs",

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from bench.commands import reproduce
-from bench.execution.run import run_experiment
 from bench.training.network import build_network
-from tests.bench.builders import CPU, experiment, workload
+from tests.bench.builders import CPU, experiment, ran, workload
 
 ONE_EPOCH = {"num_epochs": 1, "train_images": 20, "test_images": 10, "batch_size": 10}
 
@@ -32,7 +31,7 @@ def test_runs_beside_a_module_that_sets_the_default_dtype_are_those_without_it(
 ):
     def trained(**changes):
         one = experiment(**ONE_EPOCH, **changes)
-        return run_experiment(workload(tmp_path), one, lambda e, row: None)
+        return ran(workload(tmp_path), one)
 
     before = trained()
     (tmp_path / "sets_what_it_likes.py").write_text(SETS_WHAT_IT_LIKES)

@@ -72,7 +72,7 @@ def test_run_of_edited_code_is_made_anew_and_the_old_record_set_aside(edit, comm
     loss = "final_train_loss"
     assert now[loss]["anode"] == before[loss]["anode"]
     assert now[loss]["mine:MINE"] != before[loss]["mine:MINE"]
-    kept = [records.read_whole_run(f.parent) for f in tmp_path.glob("results/*aside*/*/run.json")]
+    kept = [records.read_run(f.parent) for f in tmp_path.glob("results/*aside*/*/run.json")]
     assert [old.summary[loss] for old in kept] == [before[loss]["mine:MINE"]]
     assert "all 2 runs are recorded already" in command(*line)
 
@@ -80,7 +80,7 @@ def test_run_of_edited_code_is_made_anew_and_the_old_record_set_aside(edit, comm
 def test_record_says_the_source_and_the_version(edit, command, tmp_path):
     command("--gradient", "mine:MINE")
     (file,) = tmp_path.glob("results/smoke/*/run.json")
-    environment = records.read_run(file.parent)["environment"]
+    environment = records.read_run(file.parent).environment
     assert environment["sources"] == {"mine:MINE": records.checksums.sha256(USUAL.encode())}
     assert re.fullmatch(r"\d+\.\d+\.\d+", environment["version"])
 
@@ -133,7 +133,7 @@ def test_run_does_not_go_on_from_the_checkpoint_of_other_code(edit, command, tmp
     said = command(*line, small=small)
     assert "its code is not this one's" in said
     assert "starts over" in said
-    (found,) = [records.read_whole_run(f.parent) for f in tmp_path.glob("results/*/*/run.json")]
+    (found,) = [records.read_run(f.parent) for f in tmp_path.glob("results/*/*/run.json")]
     assert found.environment["resumed_at"] == []
 
 

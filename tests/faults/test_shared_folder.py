@@ -34,7 +34,7 @@ def shared(out, processes):
 
 def test_two_processes_on_one_folder_run_each_experiment_once(tmp_path, injected):
     assert shared(tmp_path, 2) == [1] * 4
-    assert len(records.read_measurements(tmp_path, "smoke")) == 4 * 4
+    assert len(records.load_measurements(tmp_path / "smoke")) == 4 * 4
     injected(1, "2 processes: each of 4 experiments run once")
 
 
@@ -46,5 +46,5 @@ def test_processes_on_one_folder_run_each_experiment_once_10_times(tmp_path, pro
         assert shared(tmp_path / str(i), processes) == [1] * 4
         found.append(tables(tmp_path / str(i)))
         assert found[i] == found[0]
-        assert len(records.read_measurements(tmp_path / str(i), "smoke")) == 4 * 4
+        assert len(records.load_measurements(tmp_path / str(i) / "smoke")) == 4 * 4
         injected(1, f"{processes} processes: each of 4 experiments run once, identical records")

@@ -130,7 +130,9 @@ def test_step_costs_that_were_measured_in_different_conditions_are_named(tmp_pat
         for g in ("anode", "node")
         for quantity in ("peak_memory", "seconds_per_step")
     ]
-    records.write_measurements(tmp_path, "suite", costs, [HERE, {**HERE, "threads": 1}])
+    records.write_rows(
+        tmp_path / "suite" / "measurements.csv", Measurement, costs, [HERE, {**HERE, "threads": 1}]
+    )
     plots.draw(["cost"], tmp_path / "suite", ["anode", "node"])
     assert "Not the same in all measurements: threads (2 | 1)." in captions["cost-rk2-nt2"]
     assert "in all runs" not in captions["cost-rk2-nt2"]

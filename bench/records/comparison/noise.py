@@ -17,7 +17,7 @@ STUDENT_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 
 
 def of_pair(a: Observed, b: Observed) -> float:
-    """The noise of one quantity of two runs or measurements; NaN where it is not known."""
+    """The noise of one quantity of two runs or measurements; NaN if it is not known."""
     if a.quantity.startswith(ACCURACY):
         if a.correct is not None and b.correct is not None and a.images == b.images:
             return paired(a.correct, b.correct)
@@ -32,8 +32,10 @@ def of_pair(a: Observed, b: Observed) -> float:
 
 
 def of_mean(differences: pd.Series, noises: pd.Series) -> float:
-    """The noise of the mean of paired differences, one for each seed: 95 % by Student's t, and no
-    less than what the seeds' own noise leaves of it. 0 where no seed has any."""
+    """The noise of the mean of paired differences, one for each seed.
+
+    95 % by Student's t, and at least what the seeds' own noise contributes. 0 if no seed has any.
+    """
     if (noises == 0).all():
         return 0.0
     degrees = len(differences) - 1
@@ -54,8 +56,8 @@ class PairedDifference(NamedTuple):
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> PairedDifference:
-    """McNemar's test (1947) with continuity correction; bool arrays, true where a prediction is
-    correct."""
+    """McNemar's test (1947) with continuity correction. first, second: bool (n,), true for a
+    correct prediction."""
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
     n, discordant = len(first), only_first + only_second
     variance = discordant / n - ((only_first - only_second) / n) ** 2
@@ -67,13 +69,12 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> PairedDifference:
 
 def paired(first: np.ndarray, second: np.ndarray) -> float:
     """The largest difference of accuracies, as a fraction, that McNemar's test takes for chance at
-    the 5 % level; arrays as `mcnemar` takes them."""
+    the 5 % level. Arrays as for `mcnemar`."""
     discordant = int((first != second).sum())
     return (TWO_SIDED_5_PERCENT * math.sqrt(discordant) + 1) / len(first) if discordant else 0.0
 
 
 def unpaired(first: float, second: float, n_images: tuple[int, int]) -> float:
-    """The same for accuracies, as fractions, on different images or where only their numbers are
-    known."""
+    """As `paired`, for different images, or if only their numbers are known."""
     variances = (p * (1 - p) / n for p, n in zip((first, second), n_images, strict=True))
     return TWO_SIDED_5_PERCENT * math.sqrt(sum(variances))

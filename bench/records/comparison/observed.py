@@ -20,22 +20,22 @@ ACCURACY, GRADIENT_ERROR = "accuracy", "gradient error"
 
 IDENTITY = (
     *("sweep", "problem", "network", "scheme", "method", "n_steps", "gradient", "activation"),
-    *("weights", "scale", "batch_size", "width", "compared", "tolerance", "layout", "precision"),
-    *("execution", "device", "phase", "part"),
+    *("weights", "scale", "batch_size", "width", "compared", "tolerance", "memory_format"),
+    *("precision", "execution", "device", "phase", "part"),
 )
-"""The columns of measurements.csv that say what was measured, besides seed."""
+"""The columns of measurements.csv that identify a measurement, besides seed."""
 
 ROUNDING = {"float64": 1e-14}
-"""Precision → rounding of a gradient error that is not 0; others: 1e-6."""
+"""Precision → rounding of a gradient error that is not 0; 1e-6 for the others."""
 
 LARGEST_ROUNDING = 1e-5
-"""The gradient error of a run below which its gradient method is taken for an exact one."""
+"""A gradient method with a smaller gradient error is taken for an exact one."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """One quantity of one run or measurement. low, high: its spread, None where not known. correct:
-    per test image, where recorded; images: what identifies these."""
+    """One quantity of one run or measurement. low, high: its spread, or None. correct: correctly
+    classified test images, bool (n,). images: identifies these images."""
 
     suite: str
     name: str
@@ -52,14 +52,14 @@ class Observed:
 
 @dataclass(frozen=True)
 class Folder:
-    """conditions: name → its values in the records."""
+    """conditions: name → the values in the records."""
 
     observed: list[Observed]
     conditions: Mapping[str, set[str]]
 
 
 def read(folder: Path) -> Folder:
-    """The results under the folder of a run, of a suite, or of all results. Raises UsageError when
+    """The results under the folder of a run, of a suite, or of all results. Raises UsageError if
     there are none, or damaged ones."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder: name a folder of results")
@@ -69,12 +69,11 @@ def read(folder: Path) -> Folder:
     for run in runs:
         observed += _of_run(run)
         environments.append({**run.environment, "data": run.data})
-    for pattern in (MEASUREMENTS, f"*/{MEASUREMENTS}"):
-        for file in sorted(folder.glob(pattern)):
-            if ASIDE not in str(file.relative_to(folder)):
-                is_of_runs = runs and file.parent == folder  # whose folder may be renamed
-                observed += _of_table(file, runs[0].suite if is_of_runs else file.parent.name)
-                environments += checksums.environments(file)
+    for file in sorted([*folder.glob(MEASUREMENTS), *folder.glob(f"*/{MEASUREMENTS}")]):
+        if ASIDE not in str(file.relative_to(folder)):
+            is_of_runs = runs and file.parent == folder  # whose folder may be renamed
+            observed += _of_table(file, runs[0].suite if is_of_runs else file.parent.name)
+            environments += checksums.environments(file)
     if not observed:
         raise UsageError(f"no recorded run or measurement under {folder}: name a folder of results")
     return Folder(observed, _conditions(environments))
@@ -107,10 +106,7 @@ def _of_run(run: Run) -> Iterator[Observed]:
         yield of("peak memory", *_exact(peak))
     seconds = [row.seconds_per_step for row in run.epochs]
     low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75)).tolist()
-    if len(seconds) > 1:
-        yield of("time per step", median, low, high)
-    else:
-        yield of("time per step", median)
+    yield of("time per step", median, *((low, high) if len(seconds) > 1 else ()))
 
 
 def _of_table(file: Path, suite: str) -> Iterator[Observed]:

@@ -16,21 +16,21 @@ GREATER_IS_BETTER = (ACCURACY, "completed")
 """Beginnings of the names of quantities of which more is better."""
 
 LABELS = {"n_steps": "Nt", "batch_size": "batch", "num_epochs": "epochs"}
-"""Column → what it is called before its number."""
+"""Column → its name before a number."""
 
 
 @dataclass(frozen=True)
 class Comparison:
     """changes: one row for each pair and quantity, with the columns
 
-        suite, case, seed   case leaves out what all compared runs or measurements share; seed is
-                            a number, "" where there is none, or "mean" over the seeds
+        suite, case, seed   case: without what all compared runs or measurements share; seed: a
+                            number, "" if there is none, or "mean" over the seeds
         quantity
         before, after       accuracies and gradient errors as fractions, seconds, bytes
-        difference, noise   after - before; noise: NaN where it is not known
+        difference, noise   after - before; noise: NaN if it is not known
         verdict             "same", "within noise", "better" or "worse"
         worsening           how much worse, as a fraction: of the value before, accuracies in
-                            absolute terms; negative where better
+                            absolute terms; negative if better
         is_result           false for the seeds whose mean is another row
 
     conditions: name, before, after, of the conditions that differ. only_before, only_after: names.
@@ -50,8 +50,8 @@ class Comparison:
 def compare(before: Path, after: Path) -> Comparison:
     """Compare two folders: of a run, of a suite, or of all results.
 
-    Suites are paired by name where a folder holds several. Raises UsageError when a folder holds
-    no results or damaged ones, or when the two have nothing in common.
+    Suites are paired by name if a folder holds several. Raises UsageError if a folder holds no
+    results or damaged ones, or if the two have nothing in common.
     """
     folders = [read(before), read(after)]
     by_suite = any(len({o.suite for o in folder.observed}) > 1 for folder in folders)
@@ -131,7 +131,7 @@ def _mean(seeds: pd.DataFrame) -> dict[str, Any]:
 
 
 def _cases(observed: list[Observed]) -> list[str]:
-    """Names that say what the observations of one kind in a suite do not share."""
+    """Names with the values that the observations of one kind in a suite do not share."""
     kinds = [(o.suite, *o.identity) for o in observed]
     shown: dict[tuple[str, ...], set[str]] = {}
     for kind in set(kinds):

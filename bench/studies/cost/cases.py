@@ -8,24 +8,20 @@ from bench.experiment import Experiment
 
 class Variant(NamedTuple):
     experiment: Experiment
-    layout: str
+    memory_format: str
     is_captured: bool = False
-
-
-class Refused(NamedTuple):
-    """A peer that refuses the method or Nt, or is not installed."""
-
-    gradient: str
-    reason: str
 
 
 @dataclass(frozen=True)
 class CostCase:
-    """The variants of one network, method and Nt, measured in turn."""
+    """The variants of one network, method and Nt, measured in turn.
+
+    refused: peers, and the reasons why they refuse the scheme or are not installed.
+    """
 
     variants: tuple[Variant, ...]
     repeats: int
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[tuple[str, str], ...] = ()
 
     @property
     def experiments(self) -> tuple[Experiment, ...]:

@@ -1,31 +1,26 @@
 """Measure the training steps of the variants of one case, in turn."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from bench.context import Workload
 from bench.instruments import gradient_error, memory, timing
-from bench.instruments.memory import StepResources
 from bench.instruments.timing import Seconds
 from bench.records import CostRow
 from bench.studies.cost.cases import CostCase, Variant
-from bench.studies.peers import (
-    HALF,
-    SINGLE,
-    Reasons,
-    is_peer,
-    method_of,
-    verify,
-    verify_output,
-)
+from bench.studies.peers import HALF, SINGLE, Reasons, is_peer, method_of, verify, verify_output
 from bench.studies.study import Runner
 from bench.training.clock import TOTAL
 from bench.training.measured_step import MeasuredStep
 
 WARM_UP_STEPS = 2
 COMPILE = "compile"
+
+Times = Mapping[str, np.ndarray]
+"""Phase → seconds (rounds,)."""
 
 
 class CostRunner(Runner):
@@ -37,113 +32,89 @@ class CostRunner(Runner):
     def measure(self, case: CostCase) -> list[CostRow]:
         """The rows of all variants: memory and evaluations first, then the times in turn.
 
-        A peer that fails gets a row that says why; an error of a method of ours is raised.
+        A peer that fails gets a row that says why; an error of our own methods is raised.
         """
         reasons: Reasons[Variant] = Reasons(self._workload.device)
-        steppers: dict[Variant, MeasuredStep] = {}
-        checked: dict[Variant, Checked] = {}
-        variants = self._in_both_executions(case.variants)
+        steps: dict[Variant, MeasuredStep] = {}
+        checked: dict[Variant, list[CostRow]] = {}
+        variants = [*case.variants]
+        if self._workload.device.type == "cuda":  # each is also captured as a CUDA graph
+            variants += [variant._replace(is_captured=True) for variant in case.variants]
         for variant in variants:
             with reasons.kept(variant, variant.experiment.gradient):
-                stepper = self._stepper(variant)
-                if variant.is_captured and not stepper.is_captured:
-                    if stepper.capture_failure:
-                        reasons[variant] = stepper.capture_failure
-                    continue
-                checked[variant] = self._check(variant, stepper)
-                steppers[variant] = stepper
-        taken = self._timed(steppers, case.repeats, reasons)
+                step = self._step(variant)
+                if step.capture_failure:
+                    reasons[variant] = step.capture_failure
+                elif step.is_captured == variant.is_captured:
+                    checked[variant] = self._check(variant, step)
+                    steps[variant] = step
+        times = self._times(steps, case.repeats, reasons)
         rows: list[CostRow] = []
         for variant in variants:
             if variant in reasons:
-                rows.append(self._unmeasured(variant, reasons[variant]))
-            elif variant in taken:
-                base = taken.get(_reference(variant, variants))
-                rows += self._rows(variant, taken[variant], base, checked[variant])
+                rows.append(self._row(variant, reason=reasons[variant]))
+            elif variant in times:
+                base = next(
+                    times.get(other)
+                    for other in variants
+                    if other.experiment.gradient == "backprop" and other[1:] == variant[1:]
+                )
+                row, *compiled = checked[variant]
+                rows += [*_timed(row, times[variant], base), *compiled]
         for gradient, reason in case.refused:
-            like = self._unmeasured(case.variants[0], reason)
-            rows.append(replace(like, gradient=gradient))
+            row = self._row(case.variants[0], reason=reason)
+            rows.append(replace(row, gradient=gradient))
         return rows
 
-    def _timed(
-        self, steppers: Mapping[Variant, MeasuredStep], repeats: int, reasons: Reasons[Variant]
-    ) -> dict[Variant, dict[str, np.ndarray]]:
-        """The times. When a peer fails, the measurement starts again without it."""
+    def _step(self, variant: Variant) -> MeasuredStep:
+        size = self._workload.batch_size(variant.experiment)
+        return MeasuredStep(
+            self._workload, variant.experiment, size, variant.memory_format, variant.is_captured
+        )
 
-        def watched(variant: Variant, stepper: MeasuredStep) -> Callable[[timing.Passed], object]:
-            def step(passed: timing.Passed) -> None:
+    def _times(
+        self, steps: Mapping[Variant, MeasuredStep], repeats: int, reasons: Reasons[Variant]
+    ) -> dict[Variant, dict[str, np.ndarray]]:
+        """Time the steps. If a peer fails, the measurement starts again without it."""
+
+        def watched(variant: Variant, step: MeasuredStep) -> Callable[[timing.Passed], object]:
+            def take(passed: timing.Passed) -> None:
                 with reasons.kept(variant, variant.experiment.gradient):
-                    stepper(passed)
+                    step(passed)
                 if variant in reasons:
                     raise _AgainError
 
-            return step
+            return take
 
         while True:
-            left = {v: watched(v, s) for v, s in steppers.items() if v not in reasons}
+            left = {v: watched(v, step) for v, step in steps.items() if v not in reasons}
             try:
                 return timing.interleaved(left, self._workload.device, repeats)
             except _AgainError:
                 continue
 
-    def _stepper(self, variant: Variant) -> MeasuredStep:
-        size = self._workload.batch_size(variant.experiment)
-        return MeasuredStep(
-            self._workload, variant.experiment, size, variant.layout, variant.is_captured
-        )
-
-    def _in_both_executions(self, variants: Sequence[Variant]) -> tuple[Variant, ...]:
-        """On CUDA each variant twice: eager, and captured as a CUDA graph."""
-        if self._workload.device.type != "cuda":
-            return tuple(variants)
-        return (*variants, *(variant._replace(is_captured=True) for variant in variants))
-
-    def _check(self, variant: Variant, stepper: MeasuredStep) -> "Checked":
-        method = method_of(variant.experiment)
-        if is_peer(variant.experiment.gradient):
-            verify(self._workload, variant.experiment, variant.layout)
+    def _check(self, variant: Variant, step: MeasuredStep) -> list[CostRow]:
+        """Warm up; return a row with all that is not timed, and one of the compilation, if any."""
+        experiment, method = variant.experiment, method_of(variant.experiment)
+        if is_peer(experiment.gradient):
+            verify(self._workload, experiment, variant.memory_format)
         if hasattr(method, "forget"):  # what is compiled by now was compiled for the check
             method.forget()
-        error = gradient_error.measure(stepper.network, stepper.images, stepper.labels)
-        if is_peer(variant.experiment.gradient):
-            verify_output(error, HALF if variant.experiment.precision == "bfloat16" else SINGLE)
+        error = gradient_error.measure(step.network, step.images, step.labels)
+        if is_peer(experiment.gradient):
+            verify_output(error, HALF if experiment.precision == "bfloat16" else SINGLE)
         for _ in range(WARM_UP_STEPS):  # anode-auto makes its plan in the first
-            stepper()
+            step()
         compile_seconds = getattr(method, "compile_seconds", None)
-        if getattr(method, "outside_torch", False):
-            return Checked(error.error, compile_seconds)
-        return Checked(error.error, compile_seconds, memory.resources(stepper))
+        is_seen = not getattr(method, "outside_torch", False)
+        resources = memory.resources(step) if is_seen else {}
+        row = self._row(variant, gradient_error=error.error, **resources)
+        if compile_seconds is None:
+            return [row]
+        seconds = dict.fromkeys(("seconds", "low", "high"), compile_seconds)
+        return [row, replace(row, phase=COMPILE, repeats=1, **seconds)]
 
-    def _rows(
-        self,
-        variant: Variant,
-        taken: Mapping[str, np.ndarray],
-        reference: Mapping[str, np.ndarray] | None,
-        checked: "Checked",
-    ) -> Iterator[CostRow]:
-        needs = checked.needs._asdict() if checked.needs else {}
-        row = replace(self._unmeasured(variant), gradient_error=checked.gradient_error, **needs)
-        for phase, seconds in taken.items():
-            found = Seconds.of(seconds)
-            timed = replace(
-                row,
-                phase=phase,
-                seconds=found.median,
-                low=found.low,
-                high=found.high,
-                repeats=found.repeats,
-            )
-            if reference is not None:
-                ratio = Seconds.of(seconds / reference[TOTAL])
-                timed = replace(
-                    timed, ratio=ratio.median, ratio_low=ratio.low, ratio_high=ratio.high
-                )
-            yield timed
-        if checked.compile_seconds is not None:
-            once = checked.compile_seconds
-            yield replace(row, phase=COMPILE, seconds=once, low=once, high=once, repeats=1)
-
-    def _unmeasured(self, variant: Variant, reason: str = "") -> CostRow:
+    def _row(self, variant: Variant, **measured: Any) -> CostRow:
         experiment = variant.experiment
         return CostRow(
             network=experiment.network,
@@ -151,33 +122,25 @@ class CostRunner(Runner):
             n_steps=experiment.n_steps,
             gradient=experiment.gradient,
             batch_size=self._workload.batch_size(experiment),
-            layout=variant.layout,
+            memory_format=variant.memory_format,
             precision=experiment.precision,
             execution="captured" if variant.is_captured else "eager",
             device=self._workload.device.type,
             phase=TOTAL,
-            reason=reason,
+            **measured,
         )
 
 
-@dataclass(frozen=True)
-class Checked:
-    """Measurements of a variant before it is timed. compile_seconds is None where nothing is
-    compiled, needs where the work is done outside PyTorch."""
-
-    gradient_error: float
-    compile_seconds: float | None = None
-    needs: StepResources | None = None
+def _timed(row: CostRow, times: Times, reference: Times | None) -> Iterator[CostRow]:
+    """A row for each phase. reference: the times of backprop in the same memory format."""
+    for phase, seconds in times.items():
+        found = Seconds.of(seconds)
+        own: dict[str, Any] = {"seconds": found.median, "low": found.low, "high": found.high}
+        if reference is not None:
+            ratio = Seconds.of(seconds / reference[TOTAL])
+            own |= {"ratio": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high}
+        yield replace(row, phase=phase, repeats=found.repeats, **own)
 
 
 class _AgainError(Exception):
     """A peer failed while it was timed."""
-
-
-def _reference(variant: Variant, variants: Sequence[Variant]) -> Variant:
-    """backprop in the variant's layout and execution."""
-    return next(
-        other
-        for other in variants
-        if other.experiment.gradient == "backprop" and other[1:] == variant[1:]
-    )

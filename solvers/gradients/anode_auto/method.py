@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from solvers.binomial import run_schedule, schedule
 from solvers.gradients.anode_auto.convolutions import Recall, Remember, Remembered
 from solvers.gradients.anode_auto.measure import Measurement
 from solvers.gradients.anode_auto.planner import Block, Planner
-from solvers.gradients.binomial import run_schedule, schedule
 from solvers.integrate import RightHandSide, evaluate, integrate, step_grid
 from solvers.methods import METHODS, Tableau
 from solvers.parameters import add, differentiate, edges, trainable_parameters, wants_gradient

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from solvers.gradients.binomial import is_available, recomputed_steps
+from solvers.binomial import is_available, recomputed_steps
 
 WORKSPACE = 3
 """Additional states while a block is differentiated: the gradient of its result, and an operator's

@@ -11,11 +11,11 @@ import run_bench
 from bench import records
 from bench.commands import list, status
 from bench.execution import checkpointing
-from bench.execution.run import record_experiment, run_experiment
+from bench.execution.run import record_experiment
 from bench.records import locks
 from bench.suites import SUITES
 from bench.training import checkpoint
-from tests.bench.builders import experiment, workload
+from tests.bench.builders import experiment, ran, workload
 from tests.bench.execution.test_resume import Heard
 
 SMALL = {"train_images": 20, "test_images": 10, "batch_size": 10, "num_epochs": 2}
@@ -33,7 +33,7 @@ def state_of(place, one):
 
 
 def recorded(place, one, **changes):
-    made = run_experiment(place, one, lambda e, row: None)
+    made = ran(place, one)
     records.write_run(place.results, made.__class__(**{**vars(made), **changes}))
 
 
@@ -142,7 +142,7 @@ def test_what_a_suite_measures_anew_each_time_is_measured_and_not_done(tmp_path,
 
 def test_list_says_how_much_of_each_suite_is_recorded(tmp_path, capsys):
     one = SUITES["smoke"].experiments()[0]
-    made = run_experiment(workload(tmp_path), experiment(**SMALL), lambda e, row: None)
+    made = ran(workload(tmp_path), experiment(**SMALL))
     made = made.__class__(**{**vars(made), "suite": "smoke", "name": one.name})
     records.write_run(tmp_path, made)
     assert run_bench.main(["--list", "--out", str(tmp_path)]) == 0
@@ -173,17 +173,8 @@ def test_list_says_which_suites_lack_a_package(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("line", ["--status", "--list", "--suite memory --status"])
 def test_place_that_is_no_folder_is_refused(line, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    (tmp_path / "loop").symlink_to("loop")
-    for name, why in (
-        ("file", "is no folder"),
-        ("file/in it", "Not a directory"),
-        ("loop", "Too many levels of symbolic links"),
-    ):
-        assert run_bench.main([*line.split(), "--out", str(tmp_path / name)]) == 2
-        said = capsys.readouterr().err
-        assert why in said
-        assert said.endswith("name another --out\n")
-        assert said.count("\n") == 1
+    assert run_bench.main([*line.split(), "--out", str(tmp_path / "file")]) == 2
+    assert re.fullmatch(r"error: .*is no folder: name another --out\n", capsys.readouterr().err)
 
 
 def test_folder_that_is_not_there_yet_is_said(tmp_path, capsys):

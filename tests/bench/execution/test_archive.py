@@ -8,9 +8,8 @@ import run_bench
 from bench import records
 from bench.errors import UsageError
 from bench.execution import archive
-from bench.execution.run import run_experiment
 from bench.records import locks
-from tests.bench.builders import experiment, workload
+from tests.bench.builders import experiment, ran, workload
 
 SMALL = "--network resnet4 --num_epochs 1 --train-images 20 --test-images 10 --batch_size 10"
 
@@ -35,7 +34,7 @@ def test_fresh_runs_again_what_is_asked_for_and_keeps_the_old_aside(tmp_path, ca
     # What is aside is no part of the results, unless it is named.
     assert len(records.load_runs(tmp_path)) == 2
     assert len(records.load_runs(old)) == 1
-    costs = records.read_measurements(tmp_path, "smoke")
+    costs = records.read_rows(tmp_path / "smoke" / records.MEASUREMENTS, records.Measurement)
     assert {m.gradient for m in costs} == {"anode", "backprop"}
     assert "anode" in (old / "measurements.csv").read_text()
     assert "backprop" not in (old / "measurements.csv").read_text()
@@ -49,7 +48,7 @@ def test_fresh_with_nothing_old_says_so(tmp_path, capsys):
 
 def test_fresh_does_not_move_what_another_process_is_running(tmp_path):
     one, place = experiment(num_epochs=1), workload(tmp_path)
-    folder = records.write_run(place.results, run_experiment(place, one, lambda e, row: None))
+    folder = records.write_run(place.results, ran(place, one))
     with (
         locks.claim(place.folder, one.name),
         pytest.raises(UsageError, match=f"another process is working on {one.name}"),
@@ -69,7 +68,7 @@ def test_fresh_does_not_take_the_step_costs_of_a_run_that_has_just_begun(tmp_pat
 
 def test_two_starts_over_in_one_second_are_kept_apart(tmp_path):
     one, place = experiment(num_epochs=1), workload(tmp_path)
-    made = run_experiment(place, one, lambda e, row: None)
+    made = ran(place, one)
     places = set()
     for _ in range(2):
         records.write_run(place.results, made)

@@ -69,12 +69,17 @@ class Heard:
 
     def __init__(self, epoch_finished=lambda: None):
         self.told, self.running, self.most, self.notes = [], set(), 0, []
+        self.positions = []
         self._epoch_finished = epoch_finished
 
     def run_started(self, started):
         self.told.append((started.name, "started"))
         self.running.add(started.name)
         self.most = max(self.most, len(self.running))
+
+    def stepped(self, of, position):
+        self.positions.append((position.epoch, position.step))
+        assert position.loss > 0
 
     def epoch_finished(self, of, row):
         self.told.append((of.name, row.epoch))
@@ -144,6 +149,16 @@ def test_runs_at_once_leave_the_records_of_single_runs(tmp_path):
     assert left_to_run(together, experiments, print) == []
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_position_of_a_run_is_reported_between_its_epochs(tmp_path, mark, jobs):
+    heard = Heard()
+    run_all(
+        workload(tmp_path, jobs=jobs), [experiment(**SMALL, gradient=f"{__name__}:IS_SLOW")], heard
+    )
+    assert heard.positions[0] == (1, 1)
+    assert not list(tmp_path.rglob("position.json"))
+
+
 def test_worker_that_dies_is_a_failed_run_and_the_others_go_on(tmp_path, mark):
     dies = experiment(**{**SMALL, "num_epochs": 10_000}, gradient=f"{__name__}:DIES")
     # A terminal sends Ctrl-C to all processes; workers ignore it.
@@ -182,8 +197,7 @@ def test_record_that_cannot_be_written_ends_the_suite_and_its_workers(tmp_path, 
     endless = {**SMALL, "num_epochs": 10_000}
     slow, other = experiment(**endless, gradient=f"{__name__}:IS_SLOW"), experiment(**SMALL)
     place = workload(tmp_path, jobs=2)
-    place.folder.mkdir()
-    (place.folder / other.name).write_text("no folder")
+    (place.folder / other.name / "epochs.csv").mkdir(parents=True)
     with pytest.raises(UsageError, match="cannot write .*what is recorded already is kept"):
         run_all(place, [slow, other], Heard())
     assert multiprocessing.active_children() == []

@@ -103,8 +103,7 @@ def test_machine_that_does_not_see_the_results_folder_stops_the_suite(executor, 
 
 def test_record_that_cannot_be_written_stops_the_suite(executor, tmp_path):
     place, wrong = workload(tmp_path, jobs=2), experiment(**SMALL)
-    place.folder.mkdir()
-    (place.folder / wrong.name).write_text("no folder")
+    (place.folder / wrong.name / "epochs.csv").mkdir(parents=True)
     with pytest.raises(UsageError, match="cannot write .*what is recorded already is kept") as told:
         executor.run_all(place, [wrong, experiment(**{**SMALL, "num_epochs": 10_000})], Heard())
     assert "\n" not in str(told.value)

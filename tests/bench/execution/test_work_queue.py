@@ -8,11 +8,10 @@ import pytest
 
 from bench import records
 from bench.execution.executors import Local, run_all, step_costs
-from bench.execution.run import run_experiment
 from bench.execution.work_queue import left_to_run
 from bench.records import locks
 from bench.training import checkpoint
-from tests.bench.builders import experiment, row, run, workload
+from tests.bench.builders import experiment, ran, row, run, workload
 from tests.bench.execution.test_processes import Heard
 
 ROOT = Path(__file__).parents[3]
@@ -96,7 +95,7 @@ def test_experiment_that_another_process_recorded_is_not_run_again(tmp_path, oth
     other = other_process(place.folder, first.name)
 
     def recorded():
-        made = run_experiment(place, first, lambda e, row: None)
+        made = ran(place, first)
         records.write_run(place.results, made.__class__(**{**vars(made), "status": status}))
         other.kill()
 
@@ -114,13 +113,13 @@ def test_run_is_read_back_whole(tmp_path):
     nothing |= {"gradient_error_blocks": (), "gradient_cosine_blocks": ()}
     for epochs in ([row(1), row(2, test_loss=1 / 3)], [row(1, **nothing)], []):
         made = run("a", epochs=epochs)
-        assert records.read_whole_run(records.write_run(tmp_path, made)) == made
-    assert records.read_whole_run(tmp_path / "nowhere") is None
+        assert records.read_run(records.write_run(tmp_path, made)) == made
+    assert records.read_run(tmp_path / "nowhere") is None
 
 
 def test_checkpoint_of_a_recorded_run_is_removed(tmp_path):
     one, place = experiment(**SMALL), workload(tmp_path)
-    records.write_run(place.results, run_experiment(place, one, lambda e, row: None))
+    records.write_run(place.results, ran(place, one))
     left = place.folder / one.name / checkpoint.NAME
     left.write_bytes(b"")
     assert left_to_run(place, [one], print) == []
@@ -133,15 +132,17 @@ def test_step_costs_of_two_processes_are_all_recorded(tmp_path, other_process):
     there = workload(tmp_path / "theirs")
     theirs = step_costs(Local(), there, [experiment(**SMALL)], print)
 
+    file = place.folder / records.MEASUREMENTS
+
     def meanwhile(line):
         assert line == locks.WAITING
-        records.write_measurements(place.results, place.suite, theirs)
+        records.write_rows(file, records.Measurement, theirs)
         other.kill()
 
     ours = experiment(**SMALL, gradient="backprop")
     found = step_costs(Local(), place, [ours], meanwhile)
     assert {m.gradient for m in found} == {"anode", "backprop"}
-    assert records.read_measurements(place.results, place.suite) == found
+    assert records.read_rows(file, records.Measurement) == found
 
 
 def test_file_system_without_locks_is_an_error_in_one_line(tmp_path, monkeypatch):

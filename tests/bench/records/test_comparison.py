@@ -248,7 +248,7 @@ def test_suites_are_paired_by_name_where_a_folder_has_several(tmp_path):
             where = ("resnet4", "rk2", 2, "anode", 64, "cpu", "float32")
             time = factor * seconds
             row = Measurement(*where, "seconds_per_step", "seconds", time, time, time, 1)
-            records.write_measurements(tmp_path / place, suite, [row])
+            records.write_rows(tmp_path / place / suite / "measurements.csv", Measurement, [row])
     found = compare(tmp_path / "before", tmp_path / "after").changes
     assert found[["suite", "before", "after"]].values.tolist() == [["one", 1, 3], ["two", 2, 6]]
     # Two suites by themselves are compared whatever their names are.
@@ -260,7 +260,11 @@ def test_folder_of_a_suite_may_be_renamed(tmp_path):
     where = ("resnet4", "rk2", 2, "anode", 64, "cpu", "float32", "seconds_per_step", "seconds")
     for place in ("before", "after"):
         write(tmp_path / place, run(epochs=epochs()))
-        records.write_measurements(tmp_path / place, "suite", [Measurement(*where, 1, 1, 1, 1)])
+        records.write_rows(
+            tmp_path / place / "suite" / "measurements.csv",
+            Measurement,
+            [Measurement(*where, 1, 1, 1, 1)],
+        )
     renamed = (tmp_path / "after" / "suite").rename(tmp_path / "after" / "renamed")
     found = compare(tmp_path / "before" / "suite", renamed)
     assert (found.only_before, found.only_after) == ((), ())

@@ -67,7 +67,7 @@ def test_copy_of_a_run_is_an_error_and_no_second_seed(tmp_path, place):
         # Not where a run is looked for, so it is none.
         assert len(load_runs(above)) == 1
     else:
-        with pytest.raises(UsageError, match="suite/a.*recorded runs.*move the copies away"):
+        with pytest.raises(UsageError, match="a and .*a record one experiment.*move a copy away"):
             load_runs(above)
     assert len(load_runs(tmp_path / "suite", ["a"])) == len(load(tmp_path / "suite", ["a"])) == 1
 
@@ -138,9 +138,7 @@ def test_rewriting_a_run_that_breaks_off_does_not_pass_for_the_old_one(tmp_path,
     assert records.read_run(tmp_path / "suite" / "a") is None
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", "null", '{"schema": 2}', "[" * 10**5, "\x00\xff"]
-)
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"schema": 2}', "\x00\xff"])
 def test_damaged_record_is_named_in_one_line(tmp_path, content):
     folder = write_run(tmp_path, run("a", epochs=[row(1)]))
     (folder / "run.json").write_text(content, encoding="latin-1")
@@ -208,20 +206,20 @@ def test_measurements_are_read_as_they_were_written(tmp_path):
         0.2,
         5,
     )
-    records.write_measurements(tmp_path, "suite", [measurement])
+    records.write_rows(tmp_path / "suite" / records.MEASUREMENTS, Measurement, [measurement])
     frame = load_measurements(tmp_path / "suite")
     assert [Measurement(**values) for values in frame.to_dict("records")] == [measurement]
     assert load_measurements(tmp_path / "other").empty
 
 
 def test_no_measurements_can_be_recorded(tmp_path):
-    records.write_measurements(tmp_path, "suite", [])
+    records.write_rows(tmp_path / "suite" / records.MEASUREMENTS, Measurement, [])
     assert load_measurements(tmp_path / "suite").empty
 
 
 @pytest.mark.parametrize("content", ["a,b\n1,2\n", "", "\xff\xfe"])
 def test_damaged_measurements_are_named_and_never_read(tmp_path, content):
-    records.write_measurements(tmp_path, "suite", [])
+    records.write_rows(tmp_path / "suite" / records.MEASUREMENTS, Measurement, [])
     file = tmp_path / "suite" / "measurements.csv"
     file.write_text(content, encoding="latin-1")
     with pytest.raises(UsageError, match=f"{file} is damaged .its checksum is wrong."):
@@ -229,7 +227,7 @@ def test_damaged_measurements_are_named_and_never_read(tmp_path, content):
 
 
 def test_table_that_was_not_recorded_is_not_read(tmp_path):
-    records.write_measurements(tmp_path, "suite", [])
+    records.write_rows(tmp_path / "suite" / records.MEASUREMENTS, Measurement, [])
     (tmp_path / "suite" / "measurements.json").unlink()
     with pytest.raises(UsageError, match="there is no whole measurements.json"):
         load_measurements(tmp_path / "suite")
@@ -290,12 +288,3 @@ def test_record_of_another_run_is_not_taken_for_this_one(tmp_path):
         load(tmp_path)
     with pytest.raises(checksums.DamagedRecordError):
         records.read_run(first)
-
-
-@pytest.mark.parametrize("name", ["run.json", "epochs.csv"])
-def test_pipe_in_place_of_a_record_is_damage_and_is_not_waited_for(tmp_path, name):
-    folder = write_run(tmp_path, run("a", epochs=[row(1)]))
-    (folder / name).unlink()
-    os.mkfifo(folder / name)
-    with pytest.raises(UsageError, match=f"{name} is damaged .it cannot be read: it is no file"):
-        records.read_run(folder)

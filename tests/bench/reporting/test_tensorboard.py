@@ -25,7 +25,7 @@ def events(folder):
 
 
 def check_like_the_record(results, name):
-    run = records.read_whole_run(results / "smoke" / name)
+    run = records.read_run(results / "smoke" / name)
     found = events(results / "smoke" / "tensorboard" / name)
     for tag, values in found.items():
         expected = [(row.epoch, dict(scalars(row))[tag]) for row in run.epochs]

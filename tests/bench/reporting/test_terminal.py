@@ -79,8 +79,8 @@ def test_name_that_a_log_of_status_shows_is_what_reproduce_takes(tmp_path):
 
 @given(st.text("abc-_.", min_size=1), st.integers(24, 80))
 def test_cell_of_a_table_is_whole_at_any_width(name, width):
-    table = terminal.table("name", "what is wrong")
-    table.add_row(name, "something that takes a lot of words to be said and is long")
+    long = "something that takes a lot of words to be said and is long"
+    table = terminal.table(("name", "what is wrong"), [(name, long)])
     console = narrow(width)
     console.print(table)
     cells = [line.split("│")[1] for line in console.file.getvalue().splitlines() if "│" in line]

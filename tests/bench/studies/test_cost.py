@@ -7,7 +7,7 @@ import pytest
 
 import run_bench
 from bench.records import CostRow, read_rows
-from bench.studies.cost.comparison import SLOWER, CostComparison
+from bench.studies.cost.study import SLOWER, CostComparison
 from bench.studies.regression import compare
 from bench.suites import SUITES
 from plots.cost import table as cost_table
@@ -19,11 +19,14 @@ def test_suite_measures_records_and_draws(tmp_path):
     line = f"{LINE} --gradient anode,anode-auto,node,bench.peers.original:ORIGINAL"
     assert run_bench.main([*line.split(), "--out", str(tmp_path)]) == 0
     rows = read_rows(tmp_path / "cost" / "measurements.csv", CostRow)
-    variants = {(row.gradient, row.layout) for row in rows}
+    variants = {(row.gradient, row.memory_format) for row in rows}
     assert variants == {
         *((g, "channels_last") for g in ("backprop", "anode", "anode-auto", "node")),
         *((g, "contiguous") for g in ("backprop", "anode", "anode-auto", "node")),
-        *(("bench.peers.original:ORIGINAL", layout) for layout in ("channels_last", "contiguous")),
+        *(
+            ("bench.peers.original:ORIGINAL", memory_format)
+            for memory_format in ("channels_last", "contiguous")
+        ),
     }
     assert len(rows) == len(variants) * 4
     for row in rows:
@@ -35,7 +38,7 @@ def test_suite_measures_records_and_draws(tmp_path):
     phases = {
         row.phase: row.seconds
         for row in rows
-        if (row.gradient, row.layout) == ("node", "contiguous")
+        if (row.gradient, row.memory_format) == ("node", "contiguous")
     }
     assert phases.keys() == {"forward", "backward", "optimizer", "step"}
     drawn = {file.name for file in (tmp_path / "cost" / "figures").iterdir()}
@@ -52,7 +55,7 @@ def row(**changes):
         **{"network": "resnet4", "method": "rk2", "n_steps": 2, "gradient": "anode"},
         **{
             "batch_size": 64,
-            "layout": "channels_last",
+            "memory_format": "channels_last",
             "precision": "float32",
             "execution": "eager",
             "device": "cpu",
@@ -91,7 +94,7 @@ def test_bars_are_judged_by_the_measured_ratios():
         row(gradient="anode", ratio=1.33, peak_bytes=200),
         row(gradient="anode-auto", seconds=0.104, ratio=1.04, peak_bytes=201),
         row(gradient="node", seconds=0.15),
-        row(gradient="bench.peers.original:ORIGINAL", seconds=0.1, layout="contiguous"),
+        row(gradient="bench.peers.original:ORIGINAL", seconds=0.1, memory_format="contiguous"),
         row(gradient="bench.peers.torch_checkpoint:BLOCK", seconds=0.2, peak_bytes=999),
     ]
     found = bars(rows)
@@ -100,7 +103,7 @@ def test_bars_are_judged_by_the_measured_ratios():
     assert memory == (pytest.approx(201 / 200), False)
     node = found["Neural ODE (continuous adjoint) / anode-auto (channels-last)"]
     assert node == (pytest.approx(0.15 / 0.104), False)
-    # A peer that needs more memory, or was timed in another layout, is not compared.
+    # A peer that needs more memory, or was timed in another memory format, is not compared.
     assert not any("torch.utils.checkpoint" in what for what in found)
     assert not any("published" in what for what in found)
 

@@ -4,8 +4,7 @@ import pytest
 
 import run_bench
 from bench.data.generated import load as load_generated
-from bench.studies.cost.comparison import CostComparison
-from bench.studies.cost.study import CostStudy
+from bench.studies.cost.study import CostComparison, CostStudy
 from solvers.gradients.anode import Anode
 from tests.bench.builders import CPU
 from tests.bench.studies import strange_peers

@@ -5,20 +5,21 @@ import torch
 
 from bench import environment
 from bench.errors import UsageError
-from bench.execution.run import run_experiment
 from bench.experiment import PRECISIONS
 from bench.instruments import gradient_error
 from bench.training.network import build_network
-from tests.bench.builders import CPU, experiment, workload
+from tests.bench.builders import CPU, experiment, ran, workload
 
 
-@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("gradient", ["anode", "anode-auto", "anode-steps", "anode-revolve"])
 @pytest.mark.parametrize("name", ["float32", "bfloat16"])
-def test_gradients_of_a_network_are_exact_in_every_precision_and_layout(name, gradient, layout):
+def test_gradients_of_a_network_are_exact_in_every_precision_and_memory_format(
+    name, gradient, memory_format
+):
     how = experiment(gradient=gradient, network="resnet10", precision=name)
-    network = build_network(how, CPU).to(memory_format=layout)
-    images, labels = torch.randn(4, 3, 32, 32).to(memory_format=layout), torch.arange(4)
+    network = build_network(how, CPU).to(memory_format=memory_format)
+    images, labels = torch.randn(4, 3, 32, 32).to(memory_format=memory_format), torch.arange(4)
     for _ in range(2):  # anode-auto has a plan for the second pass
         found = gradient_error.measure(network, images, labels)
     # Whole blocks are bit for bit backprop's; those divided are up to the order of summation.
@@ -42,7 +43,7 @@ def test_bfloat16_evaluates_the_network_in_bfloat16_and_keeps_weights_and_logits
 def test_precision_is_in_the_name_and_in_the_record(tmp_path):
     half = experiment(precision="bfloat16", num_epochs=1)
     assert half.name.endswith("-bfloat16")
-    run = run_experiment(workload(tmp_path), half, lambda e, row: None)
+    run = ran(workload(tmp_path), half)
     assert run.status == "ok", run.reason
     assert run.environment["precision"] == run.experiment["precision"] == "bfloat16"
 

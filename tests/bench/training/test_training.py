@@ -3,17 +3,16 @@ import dataclasses
 import pytest
 import torch
 
-from bench.execution.run import run_experiment
 from bench.instruments.gradient_error import measure
 from bench.records import WALL_CLOCK_COLUMNS, load
 from bench.training import step
 from bench.training.network import build_network, make_optimizer, make_schedule
 from solvers import odeint
-from tests.bench.builders import CPU, experiment, workload
+from tests.bench.builders import CPU, experiment, ran, workload
 
 
 def rows(tmp_path, **changes):
-    run = run_experiment(workload(tmp_path), experiment(**changes), lambda e, row: None)
+    run = ran(workload(tmp_path), experiment(**changes))
     assert run.status == "ok", run.reason
     return run.epochs
 
@@ -134,11 +133,7 @@ def test_training_learns(tmp_path):
 
 
 def test_run_records_peak_memory_and_the_gradient_error_of_each_block(tmp_path):
-    run = run_experiment(
-        workload(tmp_path),
-        experiment(network="resnet10", gradient="node", num_epochs=1),
-        lambda e, row: None,
-    )
+    run = ran(workload(tmp_path), experiment(network="resnet10", gradient="node", num_epochs=1))
     assert run.summary["peak_memory_bytes"] > 10 * 2**20
     (row,) = run.epochs
     assert len(row.gradient_error_blocks) == len(row.gradient_cosine_blocks) == 2
@@ -147,7 +142,7 @@ def test_run_records_peak_memory_and_the_gradient_error_of_each_block(tmp_path):
 
 def test_loss_that_is_not_finite_ends_the_run_as_diverged(tmp_path):
     # ReLU, BatchNorm and the last layer survive much; weights of 1e38 they do not.
-    run = run_experiment(workload(tmp_path), experiment(lr=1e38, num_epochs=5), lambda e, row: None)
+    run = ran(workload(tmp_path), experiment(lr=1e38, num_epochs=5))
     assert run.status == "diverged"
     assert "in epoch" in run.reason
     assert len(run.epochs) < 5
@@ -193,10 +188,9 @@ EXHAUSTS_HOST = GoesWrong(RuntimeError("DefaultCPUAllocator: can't allocate memo
     ],
 )
 def test_error_ends_the_run_alone_and_keeps_what_was_recorded(tmp_path, gradient, status, said):
-    run = run_experiment(
+    run = ran(
         workload(tmp_path),
         experiment(gradient=f"tests.bench.training.test_training:{gradient}", num_epochs=3),
-        lambda e, row: None,
     )
     assert run.status == status
     assert said in run.reason
@@ -258,7 +252,7 @@ def test_load_gives_a_row_for_each_epoch(tmp_path):
     from bench import records
 
     for gradient in ("anode", "baseline"):
-        run = run_experiment(workload(tmp_path), experiment(gradient=gradient), lambda e, row: None)
+        run = ran(workload(tmp_path), experiment(gradient=gradient))
         records.write_run(tmp_path, run)
     frame = load(tmp_path)
     assert len(frame) == 4

@@ -14,7 +14,7 @@ from torch import nn
 
 import models
 from bench.instruments.memory import _LiveBytes, peak_bytes
-from bench.training.evaluations import EvaluationCounter
+from bench.training.step import EvaluationCounter
 from models.layers import Autonomous, conv_bn_relu
 from solvers.gradients.anode_auto.method import AnodeAuto
 

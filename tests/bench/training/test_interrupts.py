@@ -2,7 +2,7 @@ import signal
 
 import pytest
 
-from bench.execution import interrupts
+from bench.training import interrupts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -4,14 +4,15 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 
+@dataclass
 class Interrupts:
-    """arrived: whether the process is asked to stop."""
+    """arrived: the signal that asks the process to stop, or None."""
 
-    def __init__(self) -> None:
-        self.arrived = False
+    arrived: int | None = None
 
 
 @contextmanager
@@ -19,8 +20,8 @@ def deferred() -> Iterator[Interrupts]:
     """Defer the first SIGINT or SIGTERM; the second takes effect at once.
 
     Code inside looks at `arrived` and raises KeyboardInterrupt. If it does not, the signal is
-    raised again at the end. A signal that the process ignores, as SIGINT in the background of a
-    shell, stays ignored. Does nothing outside of the main thread, which alone handles signals.
+    raised again at the end. An ignored signal, as SIGINT in the background of a shell, stays
+    ignored. Does nothing outside of the main thread, which alone handles signals.
     """
     interrupts = Interrupts()
     if threading.current_thread() is not threading.main_thread():
@@ -28,24 +29,20 @@ def deferred() -> Iterator[Interrupts]:
         return
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     handlers = {n: h for n, h in handlers.items() if h not in (signal.SIG_IGN, None)}
-    received: list[int] = []
 
     def restore() -> None:
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
     def note(number: int, frame: FrameType | None) -> None:
-        interrupts.arrived = True
-        received.append(number)
+        interrupts.arrived = number
         restore()
 
     for number in handlers:
         signal.signal(number, note)
     try:
         yield interrupts
-    except BaseException:
+    finally:
         restore()
-        raise
-    restore()
-    if received:
-        signal.raise_signal(received[0])
+    if interrupts.arrived:
+        signal.raise_signal(interrupts.arrived)

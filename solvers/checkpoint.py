@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -34,6 +34,23 @@ def checkpointed(
     backward = backward or partial(_run_again, compute)
     z1: Tensor = _Checkpointed.apply(compute, backward, Replay(rhs, z0.device), z0, *parameters)
     return z1
+
+
+class CheckpointedEvaluations(nn.Module):
+    """A right-hand side of which autograd keeps the state of each evaluation, and nothing else."""
+
+    def __init__(self, rhs: RightHandSide) -> None:
+        super().__init__()
+        self.rhs: Any = rhs
+
+    def forward(self, t: Tensor, z: Tensor) -> Tensor:
+        def evaluate(rhs: RightHandSide, z: Tensor) -> Tensor:
+            # The right-hand side may set requires_grad of its t, and may return a tensor that it
+            # keeps, which autograd must not mark as a result of the checkpoint.
+            slope: Tensor = rhs(t.detach(), z)
+            return slope.view_as(slope)
+
+        return checkpointed(evaluate, self.rhs, z)
 
 
 def _run_again(
