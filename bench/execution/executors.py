@@ -78,7 +78,7 @@ def step_costs(
             return known
         measurements = known + executor.measure_step_costs(workload, missing)
         there = executor.describe(workload.device, missing[0].precision)
-        there = {**there, "sources": sources.of(*missing), "data": workload.dataset.described}
+        there = {**there, **sources.described(*missing), "data": workload.dataset.described}
         where = [*checksums.environments(file), there]
         try:
             records.write_measurements(workload.results, workload.suite, measurements, where)

@@ -14,7 +14,7 @@ have checksums: `checksums`.
 from bench.errors import UsageError
 from bench.records.checksums import DamagedRecordError, environments
 from bench.records.conditions import CONDITION, conditions_of
-from bench.records.files import distinct_name, write_whole
+from bench.records.files import FIGURE_FORMATS, distinct_name, write_whole
 from bench.records.measurements import (
     MEASUREMENTS,
     Configuration,
@@ -49,6 +49,7 @@ __all__ = [
     "ASIDE",
     "CONDITION",
     "EPOCHS",
+    "FIGURE_FORMATS",
     "MEASUREMENTS",
     "PICTURES",
     "RESULTS",

@@ -23,6 +23,10 @@ PART = ".part"
 """What the name of a file ends with that is still being written."""
 
 
+FIGURE_FORMATS = ("pdf", "svg", "png", "tex")
+"""What figures are written as; with "tex", tables are written as LaTeX."""
+
+
 _PLAIN = re.compile(r"[a-z0-9._-]+(:[a-z0-9_]+=[a-z0-9.-]+)*")
 """A name as it is registered, in lower case, with parameters or without."""
 

@@ -30,6 +30,7 @@ class GradientMethod(Protocol):
     It may also have `check(method, n_steps)`, which raises ValueError, saying what to do, when it
     cannot do that combination; and state these facts, each false or absent by default:
 
+        label                   its name in figures and tables, where it is not `name`
         exactness               one of EXACTNESS: how far its gradient may be from backprop's. The
                                 regression check holds the method to what it states
         leaves_statistics       its backward pass leaves BatchNorm's running statistics alone

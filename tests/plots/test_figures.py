@@ -100,6 +100,7 @@ def test_all_files_are_written(recorded):
         "cost-rk2-nt2.svg",
         "gradient_error-rk2-nt2.png",
         "gradient_error-rk2-nt2.svg",
+        "report.html",
         "training-rk2-nt2.png",
         "training-rk2-nt2.svg",
     ]
@@ -255,12 +256,13 @@ def test_figures_of_other_runs_leave_those_of_the_whole_suite(recorded):
     whole = plots.draw(["accuracy_table"], folder, names, names)
     before = [file.read_bytes() for file in whole]
     chosen = [name for name in names if name.startswith("resnet4-anode")]
-    (csv, text) = plots.draw(["accuracy_table"], folder, chosen, names)
+    (csv, text, page) = plots.draw(["accuracy_table"], folder, chosen, names)
+    assert page.parent == csv.parent
     assert csv.parent.parent == folder / "figures"
     assert csv.parent.name.startswith("resnet4-rk2-2-anode-")
     assert [file.read_bytes() for file in whole] == before
-    assert plots.draw(["accuracy_table"], folder, chosen, names) == [csv, text]
-    (other, _) = plots.draw(["accuracy_table"], folder, chosen[:1], names)
+    assert plots.draw(["accuracy_table"], folder, chosen, names) == [csv, text, page]
+    (other, *_) = plots.draw(["accuracy_table"], folder, chosen[:1], names)
     assert other != csv
 
 
