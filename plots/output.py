@@ -86,13 +86,15 @@ def write(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def _drawn(figure: Figure, suffix: str, **metadata: str) -> bytes:
-    """The figure as a file's content, exactly as wide as it is, and as high as it needs to be."""
+    """The figure as a file's content: as wide as it is made, unless something stands out at its
+    sides, and as high as it needs to be."""
     dates: Mapping[str, dict[str, str | None]] = {
         "svg": {"Date": None},
         "pdf": {"CreationDate": None},
     }
     extent = figure.get_tightbbox()
-    box = Bbox([[0, extent.y0 - MARGIN], [figure.get_figwidth(), extent.y1 + MARGIN]])
+    left, right = min(0, extent.x0), max(figure.get_figwidth(), extent.x1)
+    box = Bbox([[left, extent.y0 - MARGIN], [right, extent.y1 + MARGIN]])
     drawn = io.BytesIO()
     metadata_ = {**dates.get(suffix, {}), **metadata}
     figure.savefig(drawn, format=suffix, bbox_inches=box, metadata=metadata_)

@@ -116,7 +116,12 @@ def _parts(
     """What each figure draws, under the title that its module has."""
     parts = []
     for figure in figures.values():
-        title = str(sys.modules[figure.__module__].__doc__).partition("\n")[0].rstrip(".")
+        title = (
+            str(sys.modules[figure.__module__].__doc__)
+            .partition("\n")[0]
+            .rstrip(".")
+            .replace("`", "")
+        )
         drawn = output.Output(how.formats, folder.name, title)
         with writing(place), output.chosen(drawn):
             files = figure(rows, place)

@@ -16,7 +16,7 @@ def facts_of_runs(runs: pd.DataFrame, environments: Iterable[Mapping[str, Any]])
     experiments = runs.to_dict("records")
     outcome = runs["status"].value_counts()
     return {
-        "Runs": f"{len(runs)}: " + ", ".join(f"{n} {status}" for status, n in outcome.items()),
+        "Runs": f"{len(runs)} ({', '.join(f'{n} {status}' for status, n in outcome.items())})",
         "Seeds": ", ".join(map(str, sorted(runs["seed"].unique()))),
         "Protocol": _values(map(_protocol, experiments)),
         "Data": _values(f"{run['data']}, fingerprint {run['fingerprint']}" for run in experiments),
@@ -31,8 +31,8 @@ def facts_of_environments(environments: Iterable[Mapping[str, Any]]) -> dict[str
     facts = {
         "Data": _values(_data(e["data"]) for e in every if e.get("data")),
         "Device": _values(e.get("device_name") for e in every),
-        "CPU": _values(e.get("cpu") for e in every),
-        "Threads": _values(e.get("threads") for e in every),
+        "CPU": _values(e.get("cpu") for e in every if e.get("device") != "cpu"),
+        "Threads": _values(e.get("threads") for e in every if e.get("device") != "cpu"),
         "System": _values(e.get("platform") for e in every),
         "Memory format": _values(str(e.get("memory_format", "")).replace("_", "-") for e in every),
         "Software": _values(map(_software, every)),

@@ -13,6 +13,9 @@ const sort = (head) => {
   head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
   body.append(...rows);
 };
+for (const cell of document.querySelectorAll("td")) {
+  if (cell.textContent.length > 40) cell.classList.add("long");
+}
 const isNumber = (cell) => /^[<≤≥+−-]? ?\d|^–?$/.test(cell.textContent.trim());
 for (const head of document.querySelectorAll("thead th")) {
   const cells = [...head.closest("table").tBodies[0].rows].map((row) => row.cells[head.cellIndex]);

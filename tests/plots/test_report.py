@@ -11,7 +11,7 @@ import run_bench
 from bench import records
 from bench.errors import UsageError
 from tests.bench.builders import row, run
-from tests.plots.test_figures import recorded  # noqa: F401
+from tests.plots.test_figures import REFERENCE, recorded  # noqa: F401
 
 HOSTILE = 'A <script>alert(1)</script> & "B" 100%_$'
 
@@ -46,7 +46,7 @@ def test_report_shows_every_figure_and_states_what_was_run_on_what(suite):
     assert len(page.pictures) == 3
     assert all(picture.startswith("data:image/svg+xml;base64,") for picture in page.pictures)
     for said in (
-        *("12: 11 ok, 1 diverged", "0, 1", "real images, fingerprint 0123", "a test machine"),
+        *("12 (11 ok, 1 diverged)", "0, 1", "real images, fingerprint 0123", "a test machine"),
         *("4 epochs, batch 64", "Gradient error against epoch", "76.92 / 77.45"),
     ):
         assert said in page.text
@@ -58,6 +58,19 @@ def test_links_of_a_report_are_relative_and_lead_to_records_and_figures(suite):
     assert all((suite / link).exists() and not link.startswith("/") for link in links)
     assert sum(link.endswith("run.json") for link in links) == 12
     assert {"measurements.csv", "figures/training-rk2-nt2.svg", "figures/accuracy.csv"} < {*links}
+
+
+def test_committed_report_links_to_what_is_committed_and_names_a_command_for_each_folder():
+    folder = REFERENCE / "report.html"
+    page = Page(folder)
+    links = [unquote(link) for link in page.links if not link.startswith("#")]
+    assert [link for link in links if not (REFERENCE / link).exists()] == []
+    for suite in (file.parent.name for file in REFERENCE.glob("*/figures")):
+        has_records = suite != "gradients"
+        assert (
+            f"python -m plots results/reference/{suite} --format png" in page.text
+        ) == has_records
+    assert folder.stat().st_size < 5e6
 
 
 def test_report_names_no_other_address(suite):
