@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.cli import CompareRequest, Request, StudyRequest
-from bench.commands import check, compare, draw, dry_run, measure, reproduce, status, train
+from bench.commands import check, draw, dry_run, measure, reproduce, status, train
 from bench.commands import list as list_
 
 Command = Callable[[Any, Console], int]
@@ -35,6 +35,8 @@ STUDY: Mapping[str, Command] = {
 def execute(request: Request | CompareRequest, console: Console) -> int:
     """Do what was asked and return the exit code. Raises UsageError for what the user can fix."""
     if isinstance(request, CompareRequest):
+        from bench.commands import compare  # pandas with it, which takes half a second
+
         return compare.run(request, console)
     commands = STUDY if isinstance(request, StudyRequest) else TRAINING
     return commands[request.action](request, console)

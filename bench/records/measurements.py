@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from bench.records.tables import read_rows, write_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MEASUREMENTS = "measurements.csv"
 
@@ -56,9 +57,11 @@ def write_measurements(
     write_rows(results / suite / MEASUREMENTS, Measurement, measurements, environments)
 
 
-def load_measurements(suite_folder: str | Path) -> pd.DataFrame:
+def load_measurements(suite_folder: str | Path) -> "pd.DataFrame":
     """The measurements of a suite, one row each with Measurement's columns; may be empty. Raises
     UsageError when they are damaged or of another version."""
+    import pandas as pd
+
     file = Path(suite_folder) / MEASUREMENTS
     rows = read_rows(file, Measurement) if file.exists() else []
     return pd.DataFrame(

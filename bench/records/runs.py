@@ -2,20 +2,24 @@
 
 import base64
 import contextlib
+import csv
+import io
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from bench.errors import UsageError
 from bench.records import checksums, tables
 from bench.records.checksums import DamagedRecordError
 from bench.records.conditions import conditions_of
 from bench.records.files import read_whole, write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RUN, EPOCHS = "run.json", "epochs.csv"
 ASIDE = ".aside-"
@@ -126,7 +130,7 @@ def write_run(results: Path, run: Run) -> Path:
     return folder
 
 
-def load(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame:
+def load(path: str | Path, names: Collection[str] | None = None) -> "pd.DataFrame":
     """All epochs under `path`: the folder of a run, of a suite, or of all results; or of those
     runs there that have one of these names.
 
@@ -135,19 +139,24 @@ def load(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame
     `is_cifar`, `device` and `device_name`.
     Raises UsageError when there is no record, or one is damaged or of another version.
     """
+    import pandas as pd
+
     frames = []
     for record in _records(Path(path), names):
         identity = _identity(record.content)
-        head = pd.DataFrame([identity] * len(record.epochs), columns=list(identity))
-        frames.append(pd.concat([head, record.epochs], axis=1))
+        epochs = record.epochs
+        head = pd.DataFrame([identity] * len(epochs), columns=list(identity))
+        frames.append(pd.concat([head, epochs], axis=1))
     found = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
     return found.reindex(columns=[*dict.fromkeys([*found.columns, *_COLUMNS])])
 
 
-def load_runs(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame:
+def load_runs(path: str | Path, names: Collection[str] | None = None) -> "pd.DataFrame":
     """The runs that `load` loads, one row each: what it puts before an epoch, `reason`, the run's
     `conditions_of` its environment, and the columns of its summary. Raises UsageError as `load`
     does."""
+    import pandas as pd
+
     return pd.DataFrame(
         [
             {
@@ -161,13 +170,15 @@ def load_runs(path: str | Path, names: Collection[str] | None = None) -> pd.Data
     )
 
 
-def load_correct(folder: Path) -> pd.DataFrame:
+def load_correct(folder: Path) -> "pd.DataFrame":
     """Load which test images a recorded run classified correctly after its last epoch.
 
     One row for each test image, in the order of the data set, and one bool column for each kind of
     BatchNorm statistics; no row for a record that does not have it. Raises UsageError as `load`
     does.
     """
+    import pandas as pd
+
     record, *_ = _records(folder, None)
     return pd.DataFrame(correct_of(_as_run(record)))
 
@@ -213,14 +224,19 @@ def read_runs(path: Path) -> list[Run]:
 
 def _as_run(record: "_Record") -> Run:
     values = {f.name: record.content[f.name] for f in fields(Run) if f.name in record.content}
-    return Run(**values, epochs=[_epoch_row(row) for row in record.epochs.to_dict("records")])
+    rows = csv.DictReader(io.StringIO(record.table.decode()))
+    return Run(**values, epochs=[_epoch_row(row) for row in rows])
 
 
 class _Record(NamedTuple):
-    """What run.json says, and the table of the epochs."""
+    """What run.json says, and the content of epochs.csv."""
 
     content: dict[str, Any]
-    epochs: pd.DataFrame
+    table: bytes
+
+    @property
+    def epochs(self) -> "pd.DataFrame":
+        return tables.parse(self.table, _REQUIRED, _COLUMNS)
 
 
 def _read(folder: Path) -> _Record | None:
@@ -244,7 +260,7 @@ def _read(folder: Path) -> _Record | None:
         raise DamagedRecordError(file, f"it is the record of {content['name']}", both)
     if checksums.sha256(table) != content["epochs_sha256"]:
         raise DamagedRecordError(epochs, "its checksum is wrong", both)
-    return _Record(content, tables.parse(table, _REQUIRED, _COLUMNS))
+    return _Record(content, table)
 
 
 def _records(path: Path, names: Collection[str] | None) -> list[_Record]:
@@ -316,6 +332,8 @@ def _finite(value: Any) -> Any:
 
 
 def _epochs_csv(rows: Sequence[EpochRow]) -> str:
+    import pandas as pd
+
     table = []
     for row in rows:
         columns: dict[str, Any] = {}
@@ -329,15 +347,21 @@ def _epochs_csv(rows: Sequence[EpochRow]) -> str:
     return (pd.DataFrame(table) if table else pd.DataFrame(columns=_COLUMNS)).to_csv(index=False)
 
 
-def _epoch_row(columns: Mapping[Any, Any]) -> EpochRow:
+def _epoch_row(columns: Mapping[str, str]) -> EpochRow:
     values: dict[str, Any] = {}
     for f in fields(EpochRow):
         if f.name.endswith("_blocks"):
             parts = [columns.get(f"{f.name.removesuffix('s')}{i + 1}") for i in range(len(columns))]
-            values[f.name] = tuple(part for part in parts if part is not None)
+            values[f.name] = tuple(float(part or "nan") for part in parts if part is not None)
         elif f.name in columns:
-            values[f.name] = tables.as_written(columns[f.name], f.type)
+            values[f.name] = _number(columns[f.name], f.type)
     return EpochRow(**values)
+
+
+def _number(text: str, type_: Any) -> int | float | None:
+    if type_ is int:
+        return int(text)
+    return float(text) if text else None if type_ == float | None else math.nan
 
 
 _COLUMNS = [f.name for f in fields(EpochRow) if not f.name.endswith("_blocks")]

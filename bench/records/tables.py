@@ -8,14 +8,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pandas as pd
-
 from bench.errors import UsageError
 from bench.records import checksums
 from bench.records.checksums import sha256
 from bench.records.files import write_whole
 
 if TYPE_CHECKING:
+    import pandas as pd
     from _typeshed import DataclassInstance
 
 Row = TypeVar("Row", bound="DataclassInstance")
@@ -84,9 +83,13 @@ def read_reference(file: Path, kind: type[Row]) -> list[Row]:
         raise UsageError(f"{file} is no whole reference: {anew}") from error
 
 
-def parse(content: bytes, columns: Sequence[str] = (), numeric: Iterable[str] = ()) -> pd.DataFrame:
+def parse(
+    content: bytes, columns: Sequence[str] = (), numeric: Iterable[str] = ()
+) -> "pd.DataFrame":
     """A table that has these columns, some of its columns numbers. Raises ValueError or TypeError
     where it is not one."""
+    import pandas as pd  # takes half a second, which --status does not need
+
     with warnings.catch_warnings():
         # Before pandas 3 other precisions lose the last bit; from 3.1 on naming it warns.
         warnings.simplefilter("ignore")
@@ -99,7 +102,7 @@ def parse(content: bytes, columns: Sequence[str] = (), numeric: Iterable[str] = 
     return frame
 
 
-def as_rows(frame: pd.DataFrame, kind: type[Row]) -> list[Row]:
+def as_rows(frame: "pd.DataFrame", kind: type[Row]) -> list[Row]:
     """The rows of a table with this kind's columns."""
     types = {field.name: field.type for field in fields(kind)}
     return [
@@ -110,7 +113,7 @@ def as_rows(frame: pd.DataFrame, kind: type[Row]) -> list[Row]:
 
 def as_written(value: Any, type_: Any) -> Any:
     """A value as it was written: an empty field is None, or "", where that can be."""
-    if type_ in (int | None, float | None) and pd.isna(value):
+    if type_ in (int | None, float | None) and (value is None or value != value):
         return None
     if type_ == int | None:
         return int(value)
@@ -118,6 +121,8 @@ def as_written(value: Any, type_: Any) -> Any:
 
 
 def _csv(kind: type[Row], rows: Iterable[Row]) -> str:
+    import pandas as pd
+
     # As objects: beside a None pandas would make floats of whole numbers.
     columns = [field.name for field in fields(kind)]
     return pd.DataFrame([asdict(row) for row in rows], columns=columns, dtype=object).to_csv(
