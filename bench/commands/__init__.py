@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.cli import CompareRequest, ReportRequest, Request, StudyRequest
-from bench.commands import check, compare, draw, dry_run, measure, report, reproduce, status, train
+from bench.commands import check, draw, dry_run, measure, report, reproduce, status, train
 from bench.commands import list as list_
 
 Command = Callable[[Any, Console], int]
@@ -37,6 +37,8 @@ STUDY: Mapping[str, Command] = {
 def execute(request: Request | CompareRequest | ReportRequest, console: Console) -> int:
     """Do what was asked and return the exit code. Raises UsageError for what the user can fix."""
     if isinstance(request, CompareRequest):
+        from bench.commands import compare  # pandas with it, which takes half a second
+
         return compare.run(request, console)
     if isinstance(request, ReportRequest):
         return report.run(request, console)
