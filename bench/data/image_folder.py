@@ -57,7 +57,7 @@ def load(folder: Path, num_classes: int) -> Dataset:
             arrays[f"{part}_images"] = _decode(files[part], f"decoding {part} images")
             arrays[f"{part}_labels"] = np.array([label for _, label in files[part]], np.int64)
         _write_cache(cache, signature, arrays)
-    return Dataset.of(
+    return Dataset(
         *(torch.from_numpy(arrays[name]) for name in _ARRAYS),
         num_classes=num_classes,
         source=f"folder of images in CIFAR-{num_classes}'s {num_classes} classes "
