@@ -48,7 +48,7 @@ class TrainingRequest(Request):
     eager: bool
     tensorboard: bool
     reproduce: str | None
-    estimate: bool = False
+    estimate: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +85,9 @@ def parse(arguments: Sequence[str] | None = None) -> Request | CompareRequest:
         name = DEFAULT_SUITE if options.list else options.suite
         own = suite_file.read(Path(name)) if name.endswith(suite_file.SUFFIX) else None
         suite = _suite(own.base if own else name)
-        given = {option.name: getattr(options, option.name) for option in OVERRIDES}
-        given = {name: value for name, value in given.items() if value is not None}
-        given = {**(own.values if own else {}), **given}
+        overrides = {option.name: getattr(options, option.name) for option in OVERRIDES}
+        given = dict(own.values) if own else {}
+        given |= {name: value for name, value in overrides.items() if value is not None}
         lists = [value for value in given.values() if isinstance(value, tuple)]
         refuse_shadowed([str(item) for values in lists for item in values], os.getcwd())
         refused = [o.flag for o in OVERRIDES if o.name in given and o.name not in suite.options]
@@ -163,16 +163,10 @@ def _training_request(options: argparse.Namespace, suite: Suite) -> TrainingRequ
             f"--reproduce runs what is recorded, on this machine: leave out {', '.join(given)}"
         )
     return TrainingRequest(
-        **_common(options),
+        **_common(options, "executor", "jobs", "eager", "tensorboard", "reproduce", "estimate"),
         suite=suite,
         experiments=suite.experiments(),
         generated=options.generated or (suite.generated and options.data_dir is None),
-        executor=options.executor,
-        jobs=options.jobs,
-        eager=options.eager,
-        tensorboard=options.tensorboard,
-        reproduce=options.reproduce,
-        estimate=options.estimate,
     )
 
 
@@ -222,12 +216,12 @@ def _study_request(
     )
 
 
-def _common(options: argparse.Namespace) -> dict[str, Any]:
+def _common(options: argparse.Namespace, *more: str) -> dict[str, Any]:
+    """Fields of a request: the action, and options of the same name."""
     asked = [action.flag for action in ACTIONS if getattr(options, action.name)]
-    return {
-        "action": asked[0].removeprefix("--") if asked else "run",
-        **{name: getattr(options, name) for name in ("data_dir", "device", "out", "fresh")},
-    }
+    names = ("data_dir", "device", "out", "fresh", *more)
+    action = asked[0].removeprefix("--") if asked else "run"
+    return {"action": action, **{name: getattr(options, name) for name in names}}
 
 
 def _no_reference(suite: Suite | Study) -> ValueError:
