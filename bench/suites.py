@@ -11,7 +11,7 @@ from bench.studies.gradients import GradientStudy
 from bench.studies.growth import GrowthStudy
 from bench.studies.memory import MemoryStudy
 from bench.studies.reversibility import ReversibilityStudy
-from bench.studies.study import FOUR_NETWORKS, Study
+from bench.studies.study import FOUR_NETWORKS, OPTIONS, Study
 from solvers import METHODS
 from solvers.registry import Registry
 
@@ -58,10 +58,7 @@ class Suite:
 
     trains: ClassVar[bool] = True
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "network": ("networks",),
-        "method": ("methods",),
-        "Nt": ("n_steps",),
-        "gradient": ("gradients",),
+        **OPTIONS,
         "seeds": ("seeds",),
         **{name: (name,) for name in PROTOCOL if name not in ("num_classes", "probe_images")},
     }
