@@ -18,13 +18,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _execute(arguments: Sequence[str] | None) -> int:
-    from bench import cli, commands  # PyTorch with them, which takes a second
-    from bench.commands.exit_codes import BAD_USAGE, INTERRUPTED
-    from bench.errors import UsageError, readable
     from bench.reporting import terminal
 
+    console = terminal.console(sys.stdout)
+    with terminal.busy(console, "loading PyTorch …"):  # which takes seconds
+        from bench import cli, commands
+    from bench.commands.exit_codes import BAD_USAGE, INTERRUPTED
+    from bench.errors import UsageError, readable
+
     try:
-        return commands.execute(cli.parse(arguments), terminal.console(sys.stdout))
+        return commands.execute(cli.parse(arguments), console)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_USAGE

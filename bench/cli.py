@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import suite_file
+from bench import data, suite_file
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.options import ACTIONS, MAIN, OVERRIDES, WHERE, read_options
@@ -162,6 +162,8 @@ def _training_request(options: argparse.Namespace, suite: Suite) -> TrainingRequ
         raise ValueError(
             f"--reproduce runs what is recorded, on this machine: leave out {', '.join(given)}"
         )
+    if names := data.class_names(options.data_dir):
+        suite = replace(suite, num_classes=len(names))
     return TrainingRequest(
         **_common(options, "executor", "jobs", "eager", "tensorboard", "reproduce", "estimate"),
         suite=suite,

@@ -1,5 +1,6 @@
 """The inputs of a run: data, device and results folder."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +32,16 @@ class Workload:
     def of_steps(
         cls, suite: str, dataset: Dataset, device: torch.device, batch_size: int
     ) -> "Workload":
-        """For single steps, which record nothing. Raises UsageError if the data has fewer
-        images."""
+        """For single steps of networks with 10 outputs, which record nothing. Raises UsageError if
+        the data has more classes, or fewer images than a batch."""
         available = len(dataset.train_labels)
         if batch_size > available:
             raise UsageError(f"--batch_size {batch_size}: the data has {available} images")
+        if len(dataset.classes) > Experiment.num_classes:
+            raise UsageError(
+                f"the data has {len(dataset.classes)} classes, and the suite {suite} measures "
+                f"networks with {Experiment.num_classes} outputs: give another --data-dir"
+            )
         return cls(suite, Path(), dataset, device)
 
     @property
@@ -51,6 +57,11 @@ class Workload:
         """The size of the experiment's largest batch: no larger than its training set."""
         available = experiment.train_images or len(self.dataset.train_labels)
         return min(experiment.batch_size, available)
+
+    def steps_an_epoch(self, experiment: Experiment) -> int:
+        """The number of training steps of an epoch."""
+        images = experiment.train_images or len(self.dataset.train_labels)
+        return math.ceil(images / experiment.batch_size)
 
     def fixed_batch(self, size: int) -> tuple[Tensor, Tensor]:
         """The first `size` training images, classes in turn, not augmented, the same in every run.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import bench
+from bench import completion
 from bench.errors import UsageError
 from bench.execution.executors import EXECUTORS
 from bench.experiment import PRECISIONS
@@ -61,7 +62,8 @@ def _path(text: str) -> Path:
 
 
 class Option(NamedTuple):
-    """An option; the fields after flag are argparse's. type: None for a switch.
+    """An option; the fields from help to nargs are argparse's. type: None for a switch. completes:
+    the values that a shell offers.
 
     A flag with underscores, the published spelling, may also be written with dashes.
     """
@@ -73,6 +75,7 @@ class Option(NamedTuple):
     default: Any = None
     choices: Sequence[str] | None = None
     nargs: int | None = None
+    completes: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -82,8 +85,13 @@ class Option(NamedTuple):
         flags = dict.fromkeys((self.flag, self.flag.replace("_", "-")))
         if self.type is None:
             parser.add_argument(*flags, help=self.help, action="store_true")
-        else:
-            parser.add_argument(*flags, **dict(zip(self._fields[1:], self[1:], strict=True)))
+            return
+        given = dict(zip(self._fields[1:-1], self[1:-1], strict=True))
+        argument: Any = parser.add_argument(*flags, **given)
+        if self.completes:
+            argument.complete = completion.values_of(self.name, self.completes)
+        elif self.type is _path:
+            argument.complete = "file"
 
 
 OWN = "or your own, as package.module:"
@@ -91,7 +99,7 @@ OWN = "or your own, as package.module:"
 # fmt: off
 MAIN = (
     Option("--suite", f"default: {DEFAULT_SUITE}; or your own: a file NAME.toml (docs/suites.md)",
-        str, "NAME", DEFAULT_SUITE),
+        str, "NAME", DEFAULT_SUITE, completes=[*SUITES]),
     Option("--reference", "of --check: its file; default: results/reference/SUITE.csv", _path,
         "FILE"),
     Option("--estimate", "with --list: measure training steps, and print the time of each suite "
@@ -120,12 +128,14 @@ ACTIONS = (
 
 OVERRIDES = (
     Option("--network", f"{', '.join([*NETWORKS, *NETWORKS.aliases])}, {OWN}Function",
-        _list_of(str)),
+        _list_of(str), completes=[*NETWORKS]),
     Option("--method", f"{', '.join(METHODS)}, {OWN}Tableau; with --suite reversibility also "
-        f"{', '.join([PAIR, *ADAPTIVE])}", _list_of(str)),
+        f"{', '.join([PAIR, *ADAPTIVE])}", _list_of(str),
+        completes=[*METHODS, PAIR, *ADAPTIVE]),
     Option("--Nt", "time steps in each ODE block", _list_of(_count)),
     Option("--gradient", f"{', '.join([BASELINE, *GRADIENTS])}, {OWN}Object; parameters stand "
-        "after a colon, as in anode-revolve:m=2", _list_of(str)),
+        "after a colon, as in anode-revolve:m=2", _list_of(str),
+        completes=[BASELINE, *GRADIENTS]),
     Option("--seeds", "the seeds themselves, as in 0,1,2", _list_of(_seed)),
     Option("--lr", "initial learning rate", _rate, "RATE"),
     Option("--num_epochs", "epochs of each run", _count, "N"),
@@ -179,6 +189,12 @@ def parser() -> argparse.ArgumentParser:
     )
     options.register("action", None, _Once)
     options.add_argument("--version", action="version", version=f"anode-bench {bench.__version__}")
+    options.add_argument(
+        "--print-completion",
+        action=completion.PrintCompletion,
+        choices=completion.SHELLS,
+        help="print a script with which a shell completes options and names (docs/install.md)",
+    )
     for group, members in (
         (options, MAIN),
         (options.add_mutually_exclusive_group(), ACTIONS),

@@ -24,7 +24,10 @@ GRADIENTS = {
     "node-grid": "Neural ODE, step states restored",
     "node-frozen": "Neural ODE, BatchNorm frozen",
     "node-grid-frozen": "Neural ODE, step states restored, BatchNorm frozen",
+    "node-stages": "Neural ODE, stage states restored",
     "node-rk45": "Neural ODE, adaptive RK45",
+    "anode-rk45": "ANODE, adaptive RK45",
+    "backprop-rk45": "Backprop, adaptive RK45",
     "backprop-torchdiffeq": "Backprop through torchdiffeq",
 }
 """Where a figure has room for six, those that come first here are in the first figure."""

@@ -16,10 +16,8 @@ from solvers.proof import InexactError
 
 def trainable_parameters(rhs: Any) -> list[Tensor]:
     """The tensors of `rhs` that require a gradient, each once: its parameters, and attributes of
-    its modules, such as an input on which the solution is conditioned.
-
-    Left out are attributes that `rhs` computed itself (`mark_computed`). A plain function has no
-    parameters. Raises ValueError for a lazy module without its parameters.
+    its modules that it did not compute itself, such as an input on which the solution is
+    conditioned. A plain function has none. Raises ValueError for a lazy module without parameters.
     """
     tensors: list[Tensor] = [*rhs.parameters()] if isinstance(rhs, nn.Module) else []
     tensors += [tensor for _, _, tensor in tensor_attributes(rhs)]
@@ -76,10 +74,8 @@ def differentiate(
     """The gradient with respect to each input, in one differentiation; None for inputs that require
     none or on which the ends do not depend. Empties `ends`, so that the graph is freed.
 
-    Tensor hooks of the inputs are not called: this is a part of their gradient, and autograd calls
-    them later with the whole, as with backprop.
-
-    Raises InexactError if the ends depend on a leaf that is not among the inputs.
+    Hooks of the inputs are not called: autograd calls them later, with their whole gradient. Raises
+    InexactError if the ends depend on a leaf that is not among the inputs.
     """
     wants = [not isinstance(x, Tensor) or x.requires_grad for x in inputs]
     wanted: Any = [x for x, wants_one in zip(inputs, wants, strict=True) if wants_one]

@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
 Checksum = int | Tensor
 
 _COLUMNS = 509
-"""A prime, so that values that change places, such as whole images, change columns. On the CPU 64
-rows are summed at a time, which fit into its cache."""
+"""A prime, so that values that change places, such as whole images, change columns."""
+
+_ROWS = 128
+"""Rows that are summed at a time on the CPU, so that they fit into its cache."""
 
 
 class InexactError(ValueError):
@@ -49,9 +52,8 @@ def require_close(found: Tensor, expected: Tensor, tolerance: float) -> None:
 def require(is_same: bool | Tensor) -> None:
     """Raises InexactError unless a recomputation was the same.
 
-    On CUDA the host does not wait, and the comparison can be captured in a CUDA graph: the device
-    counts the differences and copies the count to the host, and the next solve raises the error; or
-    `require_proofs` raises it, where the host waits anyway.
+    On CUDA the host does not wait, so a CUDA graph can hold the comparison: the device counts the
+    differences and copies the count, and the next solve or `require_proofs` raises the error.
     """
     if isinstance(is_same, Tensor) and is_same.device.type != "cpu":
         counted, known = _tally(is_same.device)
@@ -94,40 +96,28 @@ def _tally(device: torch.device) -> tuple[Tensor, Tensor]:
 
 def _checksum(tensor: Tensor) -> Checksum:
     on_cpu = tensor.device.type == "cpu"
-    # NumPy's operations are faster on the CPU, and are written like PyTorch's.
-    words: Any = _words(tensor.detach()).numpy() if on_cpu else _words(tensor.detach())
+    bits = _flat(tensor.detach()).contiguous()
+    bits = bits.view({1: torch.int8, 2: torch.int16}.get(bits.element_size(), torch.int32))
+    # NumPy sums integers faster than PyTorch on the CPU, and its methods have the same names.
+    words: Any = bits.numpy() if on_cpu else bits
     whole = len(words) - len(words) % _COLUMNS
     body, rest = words[:whole].reshape(-1, _COLUMNS), words[whole:]
-    low, high = body[:0].sum(0), body[:0].sum(0)
-    step = 64 if on_cpu else max(1, whole)
-    for begin in range(0, len(body), step):
-        low += body[begin : begin + step].sum(0)
-        # A sum keeps only the parity of its highest bits, which are signs. So the upper halves are
-        # summed separately, where they do not overflow.
-        high += (body[begin : begin + step] >> 32).sum(0)
-    low[: len(rest)] += rest
-    high[: len(rest)] += rest >> 32
     weights = _weights(tensor.device)
-    total = (low * weights[0] + high * weights[1]).sum()
+    sums, int64 = weights * 0, (numpy if on_cpu else torch).int64
+    step = _ROWS if on_cpu else max(1, whole)
+    for begin in range(0, len(body), step):
+        sums += body[begin : begin + step].sum(0, dtype=int64)
+    sums[: len(rest)] += rest
+    total = (sums * weights).sum()
     return int(total) if on_cpu else total
 
 
 @cache
 def _weights(device: torch.device) -> Any:
     with torch.inference_mode(False):
-        numbers = torch.arange(1, 2 * _COLUMNS + 1, device=device).view(2, -1) * 0x2545F4914F6CDD1D
+        numbers = torch.arange(1, _COLUMNS + 1, device=device) * 0x2545F4914F6CDD1D
         numbers ^= numbers >> 29
         return numbers.numpy() if device.type == "cpu" else numbers
-
-
-def _words(tensor: Tensor) -> Tensor:
-    """All bits in their order in memory, as integers of 64 bits."""
-    flat = _flat(tensor)
-    size = flat.element_size()
-    if flat.is_contiguous() and not any(n * size % 8 for n in (len(flat), flat.storage_offset())):
-        return flat.view(torch.int64)
-    narrow = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[size]
-    return flat.view(narrow).to(torch.int64)
 
 
 def _flat(tensor: Tensor) -> Tensor:

@@ -4,13 +4,13 @@ import dataclasses
 import difflib
 import importlib
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 Entry = TypeVar("Entry")
 
 
-class Registry(Mapping[str, Entry], Generic[Entry]):
+class Registry(dict[str, Entry], Generic[Entry]):
     """Name → entry. `resolve` also takes aliases, any letter case and `package.module:Object`.
 
     The fields of an entry that is a dataclass are its parameters: `name:key=value:key=value`.
@@ -25,20 +25,9 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         aliases: Mapping[str, str] | None = None,
         check: Callable[[Any], str | None] = lambda entry: None,
     ) -> None:
-        self.kind = kind
-        self.aliases = dict(aliases or {})
-        self._entries = dict(entries)
-        self._check = check
+        super().__init__(entries)
+        self.kind, self.aliases, self._check = kind, dict(aliases or {}), check
         self._made: dict[str, Any] = {}
-
-    def __getitem__(self, name: str) -> Entry:
-        return self._entries[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
     def resolve(self, spec: str | Entry) -> Entry:
         """The entry for a name, an alias, a foreign `package.module:Object`, or an object itself.
@@ -68,25 +57,25 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         """
         base, given = _split(spec)
         known, has_more, rest = base.partition(":")
-        if has_more and known.lower() in {*self._entries, *self.aliases}:
+        if has_more and known.lower() in {*self, *self.aliases}:
             forms = [known, *(f"{known}:{name}=VALUE" for name in _parameters(self.resolve(known)))]
             raise ValueError(
                 f"{self.kind} {base!r}: {rest!r} is no parameter with its value: write "
                 + " or ".join(forms)
             )
         name = base if has_more else self.aliases.get(base.lower(), base.lower())
-        if not has_more and name not in self._entries:
-            near = difflib.get_close_matches(name, [*self._entries, *self.aliases], n=1, cutoff=0.5)
+        if not has_more and name not in self:
+            near = difflib.get_close_matches(name, [*self, *self.aliases], n=1, cutoff=0.5)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise ValueError(
-                f"unknown {self.kind} {base!r}{hint}: choose from {', '.join(self._entries)}, "
+                f"unknown {self.kind} {base!r}{hint}: choose from {', '.join(self)}, "
                 "or name your own as package.module:Object"
             )
         values = _values(self.kind, name, self._loaded(name), given) if given else {}
-        return ":".join([name, *(f"{key}={values[key]}" for key in sorted(values))])
+        return ":".join([name, *(f"{key}={value}" for key, value in sorted(values.items()))])
 
     def _loaded(self, name: str) -> Entry:
-        return self._usable(_load(self.kind, name), name) if ":" in name else self._entries[name]
+        return self._usable(_load(self.kind, name), name) if ":" in name else self[name]
 
     def _usable(self, entry: Entry, spec: str) -> Entry:
         lack = self._check(entry)
@@ -99,9 +88,7 @@ def _load(kind: str, spec: str) -> Any:
     module, _, attribute = spec.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # the user's code may raise anything, and may exit
+    except (Exception, SystemExit) as error:  # the user's code may raise anything, and may exit
         said = str(error).strip().partition("\n")[0] or type(error).__name__
         if isinstance(error, SystemExit):
             said = f"it exits while it is imported ({said})"

@@ -13,14 +13,12 @@ from solvers.proof import InexactError
 
 
 class Replay:
-    """Everything that a forward pass of `rhs` depends on besides its inputs.
+    """Everything that a forward pass of `rhs` depends on besides its inputs: the random state, the
+    autocast setting, the training flags and a copy of the buffers, as they are before it.
 
-    Made just before the forward pass, it holds the random state, the autocast setting, the
-    training flags and a copy of the buffers. `again` restores them for one computation, which then
-    gives the same bits, and leaves no trace: afterwards the random state and the buffers
-    (BatchNorm's running statistics among them) have the values they had before it.
-
-    Each of the contexts `first`, `stored` and `again` yields the right-hand side to evaluate in it.
+    `again` restores them for one computation, which then gives the same bits, and afterwards the
+    random state and the buffers (BatchNorm's running statistics among them) are as before it. Each
+    of the contexts `first`, `stored` and `again` yields the right-hand side to evaluate in it.
     """
 
     def __init__(self, rhs: RightHandSide, device: torch.device) -> None:
@@ -37,6 +35,10 @@ class Replay:
             torch.get_autocast_dtype(device.type),
             torch.is_autocast_cache_enabled(),
         )
+
+    def renewed(self) -> "Replay":
+        """A replay of a forward pass that begins now."""
+        return Replay(self._rhs, self._device)
 
     @contextmanager
     def first(self) -> Iterator[RightHandSide]:
@@ -72,7 +74,7 @@ class Replay:
         self.require_parameters()
         with (
             self._random(),
-            self._modules(),
+            _restored(self._states),
             self._with_gradients(),
             self._attributes(Tensor.detach),  # so that none keeps the graph
         ):
@@ -123,13 +125,10 @@ class Replay:
                 torch.cuda.set_rng_state(self._device_random, self._device)
             yield
 
-    def _modules(self) -> AbstractContextManager[None]:
-        return _restored(self._states)
-
     @contextmanager
     def _attributes(self, release: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """Release the tensors that the right-hand side computes inside and keeps in attributes,
-        such as an activation to look at. The next solve must not take them for parameters."""
+        """Release the tensors that the right-hand side computes inside and keeps in attributes, so
+        that the next solve does not take them for parameters."""
         before = {id(tensor): tensor for _, _, tensor in tensor_attributes(self._rhs)}
         yield
         for attributes, name, tensor in tensor_attributes(self._rhs):

@@ -17,6 +17,7 @@ import run_bench
 from bench import data, records
 from bench.records import WALL_CLOCK_COLUMNS
 from solvers import odeint
+from tests.bench.builders import write_images
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--network", "resnet4", "--num_epochs", "2", "--train-images", "64"]
@@ -56,6 +57,26 @@ def test_suite_runs_to_its_figures_and_is_not_run_again(tmp_path):
     more = command(*SMALL, "--gradient", "anode,backprop", *out)
     assert "1 run, about" in more.stdout
     assert "(1 are recorded already)" in more.stdout
+
+
+def test_images_of_ones_own_in_other_classes(tmp_path, capsys):
+    folder = write_images(tmp_path / "images", per_class=8, classes=["oak", "ash", "elm"])
+    line = ["--network", "resnet4", "--num_epochs", "1", "--gradient", "baseline,anode"]
+    line += ["--train-images", "24", "--test-images", "24", "--batch_size", "8"]
+    line += ["--data-dir", str(folder), "--out", str(tmp_path)]
+    assert run_bench.main(line) == 0
+    assert "classes: ash, elm, oak" in capsys.readouterr().out
+    content = json.loads(next((tmp_path / "smoke").glob("*anode*classes3*/run.json")).read_text())
+    assert content["experiment"]["num_classes"] == 3
+    assert content["data"]["classes"] == ["ash", "elm", "oak"]
+    table = (tmp_path / "smoke" / "figures" / "accuracy.md").read_text()
+    assert "folder of images in 3 classes of its own" in table
+    assert "ublished" not in table
+    assert run_bench.main([*line, "--status"]) == 0
+    assert "smoke in" in (said := capsys.readouterr().out)
+    assert "2 done" in said
+    assert run_bench.main(["--reproduce", content["name"], "--out", str(tmp_path)]) == 2
+    assert "give that data" in capsys.readouterr().err
 
 
 def test_same_command_gives_the_same_record(tmp_path):

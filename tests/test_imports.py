@@ -21,7 +21,7 @@ FLOORS = (
     {"context"},
     {"data", "experiment"},
     {"records", "environment", "sources"},
-    {"errors", "plugins", "usage"},
+    {"completion", "errors", "plugins", "usage"},
 )
 """Rooms of bench, the highest floor first. A room imports from lower floors and from itself."""
 

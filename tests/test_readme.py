@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import runpy
 import shlex
 import shutil
 from pathlib import Path
@@ -10,9 +11,11 @@ from pathlib import Path
 import pytest
 
 import run_bench
-from bench import __version__, cli, options, records
+from bench import __version__, cli, data, options, records
+from bench.errors import UsageError
 from bench.suites import SUITES
 from solvers import GRADIENTS
+from tests.bench.builders import write_images
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,7 +49,7 @@ def test_readme_has_at_most_1500_words():
 def test_every_command_is_one_that_the_command_line_takes(page, shown_modules):
     for command in _commands(_text(page)):
         arguments = [PLACEHOLDERS.get(word, word) for word in command]
-        if arguments != ["--help"]:
+        if arguments[0] not in ("--help", "--print-completion"):  # which print and exit
             assert cli.parse(arguments), command
 
 
@@ -75,6 +78,14 @@ def test_regression_check_of_ones_own_gradient_works_as_shown(shown_modules, cap
     assert "all as they must be" in capsys.readouterr().out
     (shown_modules / "mine.csv").unlink()
     assert run_bench.main(commands[1]) == 2
+
+
+def test_images_of_another_size_are_resized_as_shown(shown_modules):
+    folder = write_images(shown_modules / "images", classes=["cat", "dog"], size=(64, 48))
+    with pytest.raises(UsageError, match="64×48 pixels"):
+        data.load(folder, 10, generate=False)
+    runpy.run_path("resize.py")
+    assert data.load(folder, 10, generate=False).classes == ("cat", "dog")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

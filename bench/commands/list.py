@@ -1,6 +1,5 @@
 """Print every suite and how far it is (--list), and its time on this device (--estimate)."""
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -33,8 +32,7 @@ def run(request: cli.TrainingRequest, console: Console) -> int:
         return DONE
     device = environment.find_device(request.device)
     environment.prepare(device)
-    waiting = "timing a step of each network on this device …"
-    with console.status(waiting) if console.is_interactive else nullcontext():
+    with terminal.busy(console, "timing a step of each network on this device …"):
         times = ["" if isinstance(s, Study) else _time(s, device) for s in SUITES.values()]
     timed = [(*row[:3], time, row[3]) for row, time in zip(rows, times, strict=True)]
     columns = ("suite", "runs", "of these", "time here", "what")

@@ -18,6 +18,7 @@ from bench.records import ASIDE, WALL_CLOCK_COLUMNS, Run
 from bench.records.files import make_writable
 from bench.reporting import terminal
 from bench.reporting.progress import SuiteProgress, count
+from bench.reporting.remaining import Plan
 
 AGAIN = f"{ASIDE}reproduced"
 """The end of the name of the folder in which it is run again, which `records.load` ignores."""
@@ -48,7 +49,10 @@ def run(request: cli.TrainingRequest, console: Console) -> int:
     workload = Workload(recorded.suite, results, dataset, device, eager=eager)
     with environment.threads(was["threads"]):
         console.print(f"{recorded.name} again, on {environment.device_name(device)}")
-        with SuiteProgress(console, {experiment.name: 1.0}) as progress:
+        n_steps = workload.steps_an_epoch(experiment)
+        step = recorded.summary.get("seconds", 0.0) / (experiment.num_epochs * n_steps)
+        plans = {experiment: Plan(experiment.num_epochs, n_steps, step)}
+        with SuiteProgress(console, plans) as progress:
             (now,) = executors.run_all(workload, [experiment], progress)
     for change in changes(was, now.environment):
         console.print(f"not as it was: {change}", markup=False)

@@ -13,10 +13,12 @@ from bench.commands.exit_codes import SOME_FAILED
 from bench.commands.places import describe_archived
 from bench.context import Workload
 from bench.execution import archive, executors, work_queue
-from bench.execution.step_costs import configuration, estimate_seconds
+from bench.execution.step_costs import configuration, plan
 from bench.experiment import Experiment
 from bench.records import Run, locks
 from bench.records.files import check_writable, make_writable
+from bench.reporting import terminal
+from bench.reporting.names import shared
 from bench.reporting.progress import Reporter, SuiteProgress, count, duration
 from bench.reporting.tensorboard import TensorBoard, writer_class
 
@@ -27,28 +29,31 @@ def run(request: cli.TrainingRequest, console: Console) -> int:
         writer_class()  # raises UsageError where it is not installed
     say = partial(console.print, markup=False)
     with executors.EXECUTORS[request.executor](say) as executor:
-        workload = _workload(request, executor)
+        workload = _workload(request, executor, console)
         if request.fresh:
             moved, place = archive.put_aside(workload, request.experiments)
             console.print(describe_archived(moved, place))
         left = work_queue.left_to_run(workload, request.experiments, say)
-        dataset, device = workload.dataset, workload.device
-        console.print(
-            f"{request.suite.name} on {executor.device_name(device)}, {request.suite.precision}"
-        )
+        dataset = workload.dataset
         console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
+        if not dataset.is_cifar and not dataset.is_generated:
+            console.print(f"classes: {', '.join(dataset.classes)}")
         runs = _train(request, executor, workload, left, console, say)
-    with locks.wait_for(workload.folder, locks.FIGURES):
+    drawing = terminal.busy(console, "drawing the figures …")
+    with locks.wait_for(workload.folder, locks.FIGURES), drawing:
         code = draw_runs(request, console)
     return SOME_FAILED if _print_failures(request, [run.name for run in runs]) else code
 
 
-def _workload(request: cli.TrainingRequest, executor: executors.Executor) -> Workload:
+def _workload(
+    request: cli.TrainingRequest, executor: executors.Executor, console: Console
+) -> Workload:
     """Everything that can be refused is checked before anything is written."""
     suite = request.suite
     device = executor.find_device(request.device)
     environment.check_precision(suite.precision, device)
     check_writable(request.out / suite.name)
+    console.print(f"{suite.name} on {executor.device_name(device)}, {suite.precision}")
     dataset = data.load(request.data_dir, suite.num_classes, generate=request.generated)
     dataset.subset(suite.train_images, suite.test_images)  # raises UsageError for too few images
     make_writable(request.out / suite.name)
@@ -67,7 +72,8 @@ def _train(
     say: Callable[[str], None],
 ) -> list[Run]:
     """Measure step costs, print what the missing runs will take, and train them."""
-    costs = executors.step_costs(executor, workload, request.experiments, say)
+    with terminal.busy(console, "timing a step of each configuration …"):
+        costs = executors.step_costs(executor, workload, request.experiments, say)
     total = len(request.experiments)
     if not left:
         console.print(f"{'the run is' if total == 1 else f'all {total} runs are'} recorded already")
@@ -75,17 +81,17 @@ def _train(
     wanted = {configuration(workload, e) for e in left}
     costs = [m for m in costs if m.configuration in wanted]  # without other precisions, say
     sizes = len(workload.dataset.train_labels), len(workload.dataset.test_labels)
-    seconds = {
-        e.name: estimate_seconds([e], costs, train_images=sizes[0], test_images=sizes[1])
-        for e in left
-    }
+    plans = {e: plan(e, costs, train_images=sizes[0], test_images=sizes[1]) for e in left}
+    seconds = sum(plan.total for plan in plans.values())
     console.print(
-        f"{count(len(left), 'run')}, about {duration(sum(seconds.values()))} on this device"
+        f"{count(len(left), 'run')}, about {duration(seconds)} on this device"
         + (f" one after another, {request.jobs} at once" if request.jobs > 1 else "")
         + (f" ({total - len(left)} are recorded already)" if len(left) < total else "")
     )
+    console.print(f"in each: {shared(left)}", soft_wrap=False)
     with ExitStack() as reporting:
-        reporter: Reporter = reporting.enter_context(SuiteProgress(console, seconds))
+        progress = SuiteProgress(console, plans, request.jobs)
+        reporter: Reporter = reporting.enter_context(progress)
         if request.tensorboard:
             reporter = reporting.enter_context(TensorBoard(reporter, workload.folder))
         return executor.run_all(workload, left, reporter)

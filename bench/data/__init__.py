@@ -1,5 +1,6 @@
-"""CIFAR-10 and CIFAR-100 from three kinds of source, as tensors."""
+"""CIFAR-10, CIFAR-100 and images of one's own from three kinds of source, as tensors."""
 
+import os
 from pathlib import Path
 
 from bench.data import generated, image_folder, official
@@ -7,13 +8,30 @@ from bench.data.batches import DeviceData, epoch_plan, evaluation_batches, train
 from bench.data.dataset import Dataset
 from bench.errors import UsageError
 
-__all__ = ["Dataset", "DeviceData", "epoch_plan", "evaluation_batches", "load", "train_batches"]
+__all__ = [
+    "Dataset",
+    "DeviceData",
+    "class_names",
+    "epoch_plan",
+    "evaluation_batches",
+    "load",
+    "train_batches",
+]
 
 DEFAULT_FOLDER = Path("data")
 
 
+def class_names(folder: Path | None) -> tuple[str, ...] | None:
+    """The classes of a folder of images, in label order; None for every other source.
+
+    Raises UsageError unless train/ and test/ have the same classes, at least two.
+    """
+    return image_folder.class_names(folder) if folder and _has_images(folder) else None
+
+
 def load(folder: Path | None, num_classes: int, *, generate: bool) -> Dataset:
-    """The data set with 10 or 100 classes.
+    """The data set. num_classes: of generated images and of the official data sets, which have 10
+    or 100; a folder of images has its own.
 
     generate: the generated set, whatever the folder. A folder with `train/` is one of images, one
     with torchvision's files is the official data set; None is the official data set in `data/`,
@@ -26,12 +44,16 @@ def load(folder: Path | None, num_classes: int, *, generate: bool) -> Dataset:
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"
         raise UsageError(f"the data folder {folder} {what}: give another --data-dir")
-    if (folder / "train").is_dir():
-        return image_folder.load(folder, num_classes)
+    if _has_images(folder):
+        return image_folder.load(folder)
     if official.is_in(folder, num_classes):
         return official.load(folder, num_classes, download=False)
     raise UsageError(
         f"the data folder {folder} holds neither train/<class>/ with images nor "
-        f"{official.FOLDERS[num_classes]}: give another --data-dir, or leave it out to download "
-        "the official data, or use --generated"
+        f"{official.FOLDERS.get(num_classes, 'CIFAR')}: give another --data-dir, or leave it out "
+        "to download the official data, or use --generated"
     )
+
+
+def _has_images(folder: Path) -> bool:
+    return os.path.isdir(folder / "train")

@@ -1,4 +1,4 @@
-"""The classes in label order, which is alphabetical."""
+"""The classes of CIFAR-10 and CIFAR-100 in label order, which is alphabetical."""
 
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 _CIFAR100 = """

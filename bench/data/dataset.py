@@ -6,12 +6,13 @@ from dataclasses import KW_ONLY, dataclass, replace
 import torch
 from torch import Tensor
 
+from bench.data.classes import CLASSES
 from bench.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images are uint8 (n, 3, 32, 32), labels int64 (n,).
+    """Images are uint8 (n, 3, 32, 32), labels int64 (n,): places in `classes`, which has the names.
 
     source: where they come from, in words. is_generated: they are no real images. fingerprint:
     identifies pixels and labels of the whole set; computed unless it is given.
@@ -22,7 +23,7 @@ class Dataset:
     test_images: Tensor
     test_labels: Tensor
     _: KW_ONLY
-    num_classes: int
+    classes: tuple[str, ...]
     source: str
     is_generated: bool = False
     fingerprint: str = ""
@@ -33,12 +34,19 @@ class Dataset:
             object.__setattr__(self, "fingerprint", fingerprint(*tensors))
 
     @property
+    def is_cifar(self) -> bool:
+        """Whether the classes are those of CIFAR-10 or CIFAR-100."""
+        return self.classes == CLASSES.get(len(self.classes))
+
+    @property
     def described(self) -> dict[str, object]:
         """The data set as a record states it."""
         return {
             "source": self.source,
             "fingerprint": self.fingerprint,
             "is_generated": self.is_generated,
+            "is_cifar": self.is_cifar,
+            "classes": [*self.classes],
             "train_images": len(self.train_labels),
             "test_images": len(self.test_labels),
         }

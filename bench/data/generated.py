@@ -25,7 +25,7 @@ def load(num_classes: int) -> Dataset:
     return Dataset(
         *train,
         *test,
-        num_classes=num_classes,
+        classes=tuple(map(str, range(num_classes))),
         source=f"generated images in {num_classes} classes, not CIFAR-{num_classes}",
         is_generated=True,
     )

@@ -10,6 +10,11 @@ from bench.errors import UsageError
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 """What is read, whatever the file's name ends with."""
 
+RESIZE = (
+    "resize the images to that, for example with ImageMagick in the data folder: "
+    "find train test -type f -exec mogrify -resize '32x32!' {} +"
+)
+
 _EIGHT_BITS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"}
 """Pillow's modes that become RGB without loss."""
 
@@ -46,7 +51,7 @@ def _unfit(image: Image.Image) -> str | None:
     """Why the image cannot be used, and what to do."""
     if image.size != (32, 32):  # known from the header, before anything is decoded
         width, height = image.size
-        return f"is {width}×{height} pixels, not 32×32: replace it"
+        return f"is {width}×{height} pixels, not 32×32: {RESIZE}"
     if (pictures := getattr(image, "n_frames", 1)) > 1:
         return f"holds {pictures} pictures: save one of them alone"
     if _TILE_WIDTH in getattr(image, "tag_v2", ()):  # a tile may be of any size

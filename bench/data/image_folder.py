@@ -8,7 +8,7 @@ import stat
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -37,8 +37,8 @@ _PARTS = ("train", "test")
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-def load(folder: Path, num_classes: int) -> Dataset:
-    """The images of a folder, labelled by the alphabetical order of its classes.
+def load(folder: Path) -> Dataset:
+    """The images of a folder, labelled by the alphabetical order of its classes: CIFAR's or others.
 
     Decoded once: the pixels are kept in `<folder>-decoded.npz` beside the folder and taken from
     there as long as the folder's file names, sizes and times are unchanged and the pixels still
@@ -46,7 +46,8 @@ def load(folder: Path, num_classes: int) -> Dataset:
     UsageError is raised with its name: for one in no class's folder or in a folder within it, for
     links that lead out of the data folder, and for what `image_file.decode` refuses.
     """
-    files = {part: _labelled_files(folder, part, num_classes) for part in _PARTS}
+    names = class_names(folder)
+    files = {part: _labelled_files(folder, part, names) for part in _PARTS}
     signature = _signature(folder, [file for part in _PARTS for file, _ in files[part]])
     cache = folder.resolve().with_name(folder.resolve().name + "-decoded.npz")
     remove_parts(cache.parent, cache.name)
@@ -59,28 +60,48 @@ def load(folder: Path, num_classes: int) -> Dataset:
         _write_cache(cache, signature, arrays)
     return Dataset(
         *(torch.from_numpy(arrays[name]) for name in _ARRAYS),
-        num_classes=num_classes,
-        source=f"folder of images in CIFAR-{num_classes}'s {num_classes} classes "
-        "(not verified to be the official pixels)",
+        classes=tuple(map(readable, names)),
+        source=f"folder of images in CIFAR-{len(names)}'s {len(names)} classes "
+        "(not verified to be the official pixels)"
+        if names == CLASSES.get(len(names))
+        else f"folder of images in {len(names)} classes of its own",
     )
 
 
-def _labelled_files(root: Path, part: str, num_classes: int) -> list[tuple[Path, int]]:
+def class_names(folder: Path) -> tuple[str, ...]:
+    """The classes of a folder of images, in alphabetical order. Raises UsageError unless train/
+    and test/ have the same classes, at least two."""
+    train, test = (_classes(folder, part) for part in _PARTS)
+    if train != test:
+        raise UsageError(
+            f"{folder / 'test'} has other classes than train/ ({_difference(test, train)}): "
+            "give both the same ones"
+        )
+    if len(train) < 2:
+        raise UsageError(
+            f"{folder / 'train'} holds {len(train)} class: put the images of each class into a "
+            "folder, at least two"
+        )
+    return tuple(sorted(train))
+
+
+def _classes(root: Path, part: str) -> set[str]:
     folder = root / part
     if not folder.is_dir():
         raise UsageError(f"the data folder has no {folder}: it must hold train/ and test/")
-    inside = Path(os.path.realpath(root))
-    _check_link(folder, inside)
+    _check_link(folder, Path(os.path.realpath(root)))
     found = set()
     for entry in _entries(folder):
         if not entry.is_dir():
             raise UsageError(f"{folder / entry.name} lies outside the classes: move it into one")
         found.add(entry.name)
-    expected = CLASSES[num_classes]
-    if found != set(expected):
-        raise UsageError(f"{folder} has the wrong classes: {_difference(found, expected)}")
+    return found
+
+
+def _labelled_files(root: Path, part: str, names: Sequence[str]) -> list[tuple[Path, int]]:
+    folder, inside = root / part, Path(os.path.realpath(root))
     labelled = []
-    for label, name in enumerate(expected):
+    for label, name in enumerate(names):
         files = sorted(_images(folder / name, inside))
         if not files:
             raise UsageError(f"{folder / name} holds no image: put its images there")
@@ -121,16 +142,15 @@ def _entries(folder: Path) -> list["os.DirEntry[str]"]:
         raise UsageError(f"{folder} cannot be read ({error.strerror}): make it readable") from error
 
 
-def _difference(found: set[str], expected: tuple[str, ...]) -> str:
-    missing = sorted(set(expected) - found)
-    extra = sorted(found - set(expected))
+def _difference(found: set[str], expected: set[str]) -> str:
+    missing, extra = sorted(expected - found), sorted(found - expected)
     said = []
     if missing:
         said.append(f"{_some(missing)} missing")
     if extra:
         near = difflib.get_close_matches(extra[0], missing, n=1)
         said.append(f"{_some(extra)} unknown" + (f" (is it {near[0]}?)" if near else ""))
-    return f"{', '.join(said)}; CIFAR-{len(expected)} has {_some(list(expected))}"
+    return ", ".join(said)
 
 
 def _some(names: list[str]) -> str:
@@ -162,7 +182,8 @@ def _signature(folder: Path, files: list[Path]) -> str:
         status = _status(file)
         if status.st_size > LARGEST_FILE:
             raise UsageError(
-                f"{file} has {status.st_size} bytes, more than an image of 32×32 pixels: replace it"
+                f"{file} has {status.st_size} bytes, more than an image of 32×32 pixels: "
+                f"{image_file.RESIZE}"
             )
         digest.update(os.fsencode(file.relative_to(folder)))
         digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())

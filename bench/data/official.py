@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from bench.data.classes import CLASSES
 from bench.data.dataset import Dataset
 from bench.errors import UsageError
 
@@ -16,7 +17,7 @@ FOLDERS = {10: "cifar-10-batches-py", 100: "cifar-100-python"}
 
 def is_in(folder: Path, num_classes: int) -> bool:
     """Return whether torchvision's files are in the folder."""
-    return (folder / FOLDERS[num_classes]).is_dir()
+    return num_classes in FOLDERS and (folder / FOLDERS[num_classes]).is_dir()
 
 
 def load(folder: Path, num_classes: int, *, download: bool) -> Dataset:
@@ -25,6 +26,10 @@ def load(folder: Path, num_classes: int, *, download: bool) -> Dataset:
     torchvision compares every file's MD5 with the published one before it unpickles it. Raises
     UsageError if a file is missing or differs, or the download fails, which leaves nothing behind.
     """
+    if num_classes not in FOLDERS:
+        raise UsageError(
+            f"no official data has {num_classes} classes: give the folder of images with --data-dir"
+        )
     if not is_in(folder, num_classes):
         if not download:
             raise UsageError(f"{folder} holds no {FOLDERS[num_classes]}: give another --data-dir")
@@ -40,7 +45,7 @@ def load(folder: Path, num_classes: int, *, download: bool) -> Dataset:
     return Dataset(
         *_tensors(train),
         *_tensors(test),
-        num_classes=num_classes,
+        classes=CLASSES[num_classes],
         source=f"official CIFAR-{num_classes} (torchvision, MD5 verified)",
     )
 

@@ -11,6 +11,7 @@ from bench.errors import check_there, writing
 from bench.experiment import Experiment
 from bench.records import EpochRow
 from bench.reporting.progress import count
+from bench.reporting.remaining import Position
 from bench.training import checkpoint
 from bench.training.checkpoint import DamagedError, ForeignError, Owner, RunState
 from bench.training.interrupts import Interrupts
@@ -21,6 +22,10 @@ SECONDS_BETWEEN_CHECKPOINTS = 5 * 60.0
 epoch."""
 
 
+SECONDS_BETWEEN_POSITIONS = 1.0
+"""The least interval between two reports of a run's position."""
+
+
 class Listener(Protocol):
     """Receives the events of one run."""
 
@@ -29,14 +34,7 @@ class Listener(Protocol):
     def run_resumed(self, experiment: Experiment, rows: Sequence[EpochRow]) -> None:
         """The run continues from a checkpoint, after these epochs."""
 
-    def note(self, line: str) -> None: ...
-
-
-class Unheard:
-    """A listener that does nothing: whoever watches the run reads its checkpoint."""
-
-    def epoch_finished(self, experiment: Experiment, row: EpochRow) -> None: ...
-    def run_resumed(self, experiment: Experiment, rows: Sequence[EpochRow]) -> None: ...
+    def stepped(self, experiment: Experiment, position: Position) -> None: ...
     def note(self, line: str) -> None: ...
 
 
@@ -55,6 +53,8 @@ class Checkpointer:
         self._interrupts = interrupts
         self._notes: list[str] = []
         self._written = time.monotonic()
+        self._reported = -SECONDS_BETWEEN_POSITIONS
+        self._n_images = experiment.train_images or len(workload.dataset.train_labels)
 
     def read(self) -> RunState | None:
         """Read the state to resume from, or None. A file that cannot be used is set aside."""
@@ -87,8 +87,16 @@ class Checkpointer:
         self.write(trainer)
 
     def on_step_end(self, trainer: Trainer) -> None:
-        """Write a checkpoint if it is due, or if the user wants to stop: see `write`."""
-        is_due = time.monotonic() - self._written >= SECONDS_BETWEEN_CHECKPOINTS
+        """Report the position and write a checkpoint, if that is due or, for the checkpoint, if the
+        user wants to stop: see `write`."""
+        now = time.monotonic()
+        if now - self._reported >= SECONDS_BETWEEN_POSITIONS:
+            self._reported = now
+            state = trainer.state
+            seen = min(state.steps * self._experiment.batch_size, self._n_images)
+            loss = float(state.loss_sum) / seen  # the host waits for it, once a second
+            self._listener.stepped(self._experiment, Position(state.epoch, state.steps, loss))
+        is_due = now - self._written >= SECONDS_BETWEEN_CHECKPOINTS
         if is_due or self._interrupts.arrived:
             self.write(trainer)
 

@@ -24,7 +24,7 @@ from bench import environment
 from bench.context import Workload
 from bench.data import Dataset
 from bench.errors import UsageError, free_memory
-from bench.execution.checkpointing import Unheard
+from bench.execution import position
 from bench.execution.run import record_experiment
 from bench.execution.watch import RunWatcher
 from bench.execution.work_queue import RecordStamp
@@ -135,7 +135,8 @@ def work(
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
-        record_experiment(workload, experiment, Unheard(), stamp)
+        with position.written(workload, experiment) as listener:
+            record_experiment(workload, experiment, listener, stamp)
     except KeyboardInterrupt:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)  # end without a traceback; the exit status says why

@@ -29,7 +29,7 @@ from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
 from bench.context import Workload
 from bench.environment import describe, prepare
 from bench.errors import UsageError, in_a_line, writing
-from bench.execution.checkpointing import Unheard
+from bench.execution import position
 from bench.execution.processes import SECONDS_TO_STOP
 from bench.execution.run import record_experiment
 from bench.execution.step_costs import measure_step_costs
@@ -270,7 +270,8 @@ def run_task(
         )
     sys.argv[:] = arguments  # the command, for the record
     torch.set_num_threads(threads)
-    record_experiment(workload, experiment, Unheard(), stamp)
+    with position.written(workload, experiment) as listener:
+        record_experiment(workload, experiment, listener, stamp)
 
 
 def _describe(device: torch.device, threads: int) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Run one experiment and record it, however it ends."""
 
-import math
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -157,7 +156,7 @@ def _run(
         reason=reason,
         summary={
             **_summary(state.rows),
-            "overhead": _overhead(state.rows, workload, experiment),
+            "overhead": _overhead(state.rows, workload.steps_an_epoch(experiment)),
             "peak_memory_bytes": state.peak_bytes,
             "seconds": state.seconds,
         },
@@ -207,9 +206,7 @@ def _summary(rows: Sequence[EpochRow]) -> dict[str, object]:
     }
 
 
-def _overhead(rows: Sequence[EpochRow], workload: Workload, experiment: Experiment) -> float | None:
+def _overhead(rows: Sequence[EpochRow], steps: int) -> float | None:
     """Share of the epochs' time, without tests, that was not spent in training steps."""
-    images = experiment.train_images or len(workload.dataset.train_labels)
-    steps = math.ceil(images / experiment.batch_size)
     whole = sum(row.train_seconds + row.probe_seconds for row in rows)
     return 1 - sum(row.seconds_per_step * steps for row in rows) / whole if whole else None

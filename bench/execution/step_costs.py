@@ -1,5 +1,6 @@
 """Seconds, peak bytes and evaluations of a training step, for every configuration of a suite."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import astuple
 from itertools import groupby
@@ -11,6 +12,7 @@ from bench.experiment import Experiment
 from bench.instruments import memory, timing
 from bench.instruments.batchnorm import forward_images
 from bench.records import Configuration, Measurement, key_of
+from bench.reporting.remaining import Plan
 from bench.training.clock import TOTAL
 from bench.training.measured_step import MeasuredStep
 
@@ -48,24 +50,42 @@ def estimate_seconds(
     train_images: int,
     test_images: int,
 ) -> float:
-    """Estimate the seconds that the experiments take one after another on the measured device.
+    """Estimate the seconds that the experiments take one after another on the measured device, as
+    `plan` does for one of them."""
+    known = list(measurements)
+    sizes = {"train_images": train_images, "test_images": test_images}
+    return sum(plan(experiment, known, **sizes).total for experiment in experiments)
+
+
+def plan(
+    experiment: Experiment,
+    measurements: Iterable[Measurement],
+    *,
+    train_images: int,
+    test_images: int,
+) -> Plan:
+    """Estimate the seconds of an experiment's parts on the measured device.
 
     A training image costs what was measured, and an image of the tests, which passes forward, a
-    third of that. train_images and test_images: the sizes of the whole data set.
+    third of that. train_images and test_images: the sizes of the whole data set. All seconds are 0
+    where nothing was measured.
     """
     per_image = {
         key_of(m, _EVERY_SIZE): m.value / m.batch_size
         for m in measurements
         if m.quantity == "seconds_per_step"
     }
-    total = 0.0
-    for experiment in experiments:
-        train = experiment.train_images or train_images
-        test = experiment.test_images or test_images
-        forward = forward_images(experiment.num_epochs, train, test)
-        images = experiment.num_epochs * train + forward / 3
-        total += images * per_image.get(key_of(experiment, _EVERY_SIZE), 0.0)
-    return total
+    seconds = per_image.get(key_of(experiment, _EVERY_SIZE), 0.0)
+    train = experiment.train_images or train_images
+    test = experiment.test_images or test_images
+    n_steps = math.ceil(train / experiment.batch_size)
+    return Plan(
+        experiment.num_epochs,
+        n_steps,
+        seconds * train / n_steps,
+        seconds * forward_images(train, test, is_last=False) / 3,
+        seconds * forward_images(train, test, is_last=True) / 3,
+    )
 
 
 def configuration(workload: Workload, experiment: Experiment) -> Configuration:

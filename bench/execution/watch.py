@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bench.context import Workload
+from bench.execution import position
 from bench.execution.run import record_death
 from bench.execution.work_queue import RecordStamp, WorkQueue, recorded_since
 from bench.experiment import Experiment
@@ -44,8 +45,8 @@ class Pool(Protocol):
 class RunWatcher:
     """Reports on experiments that run in other processes.
 
-    A process writes a checkpoint when it starts or resumes a run, then at least after each epoch;
-    the record is the end.
+    A process writes a checkpoint when it starts or resumes a run, then at least after each epoch,
+    and its position in between; the record is the end.
     """
 
     def __init__(
@@ -74,16 +75,18 @@ class RunWatcher:
         return [self._ended[experiment] for experiment in self._experiments]
 
     def _look(self) -> None:
-        """Report what the checkpoints show."""
+        """Report what the checkpoints and positions show."""
         for experiment, seen in self._running.items():
             changed = self._changed(experiment)
-            if changed == seen.changed:
-                continue
-            seen.changed = changed
-            state = self._state(experiment)
-            if state and _process(state) != seen.before:
-                self._start(experiment, seen)
-                self._show(experiment, seen, state)
+            if changed != seen.changed:
+                seen.changed = changed
+                state = self._state(experiment)
+                if state and _process(state) != seen.before:
+                    self._start(experiment, seen)
+                    self._show(experiment, seen, state)
+            reached = position.read(self._workload.folder / experiment.name)
+            if seen.is_started and reached and reached.epoch > seen.n_rows:
+                self._reporter.stepped(experiment, reached)
 
     def _end(self, experiment: Experiment, failure: str | None) -> None:
         seen, run = self._running.pop(experiment), self._outcome(experiment, failure)

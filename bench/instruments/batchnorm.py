@@ -29,12 +29,12 @@ TEST_IMAGES_OF_AN_EPOCH = 5_000
 """Shuffled test images before the last epoch: all 10,000 would take over 5% of the epoch's time."""
 
 
-def forward_images(num_epochs: int, train_images: int, test_images: int) -> int:
-    """The number of images that all tests of a run pass forward through the network."""
-    of_an_epoch = test_images + len(EVERY_EPOCH) * min(test_images, TEST_IMAGES_OF_AN_EPOCH)
-    of_the_last = test_images * (1 + len(KINDS))
-    estimated_from = 2 * train_images  # augmented, and plain
-    return (num_epochs - 1) * of_an_epoch + of_the_last + estimated_from
+def forward_images(train_images: int, test_images: int, *, is_last: bool) -> int:
+    """The number of images that the tests after an epoch send forward through the network, with
+    the running statistics and with every kind that `StatisticsTest` measures."""
+    if is_last:  # re-estimated from training images twice: augmented, and plain
+        return test_images * (1 + len(KINDS)) + 2 * train_images
+    return test_images + len(EVERY_EPOCH) * min(test_images, TEST_IMAGES_OF_AN_EPOCH)
 
 
 Batches = Iterable[tuple[Tensor, Tensor]]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import block_inputs, ode_blocks
+from solvers.gradients import reference as reference_of
 from solvers.proof import require_proofs
 from solvers.replay import buffers_put_back
 
@@ -40,7 +41,8 @@ def measure(network: nn.Module, images: Tensor, labels: Tensor) -> GradientError
     """The gradient error of a network with ODE blocks on one batch of cross-entropy loss.
 
     images (batch, 3, 32, 32) and labels (batch,). The reference is `backprop` at the same
-    weights, batch, precision and mode. Buffers (BatchNorm's statistics), gradients, random state
+    weights, batch, precision and mode, or the method with the same forward pass that the gradient
+    method names. Buffers (BatchNorm's statistics), gradients, random state
     and the blocks' gradient methods are unchanged.
     """
     return compare(observe(network, images, labels), reference(network, images, labels))
@@ -58,9 +60,10 @@ class Observed(NamedTuple):
 
 
 def reference(
-    network: nn.Module, images: Tensor, labels: Tensor, gradient: str = "backprop"
+    network: nn.Module, images: Tensor, labels: Tensor, gradient: str | None = None
 ) -> Observed:
-    """The result of `observe` with `backprop`, or with another gradient method."""
+    """The result of `observe` with the reference of each block's gradient method, or with another
+    gradient method."""
     with _gradient_method(network, gradient):
         return observe(network, images, labels)
 
@@ -151,11 +154,11 @@ def _relative(parts: list[_Products]) -> tuple[float, float]:
 
 
 @contextmanager
-def _gradient_method(network: nn.Module, gradient: str) -> Iterator[None]:
+def _gradient_method(network: nn.Module, gradient: str | None) -> Iterator[None]:
     before = [(block, block.gradient) for block in ode_blocks(network)]
     try:
-        for block, _ in before:
-            block.gradient = gradient
+        for block, own in before:
+            block.gradient = gradient or reference_of(own)
         yield
     finally:
         for block, own in before:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from solvers import Tableau
 from solvers.gradients.reversible import CoupledPair, Reversible
-from solvers.gradients.with_torchdiffeq import library, unit_interval
 from solvers.integrate import Step, advance, step_grid
+from solvers.with_torchdiffeq import library, unit_interval
 
 State = Any
 """A tensor, or a NumPy array or scalar, whose steps take less time: 3 µs for one of Euler."""

@@ -10,8 +10,8 @@ from bench.data.official import import_torchvision_datasets
 from bench.peers.butcher import butcher
 from bench.peers.extra import package
 from solvers import METHODS, RightHandSide, Tableau
-from solvers.gradients.with_torchdiffeq import last_state, unit_interval
 from solvers.methods import EULER, RK2, RK4
+from solvers.with_torchdiffeq import last_state, unit_interval
 
 
 @dataclass(frozen=True)

@@ -125,8 +125,8 @@ def load(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame
 
     names: those of the runs of a suite to load. One row for each epoch of each run, with the
     columns of epochs.csv and before them `suite`, `run`, `status`, every field of the experiment,
-    and `data`, `fingerprint`, `is_generated`, `device` and `device_name`. Raises UsageError if
-    there is no record, or one is damaged or of another version.
+    and `data`, `fingerprint`, `is_generated`, `is_cifar`, `device` and `device_name`. Raises
+    UsageError if there is no record, or one is damaged or of another version.
     """
     runs = _some_runs(Path(path), names)
     rows = [{**_identity(run), **_columns(row)} for run in runs for row in run.epochs]
@@ -247,6 +247,7 @@ def _identity(run: Run) -> dict[str, Any]:
         "data": run.data["source"],
         "fingerprint": run.data["fingerprint"],
         "is_generated": run.data["is_generated"],
+        "is_cifar": run.data.get("is_cifar", not run.data["is_generated"]),
         "device": run.environment["device"],
         "device_name": device_names(run.environment),
     }

@@ -9,6 +9,7 @@ from bench.errors import UsageError, unwritable
 from bench.experiment import Experiment
 from bench.records import EpochRow, Run
 from bench.reporting.progress import Reporter
+from bench.reporting.remaining import Position
 
 FOLDER = "tensorboard"
 """In the suite's folder: `tensorboard --logdir results/<suite>/tensorboard`."""
@@ -34,6 +35,9 @@ class TensorBoard:
     def run_resumed(self, experiment: Experiment, rows: Sequence[EpochRow]) -> None:
         self._reporter.run_resumed(experiment, rows)
         self._write_anew(experiment.name, rows)
+
+    def stepped(self, experiment: Experiment, position: Position) -> None:
+        self._reporter.stepped(experiment, position)
 
     def epoch_finished(self, experiment: Experiment, row: EpochRow) -> None:
         self._reporter.epoch_finished(experiment, row)

@@ -2,7 +2,8 @@
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TextIO
 
 from rich.console import Console
@@ -29,6 +30,13 @@ def console(stream: TextIO) -> Console:
         markup=False,
         emoji=False,
     )
+
+
+@contextmanager
+def busy(console: Console, doing: str) -> Iterator[None]:
+    """Show on a terminal what is being done inside."""
+    with console.status(doing) if console.is_interactive else nullcontext():
+        yield
 
 
 def discard_unwritable(stream: TextIO) -> None:

@@ -14,6 +14,7 @@ from bench.data import Dataset, DeviceData, evaluation_batches, train_batches
 from bench.instruments import gradient_error, lipschitz
 from bench.records import GradientRow
 from bench.studies.study import Runner
+from solvers.gradients import reference
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
@@ -100,8 +101,8 @@ class GradientRunner(Runner):
     def _reference(
         self, case: GradientCase, batch: tuple[Tensor, Tensor]
     ) -> gradient_error.Observed:
-        """backprop's gradient, cached for the cases of one network, method and Nt."""
-        which = replace(case, gradient="backprop")
+        """The reference's gradient, cached for the cases of one network, method and Nt."""
+        which = replace(case, gradient=reference(case.gradient))
         if which not in self._references:
             scheme = which.network, which.method, which.n_steps
             if any((w.network, w.method, w.n_steps) != scheme for w in self._references):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from solvers.gradients.with_torchdiffeq import is_constant, mark_constant
+from solvers.with_torchdiffeq import is_constant, mark_constant
 
 READ = torch.ops.aten._local_scalar_dense.default
 

@@ -7,8 +7,8 @@ from plots import labels
 
 ROUNDING = {"float64": 1e-12, "float32": 1e-6}
 """Precision → errors below this are rounding."""
-OTHER_SCHEMES = ("reversible", "node-rk45")
-"""Methods that differentiate another discretisation than the scheme's."""
+OTHER_SCHEME = "reversible"
+"""The method whose reference, backprop, has another forward pass."""
 
 
 def unmodified_networks(rows: pd.DataFrame) -> pd.DataFrame:
@@ -30,12 +30,15 @@ def with_floor(rows: pd.DataFrame, precision: str, floor: float) -> pd.DataFrame
 
 
 def about_other_schemes(rows: pd.DataFrame) -> str:
-    """A sentence for the caption on the methods of OTHER_SCHEMES in these rows, or ""."""
+    """Sentences for the caption on methods in these rows whose forward pass is not the scheme's."""
     gradients = rows["gradient"].unique()
-    names = [labels.gradient(g) for g in gradients if g.partition(":")[0] in OTHER_SCHEMES]
-    if not names:
-        return ""
-    return (
-        f" {' and '.join(names)}: gradient of another discretisation, so the curve is the distance "
-        "from backprop's gradient."
-    )
+    found = ""
+    for name in gradients:
+        if name.partition(":")[0] == OTHER_SCHEME:
+            found += (
+                f" {labels.gradient(name)}: gradient of another discretisation, so the curve is "
+                "the distance from backprop's gradient."
+            )
+    if any("rk45" in name for name in gradients):
+        found += " Adaptive RK45: against backprop through its own accepted steps, whatever Nt."
+    return found

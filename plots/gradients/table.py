@@ -33,8 +33,8 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     for values, part in rows.groupby(keys, sort=False):
         errors = part.set_index("n_steps")["error"].sort_index()
         is_exact = errors.max() <= ROUNDING[str(values[3])]
-        # The distance from another scheme's solution, which Nt does not refine, has no order.
-        order = None if is_exact or str(values[2]).startswith("node-rk45") else observed_order(part)
+        is_adaptive = "rk45" in str(values[2])  # Nt is not used
+        order = None if is_exact or is_adaptive else observed_order(part)
         found.append({**dict(zip(keys, values, strict=True)), **errors.to_dict(), "order": order})
     return pd.DataFrame(found)
 

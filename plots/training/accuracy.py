@@ -34,7 +34,7 @@ def draw(recorded: Recorded, folder: Path) -> list[Path]:
 def summarise(recorded: Recorded) -> pd.DataFrame:
     """A row for each network × scheme × gradient method: test accuracy after the last epoch, in
     per cent, over the seeds whose runs are complete, and the published values, which exist for
-    CIFAR-10 alone and not for generated images."""
+    CIFAR-10 alone."""
     rows = []
     groups = recorded.runs.groupby(
         ["network", "method", "n_steps", "gradient"], sort=False, observed=True
@@ -68,7 +68,7 @@ def published(runs: pd.DataFrame) -> tuple[float, float, float] | None:
     """The published min, max and average of a group of runs of one network and gradient method;
     None where there are none, or the runs are not of CIFAR-10."""
     first = runs.iloc[0]
-    is_cifar10 = int(first["num_classes"]) == 10 and not first["is_generated"]
+    is_cifar10 = int(first["num_classes"]) == 10 and first["is_cifar"]
     return PUBLISHED.get((first["network"], first["gradient"])) if is_cifar10 else None
 
 
@@ -82,15 +82,22 @@ def _markdown(table: pd.DataFrame, recorded: Recorded) -> str:
         "seeds": lambda row: (
             f"{row.seeds}" + (f" ({row.diverged} diverged)" if row.diverged else "")
         ),
+    }
+    beside: markdown.Columns = {
         "published min / max": lambda row: _range(row.published_min, row.published_max),
         "published avg": lambda row: markdown.number(row.published_avg, ".2f"),
     }
-    lines = markdown.table(columns, table)
+    has_published = table["published_avg"].notna().any()
+    lines = markdown.table({**columns, **beside} if has_published else columns, table)
     return (
         f"Test accuracy after the last epoch, in per cent.\n\n{lines}\n\n{recorded.protocol()}\n"
-        "Published: the table in the ANODE repository's README, 350 epochs on the official "
-        "CIFAR-10; its scheme and number of repeats are not stated there.\n"
-    )
+    ) + (_SOURCE if has_published else "")
+
+
+_SOURCE = (
+    "Published: the table in the ANODE repository's README, 350 epochs on the official CIFAR-10; "
+    "its scheme and number of repeats are not stated there.\n"
+)
 
 
 def scheme_title(gradient: str, method: str, n_steps: float) -> str:

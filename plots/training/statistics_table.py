@@ -40,7 +40,7 @@ def final_accuracies(recorded: Recorded) -> pd.DataFrame:
     epochs = recorded.having("test_accuracy_batch").epochs
     final = epochs[(epochs["status"] == "ok") & (epochs["epoch"] == epochs["num_epochs"])]
     identity = ["run", "network", "method", "n_steps", "gradient", "seed"]
-    identity += ["num_classes", "is_generated"]
+    identity += ["num_classes", "is_cifar"]
     named = {_column(kind): kind for kind in STATISTICS}
     accuracies = final[[*identity, *named]].rename(columns=named)
     accuracies[[*STATISTICS]] = 100 * accuracies[[*STATISTICS]].astype(float)
@@ -115,12 +115,16 @@ def _accuracy_table(accuracies: pd.DataFrame) -> str:
         "gradient method": lambda runs: labels.gradient(runs["gradient"].iloc[0]),
         "seeds": len,
         **{name: partial(_mean_and_spread, kind) for kind, name in STATISTICS.items()},
-        "published average": lambda runs: markdown.number(
-            (published(runs) or [None] * 3)[2], ".1f"
-        ),
     }
     keys = ["network", "method", "n_steps", "gradient"]
-    return markdown.table(columns, (runs for _, runs in accuracies.groupby(keys, sort=False)))
+    groups = [runs for _, runs in accuracies.groupby(keys, sort=False)]
+    if any(map(published, groups)):
+        columns = {**columns, "published average": _published_average}
+    return markdown.table(columns, groups)
+
+
+def _published_average(runs: pd.DataFrame) -> str:
+    return markdown.number((published(runs) or [None] * 3)[2], ".1f")
 
 
 def _gap_table(gaps: pd.DataFrame) -> str:

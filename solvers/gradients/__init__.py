@@ -7,11 +7,14 @@ from torch import Tensor
 from solvers.gradients.anode import Anode
 from solvers.gradients.anode_auto.method import AnodeAuto
 from solvers.gradients.anode_revolve import AnodeRevolve
+from solvers.gradients.anode_rk45 import AnodeRK45
 from solvers.gradients.anode_steps import AnodeSteps
 from solvers.gradients.backprop import Backprop
+from solvers.gradients.backprop_rk45 import BackpropRK45
 from solvers.gradients.backprop_torchdiffeq import BackpropTorchdiffeq
 from solvers.gradients.node import Node
 from solvers.gradients.node_rk45 import NodeRK45
+from solvers.gradients.node_stages import NodeStages
 from solvers.gradients.reversible import Reversible
 from solvers.gradients.symplectic import Symplectic
 from solvers.integrate import RightHandSide
@@ -19,7 +22,7 @@ from solvers.methods import Tableau
 from solvers.registry import Registry
 
 EXACTNESS = ("exact", "up to summation", "inexact")
-"""exact: backprop's gradient bit for bit. up to summation: that, except for the order in which
+"""exact: the reference's gradient bit for bit. up to summation: that, except for the order in which
 parameter gradients are summed. inexact, the default: another gradient."""
 
 
@@ -27,11 +30,13 @@ parameter gradients are summed. inexact, the default: another gradient."""
 class GradientMethod(Protocol):
     """What a gradient method has to be; see docs/extend.md.
 
-    It may also have `check(method, n_steps)`, which raises ValueError, saying what to do, when it
-    cannot do that combination; and state these facts, each false or absent by default:
+    It may also have `check(method, n_steps)`, which raises ValueError, saying what to do, for a
+    combination that it cannot do; and state these facts, each false or absent by default:
 
-        exactness               one of EXACTNESS: how far its gradient may be from backprop's. The
-                                regression check holds the method to what it states
+        reference               name of the method whose gradient its own is compared with:
+                                "backprop" by default, or another with the same forward pass
+        exactness               one of EXACTNESS: how far its gradient may be from the reference's.
+                                The regression check holds the method to what it states
         leaves_statistics       its backward pass leaves BatchNorm's running statistics alone
         is_adaptive             it chooses its steps by an error estimate, so rounding may change
                                 their number, and results differ between machines
@@ -39,8 +44,7 @@ class GradientMethod(Protocol):
         is_capturable           it never has the host wait for the device, so a training step can
                                 be recorded as a CUDA graph
         reads_constants         it is capturable, except that the host reads, in the same order in
-                                every step, what is computed from tensors that
-                                `solvers.gradients.with_torchdiffeq.mark_constant` has marked
+                                every step, what is computed from tensors marked `mark_constant`
     """
 
     @property
@@ -54,6 +58,12 @@ class GradientMethod(Protocol):
 def exactness(method: Any) -> str:
     """What a gradient method states of its exactness, one of EXACTNESS."""
     return getattr(method, "exactness", "inexact")
+
+
+def reference(gradient: str | GradientMethod) -> str:
+    """Name of the method whose gradient that of `gradient` is compared with."""
+    named: str = getattr(GRADIENTS.resolve(gradient), "reference", "backprop")
+    return named
 
 
 def _lack(entry: Any) -> str | None:
@@ -82,7 +92,10 @@ GRADIENTS: Registry[GradientMethod] = Registry(
         "node-grid": Node(grid=True, frozen=False),
         "node-frozen": Node(grid=False, frozen=True),
         "node-grid-frozen": Node(grid=True, frozen=True),
+        "node-stages": NodeStages(),
         "node-rk45": NodeRK45(),
+        "anode-rk45": AnodeRK45(),
+        "backprop-rk45": BackpropRK45(),
         "backprop-torchdiffeq": BackpropTorchdiffeq(),
     },
     check=_lack,

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from solvers.gradients.checkpoint import checkpointed
+from solvers.checkpoint import checkpointed
 from solvers.integrate import RightHandSide, integrate
 from solvers.methods import METHODS, Tableau
 

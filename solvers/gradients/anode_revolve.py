@@ -6,8 +6,8 @@ from functools import partial
 
 from torch import Tensor
 
-from solvers.gradients.binomial import check_schedule, run_schedule, schedule
-from solvers.gradients.checkpoint import checkpointed
+from solvers.binomial import check_schedule, run_schedule, schedule
+from solvers.checkpoint import checkpointed
 from solvers.integrate import RightHandSide, advance, step_grid
 from solvers.methods import METHODS, Tableau
 
@@ -18,7 +18,7 @@ class AnodeRevolve:
     input.
 
     Which states it stores, and which steps it runs again, is the schedule that recomputes least:
-    `solvers.gradients.binomial.recomputed_steps(Nt, m)` steps in all. m of None means ⌈log₂ Nt⌉.
+    `solvers.binomial.recomputed_steps(Nt, m)` steps in all. m of None means ⌈log₂ Nt⌉.
 
     Exact: the gradient in z0 is backprop's bit for bit, that in the parameters up to the order of
     summation. Memory O(L) + O(m) states plus what one step stores. Not where O(Nt) fits: anode
@@ -51,4 +51,4 @@ class AnodeRevolve:
         def run(rhs: RightHandSide, z: Tensor, begin: int = 0, end: int = n_steps) -> Tensor:
             return advance(rhs, z, tableau, steps[begin:end])
 
-        return checkpointed(run, rhs, z0, partial(run_schedule, schedule(n_steps, m), run, rhs))
+        return checkpointed(run, rhs, z0, partial(run_schedule, schedule(n_steps, m), run))

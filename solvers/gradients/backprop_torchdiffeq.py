@@ -2,15 +2,15 @@
 
 from torch import Tensor
 
-from solvers.gradients.with_torchdiffeq import (
+from solvers.integrate import RightHandSide
+from solvers.methods import Tableau
+from solvers.with_torchdiffeq import (
     FixedSteps,
     last_state,
     library,
     n_equal_steps,
     unit_interval,
 )
-from solvers.integrate import RightHandSide
-from solvers.methods import Tableau
 
 
 class BackpropTorchdiffeq(FixedSteps):

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from solvers.gradients.with_torchdiffeq import FixedSteps, adjoint, n_equal_steps, unit_interval
 from solvers.integrate import RightHandSide
 from solvers.methods import Tableau
+from solvers.with_torchdiffeq import FixedSteps, adjoint, n_equal_steps, unit_interval
 
 
 @dataclass(frozen=True)
@@ -16,22 +16,17 @@ class Node(FixedSteps):
     Memory O(L) for L blocks, whatever the number of steps. Not the gradient of the discrete
     forward pass: the states solved backwards drift, and even at the forward pass's own states the
     discretised adjoint equation differs from the discrete adjoint; for a smooth right-hand side
-    the error is O(dt^p) with a method of order p. Not for training where either matters; see the
-    paper on ANODE. While it solves backwards, torchdiffeq evaluates the right-hand side in training
-    mode, so BatchNorm's running statistics change a second time, at the backward evaluations.
+    the error is O(dt^p) with a method of order p. Not for training where either matters. The
+    backward solve evaluates the right-hand side in training mode, so BatchNorm's running
+    statistics change a second time.
 
-    grid, an ablation (`node-grid`): the adjoint is given all times of the grid, so every time
-    step's state is stored and restored in the backward solve, and no drift is carried from step to
-    step. Inside a step torchdiffeq still solves backwards, so with more than one stage its stage
-    states are not those of the forward pass. Memory O(L·Nt) states, which the method of Chen et al.
-    is designed to avoid; for training, anode-steps has the same memory and no error.
+    grid, an ablation (`node-grid`): every time step's state is stored and restored in the backward
+    solve, so no drift is carried from step to step. Inside a step torchdiffeq still solves
+    backwards. Memory O(L·Nt) states; for training, anode-steps has the same memory and no error.
 
     frozen, an ablation (`node-frozen`, `node-grid-frozen`): the backward solve leaves the
     right-hand side's buffers unchanged, so BatchNorm's running statistics see the forward pass
-    alone. In training mode BatchNorm does not use them, so both train the same weights, and what
-    separates their test accuracies is the second update of the statistics. What separates frozen
-    methods from anode is not the gradient alone: other weights have other running statistics, which
-    mix the evaluations of a step in both.
+    alone. The weights are those of the method that is not frozen.
 
     Source: Chen, Rubanova, Bettencourt, Duvenaud, "Neural Ordinary Differential Equations",
     NeurIPS 2018; `torchdiffeq.odeint_adjoint`. The ablations are ours.

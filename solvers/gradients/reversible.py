@@ -20,17 +20,16 @@ from solvers.replay import Replay
 class Reversible:
     """Two coupled states (y, z), stepped so that a step can be undone by algebra.
 
-    With Ψ the increment of the method, y₊ = λy + (1-λ)z + Ψ(dt, z) and z₊ = z - Ψ(-dt, y₊), and
-    z₊, y₊ give back z and y. The backward pass undoes step by step and differentiates each. The
-    result is y(1): another discretisation than the method's own, of the same order, with twice the
+    With Ψ the increment of the method, y₊ = λy + (1-λ)z + Ψ(dt, z) and z₊ = z - Ψ(-dt, y₊), which
+    give back z and y. The backward pass undoes step by step and differentiates each. The result is
+    y(1): another discretisation than the method's own, of the same order, with twice the
     evaluations; the gradient is exact for it, up to rounding in the undone steps. Memory O(1) in
     the number of steps. λ < 1 damps the difference between y and z, but undoing a step amplifies
     rounding by 1/λ. Not where bits must match those of a stored forward pass.
 
-    Undone steps round differently, so a checksum cannot prove that f was the same. Instead, the
-    backward pass raises InexactError unless it returns to z(0), of which a thousand values are
-    stored, up to a relative distance of √ε, ε being the unit of rounding. A change of f that moves
-    z(0) by less is not noticed.
+    Undone steps round differently, so no checksum can prove that f was the same. The backward pass
+    raises InexactError unless a thousand values of z(0) return up to a relative distance of √ε, ε
+    being the unit of rounding. A change of f that moves z(0) by less is not noticed.
 
     Source: McCallum & Foster, "Efficient, Accurate and Stable Gradients for Neural ODEs"
     (2024), equations 4 and 5.

@@ -1,14 +1,13 @@
 """A checkpoint for each evaluation: one evaluation's graph at a time."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from solvers.binomial import check_schedule
+from solvers.checkpoint import CheckpointedEvaluations
 from solvers.gradients.anode_revolve import AnodeRevolve
 from solvers.gradients.anode_steps import AnodeSteps
-from solvers.gradients.binomial import check_schedule
-from solvers.gradients.checkpoint import checkpointed
 from solvers.integrate import RightHandSide
 from solvers.methods import Tableau
 
@@ -24,11 +23,10 @@ class Symplectic:
     and one checkpoint for each evaluation. A weight bᵢ of 0 is therefore no special case.
 
     Exact: the gradient in z0 is backprop's bit for bit, that in the parameters up to the order of
-    summation. The backward pass evaluates f twice for each stage, once without a graph and once
-    with one; anode-steps evaluates it once. Memory O(L·Nt) states, as anode-steps, plus two states
-    for each stage of a step and what one evaluation stores; with m the steps are checkpointed as
-    in anode-revolve, O(L) + O(m) states. Not for Euler, where anode-steps stores less; not where
-    the graph of a whole step fits.
+    summation. The backward pass evaluates f twice for each stage. Memory O(L·Nt) states, plus two
+    for each stage of a step and what one evaluation stores; with m the steps are checkpointed as in
+    anode-revolve, O(L) + O(m) states. Not for Euler, where anode-steps stores less; not where the
+    graph of a whole step fits.
 
     Source: Matsubara, Miyatake, Yaguchi, "Symplectic Adjoint Method for Exact Gradient of Neural
     ODE with Minimal Memory", NeurIPS 2021, section 4 and algorithms 1 and 2.
@@ -53,20 +51,3 @@ class Symplectic:
         self.check(method, n_steps)
         over_steps = AnodeSteps() if self.m is None else AnodeRevolve(self.m)
         return over_steps.solve(CheckpointedEvaluations(rhs), z0, method, n_steps)
-
-
-class CheckpointedEvaluations(nn.Module):
-    """A right-hand side of which autograd keeps the state of each evaluation, and nothing else."""
-
-    def __init__(self, rhs: RightHandSide) -> None:
-        super().__init__()
-        self.rhs: Any = rhs
-
-    def forward(self, t: Tensor, z: Tensor) -> Tensor:
-        def evaluate(rhs: RightHandSide, z: Tensor) -> Tensor:
-            # The right-hand side may set requires_grad of its t, and may return a tensor that it
-            # keeps, which autograd must not mark as a result of the checkpoint.
-            slope: Tensor = rhs(t.detach(), z)
-            return slope.view_as(slope)
-
-        return checkpointed(evaluate, self.rhs, z)

@@ -12,7 +12,7 @@ from bench.context import Workload
 from bench.data import Dataset
 from bench.data.classes import CLASSES
 from bench.data.generated import load as load_generated
-from bench.execution.checkpointing import Unheard
+from bench.execution import position
 from bench.execution.run import record_experiment
 from bench.experiment import Experiment
 from bench.records import EpochRow, Run
@@ -44,7 +44,8 @@ def ran(place: Workload, of: Experiment) -> Run:
     """The record of the experiment, run in another folder."""
     with TemporaryDirectory() as folder:
         elsewhere = replace(place, results=Path(folder))
-        return record_experiment(elsewhere, of, Unheard(), None)
+        with position.written(elsewhere, of) as listener:
+            return record_experiment(elsewhere, of, listener, None)
 
 
 def write_images(folder, *, per_class=2, classes=CLASSES[10], suffix=".png", size=(32, 32)):

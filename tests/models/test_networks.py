@@ -60,7 +60,7 @@ def test_anode_gradient_of_a_network_is_backprops_bit_for_bit(network, dtype):
 @pytest.mark.parametrize("network", ["alexnet", "resnet4", "resnet10", "squeezenext"])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_forward_pass_is_the_same_bits_for_every_gradient_method(network, channels_last):
-    same_scheme = set(GRADIENTS) - {"reversible", "node-rk45"}
+    same_scheme = {name for name in GRADIENTS if "rk45" not in name} - {"reversible"}
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     images = torch.randn(4, 3, 32, 32).contiguous(memory_format=memory_format)
     logits = [

@@ -165,14 +165,22 @@ def test_table_has_our_numbers_beside_the_published_ones(recorded):
     assert "1 (1 diverged)" in markdown
 
 
-def test_generated_data_is_named_and_not_put_beside_published_numbers(tmp_path, figures):
-    data = {"source": "generated images", "fingerprint": "1", "is_generated": True}
-    records.write_run(tmp_path, run("a", epochs=[row(1)], data=data))
-    plots.draw(["training", "gradient_error"], tmp_path / "suite", ["a"])
+@pytest.mark.parametrize(
+    "facts", [{"is_generated": True}, {"is_generated": False, "is_cifar": False}]
+)
+def test_data_that_is_not_cifar_is_named_and_not_put_beside_published_numbers(
+    tmp_path, figures, facts
+):
+    data = {"source": "other images", "fingerprint": "1", **facts}
+    last = row(4, test_accuracy_batch=0.5)
+    records.write_run(tmp_path, run("a", gradient="anode", epochs=[last], data=data))
+    drawn = ["training", "gradient_error", "accuracy_table", "statistics_table"]
+    plots.draw(drawn, tmp_path / "suite", ["a"])
     assert len(figures) == 2
-    assert all("generated images" in texts(figure) for figure in figures.values())
-    table = accuracy_table.summarise(read(tmp_path / "suite", ["a"]))
-    assert table["published_avg"].isna().all()
+    assert all("other images" in texts(figure) for figure in figures.values())
+    tables = [*(tmp_path / "suite").rglob("*.md")]
+    assert len(tables) == 2
+    assert not any("ublished" in file.read_text() for file in tables)
 
 
 def test_measurements_of_other_runs_are_not_drawn(recorded, figures):

@@ -1,6 +1,7 @@
 """Measure the bytes that autograd stores."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from solvers.gradients.anode_auto.convolutions import Counted
 
 
 class Measurement:
-    """Context that measures what autograd stores of the computation inside, and its convolutions.
+    """What autograd stores of the computation inside `running`, and its convolutions.
 
     bytes: all but the state and the parameters given to `close`; shared: of that state, if it is
     stored.
@@ -21,14 +22,10 @@ class Measurement:
         self.bytes = self.shared = 0
         self.convolutions = Counted()
 
-    def __enter__(self) -> None:
-        self._hooks = saved_tensors_hooks(self._note, lambda tensor: tensor)
-        self._hooks.__enter__()
-        self.convolutions.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self.convolutions.__exit__(*error)
-        self._hooks.__exit__(*error)
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        with saved_tensors_hooks(self._note, lambda tensor: tensor), self.convolutions:
+            yield
 
     def _note(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()

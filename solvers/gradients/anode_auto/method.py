@@ -1,20 +1,21 @@
 """ANODE that runs again only what does not fit into memory."""
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from solvers.binomial import run_schedule, schedule
 from solvers.gradients.anode_auto.convolutions import Recall, Remember, Remembered
 from solvers.gradients.anode_auto.measure import Measurement
 from solvers.gradients.anode_auto.planner import Block, Planner
-from solvers.gradients.binomial import run_schedule, schedule
-from solvers.integrate import RightHandSide, Step, advance, evaluate, integrate, step_grid
+from solvers.integrate import RightHandSide, evaluate, integrate, step_grid
 from solvers.methods import METHODS, Tableau
 from solvers.parameters import add, differentiate, edges, trainable_parameters, wants_gradient
 from solvers.proof import checksum, require_same
@@ -27,10 +28,8 @@ class AnodeAuto:
     where their results fit.
 
     budget: bytes that the ODE blocks of a network may store at once; None means what `anode` itself
-    stores, so that the peak is no higher than anode's where blocks follow one another and have
-    values about as large as their states (docs/performance.md: where it is higher). The first pass
-    through a network is anode's, and is measured; a plan is made from it, and made again when
-    shapes, modes or steps change.
+    stores (docs/performance.md: where the peak is higher). The first pass through a network is
+    anode's, and is measured for a plan, which is made again when shapes, modes or steps change.
 
     Exact: bit for bit backprop's where blocks are stored or run again as a whole; where a block is
     divided, parameter gradients may differ by the order of summation. A network with a single
@@ -67,34 +66,13 @@ class AnodeAuto:
         parameters = trainable_parameters(rhs)
         if not wants_gradient(z0, parameters):
             return integrate(rhs, z0, tableau, n_steps)
-        steps = step_grid(tableau, n_steps, z0.dtype, z0.device)
         weights = sum(parameter.nbytes for parameter in parameters)
         block = self._planner.enter(rhs, z0, tableau, n_steps, weights, self.budget)
-        solution = _Solution(rhs, tableau, steps, Replay(rhs, z0.device))
-        z1: Tensor = _Planned.apply(self._planner, block, solution, z0, *parameters)
+        steps = step_grid(tableau, n_steps, z0.dtype, z0.device)
+        run = partial(evaluate, tableau=tableau, steps=steps)
+        replay = Replay(rhs, z0.device)
+        z1: Tensor = _Planned.apply(self._planner, block, run, replay, z0, *parameters)
         return z1
-
-
-@dataclass(frozen=True)
-class _Solution:
-    """The arguments of one solve, and how to run it again."""
-
-    rhs: RightHandSide
-    tableau: Tableau
-    steps: tuple[Step, ...]
-    replay: Replay
-
-    def evaluate(
-        self, rhs: RightHandSide, carried: tuple[Tensor, ...], begin: int, end: int
-    ) -> tuple[Tensor, ...]:
-        return evaluate(rhs, carried, self.tableau, self.steps, begin, end)
-
-    def advance(self, rhs: RightHandSide, z: Tensor, begin: int, end: int) -> Tensor:
-        return advance(rhs, z, self.tableau, self.steps[begin:end])
-
-
-class _Token:
-    """Lives as long as the graph of a block."""
 
 
 class _Planned(torch.autograd.Function):
@@ -103,13 +81,14 @@ class _Planned(torch.autograd.Function):
         ctx: Any,
         planner: Planner,
         block: Block,
-        solution: _Solution,
+        run: Callable[..., tuple[Tensor, ...]],
+        replay: Replay,
         z0: Tensor,
         *parameters: Tensor,
     ) -> Tensor:
-        ctx.planner, ctx.block, ctx.solution = planner, block, solution
-        ctx.parameters, ctx.token, ctx.tape = parameters, _Token(), None
-        block.token = weakref.ref(ctx.token)
+        ctx.planner, ctx.block, ctx.run, ctx.replay = planner, block, run, replay
+        ctx.parameters, ctx.tape = parameters, None
+        block.graph = weakref.ref(ctx)
         ctx.save_for_backward(z0, *parameters)
         end = block.size.n_evaluations
         begin = end - (block.plan.stored if block.plan else 0)
@@ -118,15 +97,15 @@ class _Planned(torch.autograd.Function):
         ctx.remembered = Remembered() if block.plan and block.plan.remembers else None
         if begin > 0:
             remember = Remember(ctx.remembered) if ctx.remembered else nullcontext()
-            with solution.replay.first() as rhs, remember:
-                carried = solution.evaluate(rhs, carried, 0, begin)
+            with replay.first() as rhs, remember:
+                carried = run(rhs, carried, begin=0, end=begin)
             ctx.checksums[begin] = checksum(carried)
         if begin < end:
-            wanted = begin > 0 or ctx.needs_input_grad[3]
-            with solution.replay.stored() as rhs:
+            wanted = begin > 0 or ctx.needs_input_grad[4]
+            with replay.stored() as rhs:
                 carried = _started(carried) if wanted else carried
                 starts = edges(carried) if wanted else []
-                carried = solution.evaluate(rhs, carried, begin, end)
+                carried = run(rhs, carried, begin=begin, end=end)
             ctx.tape = starts, edges(carried)
             ctx.checksums[end] = checksum(carried)  # for a second backward pass
         return carried[0].detach()
@@ -153,7 +132,7 @@ class _Planned(torch.autograd.Function):
         else:
             z0_gradient = arriving[0] if arriving else None
         ctx.planner.leave(block, measurement)
-        return (None, None, None, z0_gradient, *found)
+        return (None, None, None, None, z0_gradient, *found)
 
 
 class _Start(torch.autograd.Function):
@@ -183,22 +162,27 @@ def _run_again(
     arriving: the gradients in their results, the state and slopes.
     """
     block: Block = ctx.block
-    solution: _Solution = ctx.solution
     if block.plan and block.plan.checkpoints:
         assert arriving[0] is not None, "the state has a gradient"
         z0, end = ctx.saved_tensors[0], ctx.checksums[left]
         actions = schedule(block.size.n_steps, min(block.size.n_steps, block.plan.checkpoints))
-        how = (actions, solution.advance, solution.rhs, solution.replay)
-        gradient, *parts = run_schedule(*how, z0, ctx.parameters, end, arriving[0])
+
+        def run(rhs: RightHandSide, z: Tensor, begin: int, end: int) -> Tensor:
+            n = block.size.n_stages
+            return ctx.run(rhs, (z,), begin=begin * n, end=end * n)[0]
+
+        how = (actions, run, ctx.replay, z0, ctx.parameters, end, arriving[0])
+        gradient, *parts = run_schedule(*how)
         return gradient, parts, None
-    z0 = ctx.saved_tensors[0].detach().requires_grad_(ctx.needs_input_grad[3])
+    z0 = ctx.saved_tensors[0].detach().requires_grad_(ctx.needs_input_grad[4])
     measurement = None if block.plan else Measurement()
     remembered: Remembered | None = ctx.remembered
     ctx.remembered = None  # serves one backward pass
     recall = Recall(remembered) if remembered and remembered.is_intact() else nullcontext()
     del remembered
-    with solution.replay.again() as rhs, measurement or nullcontext(), recall:
-        carried = solution.evaluate(rhs, (z0,), 0, left)
+    watch = measurement.running() if measurement else nullcontext()
+    with ctx.replay.again() as rhs, watch, recall:
+        carried = ctx.run(rhs, (z0,), begin=0, end=left)
     require_same(carried, ctx.checksums[left])
     if measurement:
         measurement.close(z0, ctx.parameters)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from solvers.gradients.binomial import is_available, recomputed_steps
+from solvers.binomial import is_available, recomputed_steps
 
 WORKSPACE = 3
 """Additional states while a block is differentiated: the gradient of its result, and an operator's
@@ -13,12 +13,8 @@ _MOVES = 1.8
 """Bytes moved for each stored byte of an evaluation, without convolutions."""
 
 _BALANCE = 20
-"""Floating-point operations of a convolution in the time that moving a byte takes.
-
-These two determine the share of the convolutions in the time of an evaluation, and the relative
-cost of the blocks of a network: 55% and 0.68 for ResNet-10, measured 58% and 0.54 to 0.65 on two
-CPU cores; 38% and 0.55, 0.32, 0.21 for SqueezeNext, measured 36% and 0.46, 0.31, 0.19.
-"""
+"""Floating-point operations of a convolution in the time that moving a byte takes. Both constants
+are fitted to two CPU cores: docs/performance.md."""
 
 _SPLITS = 64
 """Largest number of places at which a block may be divided, so that planning is fast."""
@@ -28,12 +24,11 @@ _SPLITS = 64
 class BlockSize:
     """Memory and cost of one ODE block, in bytes except for the counts.
 
-    evaluation: what the differentiation of one evaluation of its right-hand side needs, the
-    evaluation's input among it; shared: how much of that is the block's own input. state: its z.
-    before: what the layers in front of the block keep for the backward pass, inputs of blocks and
-    this one's among it, counted from the first block on. parameters: those of its right-hand side.
-    products: what the convolutions of an evaluation result in; operations: theirs, in floating
-    point; moved: the bytes that they read and write.
+    evaluation: stored by one evaluation for its differentiation, its input included; shared: the
+    part of that in the block's own input. state: z. before: stored by the layers in front of the
+    block, its input included, from the first block on. parameters: those of the right-hand side.
+    products: results of the convolutions of an evaluation; moved: bytes that these read and write;
+    operations: their floating-point operations.
     """
 
     n_steps: int
@@ -68,11 +63,10 @@ class BlockSize:
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """stored: how many of a block's last evaluations are stored. The others are run again in the
-    backward pass, after the stored ones are done with: all at once, or, where not even they fit,
-    with at most `checkpoints` states by the binomial schedule. remembers: whether the results of
-    the convolutions among them are kept from the forward pass. cost: that of all that is run
-    again, in bytes moved."""
+    """stored: number of a block's last evaluations that are stored. The others are run again after
+    these are differentiated: all at once, or, where they do not fit, with at most `checkpoints`
+    states by the binomial schedule. remembers: the results of their convolutions are kept from the
+    forward pass. cost: of all that is run again, in bytes moved."""
 
     stored: int
     checkpoints: int | None

@@ -20,8 +20,8 @@ class Block:
     """A block in one pass through its network.
 
     plan: None in the first pass, in which the block is measured. blocks: those of the pass so far.
-    rhs: a weak reference, since the last pass is kept and must not keep a network alive. token: a
-    weak reference that is dead when autograd has freed the block's graph.
+    rhs: a weak reference, since the last pass is kept and must not keep a network alive. graph: a
+    weak reference to the block's node in autograd's graph.
     """
 
     key: tuple[Any, ...]
@@ -30,7 +30,7 @@ class Block:
     blocks: "list[Block]"
     rhs: "weakref.ref[Any]"
     budget: int | None
-    token: Callable[[], object] = lambda: None
+    graph: Callable[[], object] = lambda: None
     is_done: bool = False
 
 
@@ -54,7 +54,7 @@ class Planner:
     ) -> Block:
         """The block that begins its forward pass. parameters: bytes of those of rhs."""
         blocks: list[Block] = getattr(self._thread, "blocks", [])
-        if any(block.is_done or block.token() is None for block in blocks):
+        if any(block.is_done or block.graph() is None for block in blocks):
             blocks = []
         self._thread.blocks = blocks
         key = (

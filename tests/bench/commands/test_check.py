@@ -58,7 +58,7 @@ class _Scaled(torch.autograd.Function):
 def test_check_fails_when_a_gradient_is_wrong_by_one_part_in_a_million(
     gradient, monkeypatch, capsys
 ):
-    monkeypatch.setitem(GRADIENTS._entries, gradient, Perturbed(GRADIENTS[gradient]))
+    monkeypatch.setitem(GRADIENTS, gradient, Perturbed(GRADIENTS[gradient]))
     assert run_bench.main([*CHECK, "--gradient", gradient]) == 1
     assert "are not what they must be" in capsys.readouterr().out
 
@@ -101,7 +101,7 @@ def test_check_of_memory_passes(capsys):
 
 @pytest.mark.parametrize("gradient", ["anode", "node"])
 def test_check_fails_when_memory_grows_by_one_state_per_step(gradient, monkeypatch, capsys):
-    monkeypatch.setitem(GRADIENTS._entries, gradient, Hoarding(GRADIENTS[gradient]))
+    monkeypatch.setitem(GRADIENTS, gradient, Hoarding(GRADIENTS[gradient]))
     assert run_bench.main([*MEMORY, "--gradient", gradient]) == 1
     said = capsys.readouterr().out
     assert "+3.00 states" in said or "+4.00 states" in said  # the fourth: z1 is copied
@@ -114,7 +114,7 @@ def test_check_fails_when_a_step_is_evaluated_once_more(monkeypatch, capsys):
                 rhs(torch.zeros(()), z0)
             return self.inner.solve(rhs, z0, method, n_steps)
 
-    monkeypatch.setitem(GRADIENTS._entries, "anode", Twice(GRADIENTS["anode"]))
+    monkeypatch.setitem(GRADIENTS, "anode", Twice(GRADIENTS["anode"]))
     assert run_bench.main([*MEMORY, "--gradient", "anode"]) == 1
     assert "evaluations were 6 + 6" in capsys.readouterr().out
 
@@ -126,7 +126,7 @@ def test_method_that_raises_is_named_and_the_others_are_checked(monkeypatch, cap
         def solve(self, rhs, z0, method, n_steps):
             raise RuntimeError("no\nmore")
 
-    monkeypatch.setitem(GRADIENTS._entries, "anode", Broken())
+    monkeypatch.setitem(GRADIENTS, "anode", Broken())
     assert run_bench.main([*MEMORY, "--gradient", "anode,node"]) == 3
     said = capsys.readouterr().out
     assert "RuntimeError: no" in said
@@ -143,7 +143,7 @@ def test_method_that_returns_a_wrong_shape_is_one_line_and_nothing_is_written(
         def solve(self, rhs, z0, method, n_steps):
             return z0[:1]
 
-    monkeypatch.setitem(GRADIENTS._entries, "anode", Wrong())
+    monkeypatch.setitem(GRADIENTS, "anode", Wrong())
     line = ["--suite", suite, "--network", "resnet4", "--Nt", "1", "--method", "rk2"]
     out = tmp_path / "out"
     assert run_bench.main([*line, "--gradient", "anode", "--out", str(out)]) == 2

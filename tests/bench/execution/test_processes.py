@@ -69,12 +69,17 @@ class Heard:
 
     def __init__(self, epoch_finished=lambda: None):
         self.told, self.running, self.most, self.notes = [], set(), 0, []
+        self.positions = []
         self._epoch_finished = epoch_finished
 
     def run_started(self, started):
         self.told.append((started.name, "started"))
         self.running.add(started.name)
         self.most = max(self.most, len(self.running))
+
+    def stepped(self, of, position):
+        self.positions.append((position.epoch, position.step))
+        assert position.loss > 0
 
     def epoch_finished(self, of, row):
         self.told.append((of.name, row.epoch))
@@ -142,6 +147,16 @@ def test_runs_at_once_leave_the_records_of_single_runs(tmp_path):
         assert one["environment"]["command"].endswith(shlex.join(sys.argv[1:]))
         assert one == two
     assert left_to_run(together, experiments, print) == []
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_position_of_a_run_is_reported_between_its_epochs(tmp_path, mark, jobs):
+    heard = Heard()
+    run_all(
+        workload(tmp_path, jobs=jobs), [experiment(**SMALL, gradient=f"{__name__}:IS_SLOW")], heard
+    )
+    assert heard.positions[0] == (1, 1)
+    assert not list(tmp_path.rglob("position.json"))
 
 
 def test_worker_that_dies_is_a_failed_run_and_the_others_go_on(tmp_path, mark):

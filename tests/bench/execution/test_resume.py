@@ -40,6 +40,8 @@ class Heard:
     def epoch_finished(self, of, row):
         self.epochs.append(row.epoch)
 
+    def stepped(self, of, position): ...
+
     def run_resumed(self, of, rows):
         self.resumed += 1
 

@@ -21,8 +21,14 @@ def test_step_costs_cover_each_configuration_once(tmp_path):
     assert all(m.batch_size == 8 for m in found)
     seconds = values["anode", "seconds_per_step"] + values["node", "seconds_per_step"]
     estimate = estimate_seconds(experiments, found, train_images=1, test_images=1)
-    images = 2 * 80 + forward_images(2, 80, 40) / 3  # epochs, training and test images
+    images = 2 * 80 + of_the_tests(80, 40) / 3
     assert estimate == pytest.approx(2 * seconds / 8 * images)
+
+
+def of_the_tests(train_images, test_images):
+    """The images that the tests of a run of two epochs pass forward."""
+    sizes = train_images, test_images
+    return forward_images(*sizes, is_last=False) + forward_images(*sizes, is_last=True)
 
 
 def test_estimate_counts_the_images_of_every_test(tmp_path):
@@ -39,7 +45,7 @@ def test_estimate_counts_the_images_of_every_test(tmp_path):
         ran(workload(tmp_path), experiment(gradient="node"))
     finally:
         counting.remove()
-    assert passed == forward_images(2, 80, 40)
+    assert passed == of_the_tests(80, 40)
 
 
 def test_configuration_that_does_not_fit_is_left_out(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ def data():
             subset.train_labels[train],
             subset.test_images[test],
             subset.test_labels[test],
-            num_classes=10,
+            classes=tuple("0123456789"),
             source="sorted",
         ),
         CPU,

@@ -132,7 +132,7 @@ def test_method_that_does_not_fit_is_recorded_and_the_others_go_on(tmp_path, mon
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return inner.solve(rhs, z0, method, n_steps)
 
-    monkeypatch.setitem(GRADIENTS._entries, "backprop", Large())
+    monkeypatch.setitem(GRADIENTS, "backprop", Large())
     line = "--suite growth --Nt 1,2 --batch_size 2,3 --network models.resnet:CHAIN:blocks=1"
     own = ["--gradient", "backprop,anode", "--out", str(tmp_path)]
     assert run_bench.main([*line.split(), *own]) == 0

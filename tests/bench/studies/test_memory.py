@@ -11,7 +11,7 @@ from bench.studies.gradients import ALL_GRADIENTS
 from bench.studies.memory import CHAIN
 from bench.suites import SUITES
 from plots.memory import laws
-from solvers.gradients.binomial import recomputed_steps
+from solvers.binomial import recomputed_steps
 from tests.bench.builders import CPU
 
 SUITE = SUITES["memory"]

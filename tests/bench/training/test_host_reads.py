@@ -8,7 +8,7 @@ from torch import nn
 
 from bench.training.cuda_graph import EAGER_STEPS, CapturedStep
 from bench.training.host_reads import RecordHostReads, ReplayHostReads
-from solvers.gradients.with_torchdiffeq import is_constant, mark_constant
+from solvers.with_torchdiffeq import is_constant, mark_constant
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from bench.instruments.memory import peak_bytes
 from solvers import GRADIENTS, METHODS, odeint
-from solvers.gradients.binomial import recomputed_steps, schedule
+from solvers.binomial import recomputed_steps, schedule
 from tests.solvers.right_hand_sides import Counting, Tanh, Tricky
 from tests.solvers.test_exactness import observe
 

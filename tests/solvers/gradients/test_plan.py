@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from solvers.binomial import recomputed_steps
 from solvers.gradients.anode_auto.plan import BlockPlan, BlockSize, anode_peak, plan
-from solvers.gradients.binomial import recomputed_steps
 
 BLOCKS = st.lists(
     st.tuples(

@@ -16,7 +16,7 @@ from bench.studies.study import FOUR_NETWORKS
 from bench.suites import SUITES
 from models.resnet import right_hand_side
 from solvers import METHODS, Tableau, odeint
-from solvers.gradients.binomial import recomputed_steps
+from solvers.binomial import recomputed_steps
 from solvers.methods import Combination
 from tests.bench.builders import CPU
 from tests.solvers.right_hand_sides import Counting, Tanh, Tricky

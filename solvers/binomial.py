@@ -39,12 +39,9 @@ def check_schedule(name: str, m: int | None, n_steps: int) -> None:
 
 
 def recomputed_steps(n_steps: int, m: int) -> int:
-    """Number of steps that the backward pass runs forward with m checkpoints, those that it
-    differentiates included.
-
-    The closed form of Griewank & Walther (2000), r·Nt - β(m + 1, r - 1) with β(c, r) = (c + r)
-    over c, plus the Nt steps that are differentiated.
-    """
+    """Number of steps that the backward pass runs forward with m checkpoints: the closed form of
+    Griewank & Walther (2000), r·Nt - β(m + 1, r - 1) with β(c, r) = (c + r) over c, plus the Nt
+    steps that are differentiated."""
     r = 0
     while math.comb(m + r, m) < n_steps:
         r += 1
@@ -64,7 +61,6 @@ def schedule(n_steps: int, m: int) -> tuple[Any, ...]:
 def run_schedule(
     actions: Sequence[Any],
     run: Run,
-    rhs: RightHandSide,
     replay: Replay,
     z0: Tensor,
     parameters: Sequence[Tensor],
@@ -93,7 +89,7 @@ def run_schedule(
             if action.write_ics:
                 kept[action.n0] = z, replay
             with replay.again(), replay.first() as f:
-                z, replay = run(f, z, action.n0, action.n1), Replay(rhs, z0.device)
+                z, replay = run(f, z, action.n0, action.n1), replay.renewed()
         elif isinstance(action, Reverse):  # differentiates the step that was just stored
             gradient, *parts = differentiate(ends, (start, *parameters), [gradient])
             found = [add(total, part) for total, part in zip(found, parts, strict=True)]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -25,9 +25,8 @@ def checkpointed(
 ) -> Tensor:
     """compute(rhs, z0), for whose backward pass only z0 is stored.
 
-    compute may evaluate no module but rhs. backward: by default runs compute again as a whole. The
-    gradient in z0 and in the parameters of rhs is that of compute itself, bit for bit; where it
-    cannot be, the backward pass raises InexactError.
+    compute may evaluate no module but rhs. backward: by default runs compute again as a whole, for
+    the gradient of compute itself, bit for bit; where it cannot be, it raises InexactError.
     """
     parameters = trainable_parameters(rhs)
     if not wants_gradient(z0, parameters):
@@ -35,6 +34,23 @@ def checkpointed(
     backward = backward or partial(_run_again, compute)
     z1: Tensor = _Checkpointed.apply(compute, backward, Replay(rhs, z0.device), z0, *parameters)
     return z1
+
+
+class CheckpointedEvaluations(nn.Module):
+    """A right-hand side of which autograd keeps the state of each evaluation, and nothing else."""
+
+    def __init__(self, rhs: RightHandSide) -> None:
+        super().__init__()
+        self.rhs: Any = rhs
+
+    def forward(self, t: Tensor, z: Tensor) -> Tensor:
+        def evaluate(rhs: RightHandSide, z: Tensor) -> Tensor:
+            # The right-hand side may set requires_grad of its t, and may return a tensor that it
+            # keeps, which autograd must not mark as a result of the checkpoint.
+            slope: Tensor = rhs(t.detach(), z)
+            return slope.view_as(slope)
+
+        return checkpointed(evaluate, self.rhs, z)
 
 
 def _run_again(

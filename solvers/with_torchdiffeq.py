@@ -22,8 +22,7 @@ from solvers.replay import buffers_put_back
 
 @cache
 def library() -> ModuleType:
-    """torchdiffeq, imported when it is first used: with SciPy, which it imports, it takes half a
-    second."""
+    """torchdiffeq, imported when it is first used: with SciPy it takes half a second."""
     with torch.inference_mode(False):  # the tensors that it creates must also serve training
         import torchdiffeq
     return torchdiffeq
@@ -87,11 +86,8 @@ def _times(
 
 
 def last_state(solution: Tensor, z0: Tensor) -> Tensor:
-    """z(1) of a solution, in the memory format of z0.
-
-    torchdiffeq returns contiguous memory. In another memory format than with the other gradient
-    methods, the layers after the block would round differently.
-    """
+    """z(1) of a solution, in the memory format of z0. torchdiffeq returns contiguous memory, with
+    which the layers after the block would round differently."""
     return solution[-1].contiguous(memory_format=_memory_format(z0))
 
 
@@ -100,9 +96,8 @@ def adjoint(
 ) -> Tensor:
     """z(1) by `torchdiffeq.odeint_adjoint`, with the tensors of rhs that require a gradient.
 
-    frozen: the backward solve leaves the buffers of rhs unchanged. The first evaluation of the
-    backward solve raises InexactError if rhs depends on a tensor that requires a gradient and is
-    none of its parameters.
+    frozen: the backward solve leaves the buffers of rhs unchanged. Raises InexactError, in the
+    backward solve, if rhs depends on another tensor that requires a gradient.
     """
     parameters = trainable_parameters(rhs)
     checked = _Checked(rhs, parameters, z0)
@@ -112,11 +107,8 @@ def adjoint(
 
 
 class _Checked:
-    """A right-hand side whose graph is checked once, in an evaluation that takes place anyway.
-
-    That is the first of the backward solve; or of the forward solve, where neither z0 nor a
-    parameter requires a gradient, so that there would be no backward solve.
-    """
+    """A right-hand side whose graph is checked once: in the first evaluation of the backward solve;
+    or of the forward solve, if neither z0 nor a parameter requires a gradient."""
 
     def __init__(self, rhs: RightHandSide, parameters: list[Tensor], z0: Tensor) -> None:
         self._rhs, self._parameters, self.is_frozen, self._is_done = rhs, parameters, False, False
@@ -142,12 +134,9 @@ class _Checked:
 
 
 def mark_constant(tensor: Tensor) -> Tensor:
-    """The tensor itself, marked as having these values in every training step.
-
-    A step in which the host reads only what is computed from such tensors can be captured as a
-    CUDA graph: see bench/training/host_reads.py. The mark holds until the tensor, or another tensor
-    on the same memory, is changed in place, as far as PyTorch counts that (not by `.data`).
-    """
+    """The tensor itself, marked as having these values in every training step, until it is changed
+    in place. A step in which the host reads only what is computed from such tensors can be captured
+    as a CUDA graph: see bench/training/host_reads.py."""
     if not tensor.is_inference():  # PyTorch does not count their changes
         tensor.is_constant = tensor._version  # type: ignore[attr-defined]
     return tensor

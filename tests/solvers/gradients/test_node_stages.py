@@ -1,0 +1,181 @@
+"""node-stages: the continuous adjoint at the stage states of the forward pass."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from torch import nn
+
+from solvers import METHODS, InexactError, Tableau, odeint
+from solvers.methods import Combination
+from tests.solvers import test_proof
+from tests.solvers.right_hand_sides import Counting, Tanh, Tricky
+from tests.solvers.test_exactness import observe
+
+RALSTON = Tableau(
+    "ralston",
+    2,
+    (0.0, 2 / 3),
+    (Combination((1.0,), 2 / 3),),
+    Combination((1.0, 3.0), 1 / 4),
+    None,
+)
+KUTTA3 = Tableau(
+    "kutta3",
+    3,
+    (0.0, 1 / 2, 1.0),
+    (Combination((1.0,), 1 / 2), Combination((-1.0, 2.0))),
+    Combination((1.0, 4.0, 1.0), 1 / 6),
+    None,
+)
+OWN_ADJOINT = [METHODS["rk4"], METHODS["rk4_38"], KUTTA3]
+"""Schemes that are their own discrete adjoint: at the stage states no error is left."""
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    method=st.sampled_from(OWN_ADJOINT),
+    n_steps=st.integers(1, 4),
+    channels_last=st.booleans(),
+    training=st.booleans(),
+    backwards=st.integers(1, 2),
+    norm=st.booleans(),
+    dropout=st.booleans(),
+    time=st.booleans(),
+    frozen=st.booleans(),
+    unused=st.booleans(),
+    activation=st.sampled_from([nn.ReLU, nn.Tanh, nn.Softplus]),
+)
+@hypothesis_settings(max_examples=60)
+def test_scheme_that_is_its_own_discrete_adjoint_has_backprops_gradient(
+    seed, method, n_steps, channels_last, training, backwards, **layers
+):
+    """And the forward pass and the statistics that it leaves have backprop's bits."""
+    torch.manual_seed(seed)
+    rhs = Tricky(**layers).double().train(training)
+    z0 = torch.randn(3, 4, 5, 5, dtype=torch.float64)
+    if channels_last:
+        rhs = rhs.to(memory_format=torch.channels_last)
+        z0 = z0.contiguous(memory_format=torch.channels_last)
+    case = {"method": method, "n_steps": n_steps, "backwards": backwards, "seed": seed % 1000}
+    ours = observe(rhs, z0, gradient="node-stages", **case)
+    reference = observe(rhs, z0, gradient="backprop", **case)
+    assert ours.keys() == reference.keys()
+    # Behind a bias that BatchNorm removes the gradient is rounding alone: all are judged together.
+    differentiated = [n for n in reference if n == "z0" or n.startswith("gradient of")]
+    difference, whole = [], []
+    for name, other in reference.items():
+        one = ours[name]
+        if one is None or other is None:
+            assert one is other, name
+        elif name in differentiated:
+            difference.append((one - other).norm())
+            whole.append(other.norm())
+        else:
+            assert torch.equal(one, other), name
+    assert float(torch.stack(difference).norm()) <= 1e-14 * float(torch.stack(whole).norm())
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("method", ["euler", "rk2"])
+def test_forward_pass_and_its_statistics_have_backprops_bits(method, autocast):
+    torch.manual_seed(0)
+    rhs, z0 = Tricky(), torch.randn(3, 4, 5, 5)
+    case = {"method": method, "n_steps": 3, "autocast": autocast}
+    ours = observe(rhs, z0, gradient="node-stages", **case)
+    reference = observe(rhs, z0, gradient="backprop", **case)
+    for name in reference:
+        if name in ("z1", "random") or name.startswith("buffer"):
+            assert torch.equal(ours[name], reference[name]), name
+    assert not torch.equal(ours["z0"], reference["z0"])
+
+
+def test_one_rk2_step_evaluates_the_jacobian_at_its_end_and_at_the_forward_midpoint():
+    torch.manual_seed(0)
+    rhs = Counting(Tanh(dimension=4))
+    z0 = torch.randn(1, 4, dtype=torch.float64, requires_grad=True)
+    adjoint = torch.randn(1, 4, dtype=torch.float64)
+    z1 = odeint(rhs, z0, method="rk2", n_steps=1, gradient="node-stages")
+
+    def jacobian(z):
+        return torch.autograd.functional.jacobian(lambda z: rhs.inner(0, z), z)[0, :, 0, :]
+
+    at_midpoint = adjoint + adjoint @ jacobian(z1.detach()) / 2
+    expected = adjoint + at_midpoint @ jacobian(rhs.states[1])
+    torch.testing.assert_close(torch.autograd.grad(z1, z0, adjoint)[0], expected)
+
+
+def gradients(rhs, z0, gradient, method, n_steps):
+    z1 = odeint(rhs, z0, method=method, n_steps=n_steps, gradient=gradient)
+    return torch.cat(
+        [g.flatten() for g in torch.autograd.grad(z1.square().sum(), (z0, rhs.matrix))]
+    )
+
+
+@pytest.mark.parametrize("method", ["euler", "rk2"])
+def test_error_has_the_order_of_the_method_where_all_is_smooth(method):
+    torch.manual_seed(0)
+    rhs, z0 = Tanh(), torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    errors = [
+        float(
+            (
+                gradients(rhs, z0, "node-stages", method, n)
+                - gradients(rhs, z0, "backprop", method, n)
+            ).norm()
+        )
+        for n in (32, 64)
+    ]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(METHODS[method].order, abs=0.1)
+
+
+def test_with_euler_it_is_node_grid():
+    torch.manual_seed(0)
+    rhs, z0 = Tanh(), torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    found, grid = (gradients(rhs, z0, name, "euler", 5) for name in ("node-stages", "node-grid"))
+    torch.testing.assert_close(found, grid, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize(("method", "more"), [("euler", 1), ("rk2", 1), ("rk4", 0), ("rk4_38", 0)])
+def test_backward_pass_evaluates_each_stage_twice_and_an_end_that_is_none_once(method, more):
+    rhs, z0 = Counting(Tanh()), torch.ones(2, 3, dtype=torch.float64)
+    z1 = odeint(rhs, z0, method=method, n_steps=4, gradient="node-stages")
+    rhs.times.clear()
+    z1.sum().backward()
+    assert len(rhs.times) == 4 * (2 * METHODS[method].n_stages + more)
+    assert max(rhs.times) == 1
+
+
+@given(
+    sources=st.frozensets(st.sampled_from(["python", "numpy", "torch", "counter"]), max_size=2),
+    between=st.lists(st.sampled_from(list(test_proof.BETWEEN)), max_size=2, unique=True),
+    forward=st.sampled_from(["plain", "plain", "functional_call", "a mode"]),
+    n_steps=st.integers(2, 4),
+    method=st.sampled_from(["rk4", "rk4_38"]),
+)
+@hypothesis_settings(max_examples=60)
+def test_change_between_the_passes_is_an_error_or_changes_no_gradient(**case):
+    expected = test_proof.gradients("backprop", **case)
+    try:
+        found = test_proof.gradients("node-stages", **case)
+    except InexactError:
+        is_the_same = case["forward"] == "plain" and case["sources"] <= {"torch"}
+        assert not (is_the_same and test_proof.HARMLESS.issuperset(case["between"]))
+        return
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["euler", "rk2"])
+@pytest.mark.parametrize("change", ["an attribute", "a like layer, frozen", "data"])
+def test_change_between_the_passes_is_an_error_with_schemes_that_use_the_end_state(change, method):
+    case = {"sources": set(), "forward": "plain", "n_steps": 2, "method": method}
+    with pytest.raises(InexactError):
+        test_proof.gradients("node-stages", between=[change], **case)
+
+
+def test_scheme_whose_times_are_not_symmetric_is_refused_with_one_that_fits():
+    with pytest.raises(ValueError, match=r"node-stages cannot use the method 'ralston'.*'rk2'"):
+        odeint(Tanh(), torch.ones(1, 3), method=RALSTON, n_steps=1, gradient="node-stages")
