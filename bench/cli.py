@@ -55,7 +55,7 @@ class TrainingRequest(Request):
     eager: bool
     tensorboard: bool
     reproduce: str | None
-    estimate: bool = False
+    estimate: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +106,9 @@ def parse(
         name = DEFAULT_SUITE if options.list else options.suite
         own = suite_file.read(Path(name)) if name.endswith(suite_file.SUFFIX) else None
         suite = _suite(own.base if own else name)
-        given = {option.name: getattr(options, option.name) for option in OVERRIDES}
-        given = {name: value for name, value in given.items() if value is not None}
-        given = {**(own.values if own else {}), **given}
+        overrides = {option.name: getattr(options, option.name) for option in OVERRIDES}
+        given = dict(own.values) if own else {}
+        given |= {name: value for name, value in overrides.items() if value is not None}
         lists = [value for value in given.values() if isinstance(value, tuple)]
         refuse_shadowed([str(item) for values in lists for item in values], os.getcwd())
         refused = [o.flag for o in OVERRIDES if o.name in given and o.name not in suite.options]
@@ -201,17 +201,11 @@ def _training_request(options: argparse.Namespace, suite: Suite, whole: Suite) -
     if names := data.class_names(options.data_dir):
         suite = replace(suite, num_classes=len(names))
     return TrainingRequest(
-        **_common(options),
+        **_common(options, "executor", "jobs", "eager", "tensorboard", "reproduce", "estimate"),
         suite=suite,
         whole=whole,
         experiments=suite.experiments(),
         generated=options.generated or (suite.generated and options.data_dir is None),
-        executor=options.executor,
-        jobs=options.jobs,
-        eager=options.eager,
-        tensorboard=options.tensorboard,
-        reproduce=options.reproduce,
-        estimate=options.estimate,
     )
 
 
@@ -262,11 +256,13 @@ def _study_request(
     )
 
 
-def _common(options: argparse.Namespace) -> dict[str, Any]:
+def _common(options: argparse.Namespace, *more: str) -> dict[str, Any]:
+    """Fields of a request: the action, and options of the same name."""
     asked = [action.flag for action in ACTIONS if getattr(options, action.name)]
+    names = ("data_dir", "device", "out", "fresh", *more)
     return {
         "action": asked[0].removeprefix("--") if asked else "run",
-        **{name: getattr(options, name) for name in ("data_dir", "device", "out", "fresh")},
+        **{name: getattr(options, name) for name in names},
         "formats": options.format,
         "redraw": _redraw(options),
     }
