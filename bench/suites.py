@@ -9,6 +9,7 @@ from bench.studies.cost.study import CostStudy
 from bench.studies.gradients import GradientStudy
 from bench.studies.growth import GrowthStudy
 from bench.studies.memory import MemoryStudy
+from bench.studies.ode_gradients import OdeGradientStudy
 from bench.studies.reversibility import ReversibilityStudy
 from bench.studies.study import FOUR_NETWORKS, Study
 from solvers import METHODS
@@ -154,6 +155,11 @@ SUITES: Registry[Suite | Study] = Registry(
             GradientStudy(
                 "gradients",
                 "gradient error of every gradient method without training: Nt, blocks, activation",
+            ),
+            OdeGradientStudy(
+                "ode-gradients",
+                "discrete and continuous gradients against that of the ODE; parts of their "
+                "difference",
             ),
             MemoryStudy(
                 "memory",

@@ -15,7 +15,15 @@ from typing import Any
 import pandas as pd
 
 from bench import records
-from bench.records import CostRow, GradientRow, GrowthRow, MemoryRow, ReversalRow, UsageError
+from bench.records import (
+    CostRow,
+    GradientRow,
+    GrowthRow,
+    MemoryRow,
+    OdeGradientRow,
+    ReversalRow,
+    UsageError,
+)
 from plots import (
     conditions,
     cost,
@@ -41,6 +49,7 @@ BY_ROW: Mapping[type[Any], Mapping[str, MeasuredFigure]] = {
     GradientRow: gradients.FIGURES,
     GrowthRow: growth.FIGURES,
     MemoryRow: memory.FIGURES,
+    OdeGradientRow: gradients.ODE_FIGURES,
     ReversalRow: reversibility.FIGURES,
 }
 """Kind of measurement → its figures by name."""

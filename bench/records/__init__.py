@@ -24,7 +24,15 @@ from bench.records.measurements import (
     write_measurements,
 )
 from bench.records.pictures import PICTURES, Picture, read_pictures, write_pictures
-from bench.records.rows import CostRow, GradientRow, GrowthRow, MemoryRow, ReversalRow, key_of
+from bench.records.rows import (
+    CostRow,
+    GradientRow,
+    GrowthRow,
+    MemoryRow,
+    OdeGradientRow,
+    ReversalRow,
+    key_of,
+)
 from bench.records.runs import (
     ASIDE,
     EPOCHS,
@@ -64,6 +72,7 @@ __all__ = [
     "GrowthRow",
     "Measurement",
     "MemoryRow",
+    "OdeGradientRow",
     "Picture",
     "ReversalRow",
     "Run",
