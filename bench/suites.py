@@ -10,6 +10,7 @@ from bench.studies.cost.study import CostStudy
 from bench.studies.gradients import GradientStudy
 from bench.studies.growth import GrowthStudy
 from bench.studies.memory import MemoryStudy
+from bench.studies.ode_gradients import OdeGradientStudy
 from bench.studies.reversibility import ReversibilityStudy
 from bench.studies.study import FOUR_NETWORKS, OPTIONS, Study
 from solvers import METHODS
@@ -143,6 +144,11 @@ SUITES: Registry[Suite | Study] = Registry(
             GradientStudy(
                 "gradients",
                 "gradient error of every gradient method without training: Nt, blocks, activation",
+            ),
+            OdeGradientStudy(
+                "ode-gradients",
+                "discrete and continuous gradients against that of the ODE; parts of their "
+                "difference",
             ),
             MemoryStudy(
                 "memory",

@@ -12,7 +12,15 @@ from typing import Any
 import pandas as pd
 
 from bench import records
-from bench.records import CostRow, GradientRow, GrowthRow, MemoryRow, ReversalRow, UsageError
+from bench.records import (
+    CostRow,
+    GradientRow,
+    GrowthRow,
+    MemoryRow,
+    OdeGradientRow,
+    ReversalRow,
+    UsageError,
+)
 from bench.records.tables import RENAMED
 from plots import cost, gradients, growth, labels, memory, report, reversibility, sections, training
 from plots.report import Section
@@ -36,6 +44,7 @@ BY_ROW: Mapping[type[Any], Mapping[str, Figure]] = {
     GradientRow: gradients.FIGURES,
     GrowthRow: growth.FIGURES,
     MemoryRow: memory.FIGURES,
+    OdeGradientRow: gradients.ODE_FIGURES,
     ReversalRow: reversibility.FIGURES,
 }
 """Kind of measurement → its figures by name."""

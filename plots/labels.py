@@ -77,6 +77,10 @@ WIDE = "models.resnet:CHAIN:width="
 """Prefix of ResNet-4 with another number of channels, as the suite `growth` names it."""
 
 
+DEPTH_VARYING = "models.resnet:CHAIN:sets=2"
+"""ResNet-4 with weights that depend on t, as the suite `ode-gradients` names it."""
+
+
 @contextmanager
 def stated(own: Mapping[str, str]) -> Iterator[None]:
     """A context with the labels that records state for the user's own code, as in
@@ -89,6 +93,8 @@ def stated(own: Mapping[str, str]) -> Iterator[None]:
 
 
 def network(name: str) -> str:
+    if name == DEPTH_VARYING:
+        return "ResNet-4, θ(t)"
     if name.startswith(CHAIN):
         return f"ResNet-4, {name.removeprefix(CHAIN)} ODE blocks"
     return NETWORKS.get(name) or _of_own(name)
