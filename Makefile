@@ -1,5 +1,6 @@
 # make bench: run the default suite to its figures.   make test: run the tests.
 # make test-peers: install torchode, torchdyn and diffrax as well, and test how they agree.
+# make test-report: open a report in Chromium, without a window; installs it where apt-get can.
 # make test-cluster: install Ray as well, and test runs on a cluster of this machine.
 # make test-faults: kill runs, fail their writes, damage their files; writes down what came out.
 #   Takes half an hour on two cores.
@@ -10,7 +11,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 
-.PHONY: bench test test-peers test-cluster test-faults check lint format clean
+.PHONY: bench test test-report test-peers test-cluster test-faults check lint format clean
 
 bench: $(VENV)/installed
 	$(VENV)/bin/python run_bench.py $(ARGS)
@@ -22,6 +23,14 @@ test-peers: $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[dev,peers]'
 	$(VENV)/bin/python -m pytest tests/bench/peers
+
+CHROMIUM = command -v chromium chromium-browser google-chrome >/dev/null
+
+test-report: $(VENV)/installed
+	@$(CHROMIUM) || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get -qq update \
+		&& apt-get -qq install --yes --no-install-recommends chromium >/dev/null; } || true
+	@$(CHROMIUM) || echo "skipped: install chromium or Chrome to test the report in a browser"
+	$(VENV)/bin/python -m pytest -m browser tests/plots
 
 # Ray ends the process, here pytest, that has lost the head of its cluster, without a result. What
 # Ray wrote is shown then, and the tests are run once more. Tests that fail are not.

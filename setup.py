@@ -10,5 +10,5 @@ REFERENCES = "bench.references"
 setup(
     packages=[*find_packages(include=["bench*", "models*", "plots*", "solvers*"]), REFERENCES],
     package_dir={REFERENCES: "results/reference"},
-    package_data={REFERENCES: ["*.csv"], "bench": ["help.txt"]},
+    package_data={REFERENCES: ["*.csv"], "bench": ["help.txt"], "plots.report": ["page.*"]},
 )

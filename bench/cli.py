@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +24,8 @@ class Request:
     """A validated command line. action: "run", or an option of ACTIONS without its dashes.
 
     data_dir: None is the official data set or generated images. device: a name for
-    `environment.find_device`. fresh: move old results aside first.
+    `environment.find_device`. fresh: move old results aside first. formats: of figures and tables.
+    redraw: the command that draws these figures again.
     """
 
     action: str
@@ -30,17 +33,21 @@ class Request:
     device: str
     out: Path
     fresh: bool
+    formats: tuple[str, ...]
+    redraw: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest(Request):
     """Request for a suite that trains; suite has the overrides, and experiments are its runs.
+    whole: the suite without overrides.
 
     generated: use generated images. executor: one of `executors.EXECUTORS`. reproduce: the name or
     folder of the recorded run to run again. estimate: --list measures times.
     """
 
     suite: Suite
+    whole: Suite
     experiments: tuple[Experiment, ...]
     generated: bool
     executor: str
@@ -48,14 +55,16 @@ class TrainingRequest(Request):
     eager: bool
     tensorboard: bool
     reproduce: str | None
-    estimate: bool = False
+    estimate: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRequest(Request):
-    """Request for a study; suite has the overrides. reference: file of the regression check."""
+    """Request for a study; suite has the overrides. whole: the study without overrides. reference:
+    file of the regression check."""
 
     suite: Study
+    whole: Study
     cases: tuple[Any, ...]
     reference: Path
 
@@ -71,8 +80,18 @@ class CompareRequest:
     out: Path | None
 
 
+@dataclass(frozen=True)
+class ReportRequest:
+    """A folder of results, of whose suites all figures are drawn, in one report."""
+
+    folder: Path
+    formats: tuple[str, ...]
+
+
 @state_kept()  # the user's modules are imported inside
-def parse(arguments: Sequence[str] | None = None) -> Request | CompareRequest:
+def parse(
+    arguments: Sequence[str] | None = None,
+) -> Request | CompareRequest | ReportRequest:
     """The request of a command line. Raises UsageError, which says what to do, if it has none."""
     options = read_options(arguments)
     search_first(os.getcwd())  # for the user's own package.module:Object
@@ -80,14 +99,16 @@ def parse(arguments: Sequence[str] | None = None) -> Request | CompareRequest:
         _check_exclusions(options)
         if options.compare:
             return _compare_request(options)
+        if options.report and not _others(options, ("--out", "--format")):
+            return ReportRequest(options.out, options.format)
         if options.fail_above is not None:
             raise ValueError("--fail-above needs --compare A B: give both, or leave it out")
         name = DEFAULT_SUITE if options.list else options.suite
         own = suite_file.read(Path(name)) if name.endswith(suite_file.SUFFIX) else None
         suite = _suite(own.base if own else name)
-        given = {option.name: getattr(options, option.name) for option in OVERRIDES}
-        given = {name: value for name, value in given.items() if value is not None}
-        given = {**(own.values if own else {}), **given}
+        overrides = {option.name: getattr(options, option.name) for option in OVERRIDES}
+        given = dict(own.values) if own else {}
+        given |= {name: value for name, value in overrides.items() if value is not None}
         lists = [value for value in given.values() if isinstance(value, tuple)]
         refuse_shadowed([str(item) for values in lists for item in values], os.getcwd())
         refused = [o.flag for o in OVERRIDES if o.name in given and o.name not in suite.options]
@@ -95,18 +116,13 @@ def parse(arguments: Sequence[str] | None = None) -> Request | CompareRequest:
             raise ValueError(
                 f"the suite {suite.name} has no use for {', '.join(refused)}: leave it out"
             )
-        changed = suite.replaced(
-            **{
-                field: _fitting(suite, field, value, name)
-                for name, value in given.items()
-                for field in suite.options[name]
-            }
-        )
+        whole, changed = _replaced(suite, own.values if own else {}), _replaced(suite, given)
         if own:
-            changed = replace(changed, name=own.name, description=f"{suite.name}, as in {name}")
+            new = {"name": own.name, "description": f"{suite.name}, as in {name}"}
+            whole, changed = replace(whole, **new), replace(changed, **new)
         if isinstance(changed, Study):
-            return _study_request(options, changed, suite.name, bool(given))
-        return _training_request(options, changed)
+            return _study_request(options, changed, whole, suite.name, bool(given))
+        return _training_request(options, changed, whole)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -115,6 +131,17 @@ def _suite(name: str) -> Suite | Study:
     if "=" in name:
         raise ValueError(f"--suite {name!r}: give what replaces its values as options")
     return SUITES.resolve(name)
+
+
+def _replaced(suite: Any, values: Mapping[str, Any]) -> Any:
+    """A suite with values that options replace."""
+    return suite.replaced(
+        **{
+            field: _fitting(suite, field, value, name)
+            for name, value in values.items()
+            for field in suite.options[name]
+        }
+    )
 
 
 def _check_exclusions(options: argparse.Namespace) -> None:
@@ -128,6 +155,10 @@ def _check_exclusions(options: argparse.Namespace) -> None:
                 raise ValueError(
                     f"--{other} and {action.flag} exclude each other: give one of them"
                 )
+    for action in ACTIONS:
+        draws = action.name in ("dry_run", "plots_only", "report")
+        if "format" in options.given and getattr(options, action.name) and not draws:
+            raise ValueError(f"{action.flag} draws nothing: leave out --format")
 
 
 def _fitting(suite: Suite | Study, field: str, value: Any, name: str) -> Any:
@@ -140,20 +171,25 @@ def _fitting(suite: Suite | Study, field: str, value: Any, name: str) -> Any:
 
 
 def _compare_request(options: argparse.Namespace) -> CompareRequest:
-    others = [
-        option.flag
-        for option in (*MAIN, *OVERRIDES, *WHERE)
-        if option.name in options.given or getattr(options, option.name) is True
-    ]
-    refused = [flag for flag in others if flag not in ("--fail-above", "--out")]
+    refused = _others(options, ("--fail-above", "--out"))
     if refused:
         raise ValueError(f"--compare has no use for {', '.join(refused)}: leave it out")
     before, after = options.compare
-    out = options.out if "--out" in others else None
+    out = options.out if "out" in options.given else None
     return CompareRequest(before, after, options.fail_above, out)
 
 
-def _training_request(options: argparse.Namespace, suite: Suite) -> TrainingRequest:
+def _others(options: argparse.Namespace, allowed: Sequence[str]) -> list[str]:
+    """The options that are given, those that ask for an action and the allowed ones aside."""
+    return [
+        option.flag
+        for option in (*MAIN, *OVERRIDES, *WHERE)
+        if option.flag not in allowed
+        and (option.name in options.given or getattr(options, option.name) is True)
+    ]
+
+
+def _training_request(options: argparse.Namespace, suite: Suite, whole: Suite) -> TrainingRequest:
     if options.check or options.update_reference or options.reference:
         raise _no_reference(suite)
     given = [option.flag for option in OVERRIDES if getattr(options, option.name) is not None]
@@ -165,16 +201,11 @@ def _training_request(options: argparse.Namespace, suite: Suite) -> TrainingRequ
     if names := data.class_names(options.data_dir):
         suite = replace(suite, num_classes=len(names))
     return TrainingRequest(
-        **_common(options),
+        **_common(options, "executor", "jobs", "eager", "tensorboard", "reproduce", "estimate"),
         suite=suite,
+        whole=whole,
         experiments=suite.experiments(),
         generated=options.generated or (suite.generated and options.data_dir is None),
-        executor=options.executor,
-        jobs=options.jobs,
-        eager=options.eager,
-        tensorboard=options.tensorboard,
-        reproduce=options.reproduce,
-        estimate=options.estimate,
     )
 
 
@@ -193,7 +224,7 @@ STUDIES_REFUSE: Mapping[str, tuple[Any, str]] = {
 
 
 def _study_request(
-    options: argparse.Namespace, study: Study, base: str, is_changed: bool
+    options: argparse.Namespace, study: Study, whole: Study, base: str, is_changed: bool
 ) -> StudyRequest:
     """base: the name of the suite whose reference is used."""
     for name, (default, why) in STUDIES_REFUSE.items():
@@ -219,17 +250,38 @@ def _study_request(
     return StudyRequest(
         **_common(options),
         suite=study,
+        whole=whole,
         cases=study.check_cases() if checks else study.cases(),
         reference=options.reference or reference_of(base),
     )
 
 
-def _common(options: argparse.Namespace) -> dict[str, Any]:
+def _common(options: argparse.Namespace, *more: str) -> dict[str, Any]:
+    """Fields of a request: the action, and options of the same name."""
     asked = [action.flag for action in ACTIONS if getattr(options, action.name)]
+    names = ("data_dir", "device", "out", "fresh", *more)
     return {
         "action": asked[0].removeprefix("--") if asked else "run",
-        **{name: getattr(options, name) for name in ("data_dir", "device", "out", "fresh")},
+        **{name: getattr(options, name) for name in names},
+        "formats": options.format,
+        "redraw": _redraw(options),
     }
+
+
+def _redraw(options: argparse.Namespace) -> str:
+    """The command line that draws the figures of this one again."""
+    kept = ("suite", "out", "format", *(option.name for option in OVERRIDES))
+    words = []
+    for option in (*MAIN, *OVERRIDES, *WHERE):
+        if option.name in kept and (option.name in options.given or option.name == "suite"):
+            value = getattr(options, option.name)
+            words += [
+                option.flag,
+                ",".join(map(str, value)) if type(value) is tuple else str(value),
+            ]
+    program = Path(sys.argv[0]).name
+    start = ["python", program] if program.endswith(".py") else ["anode-bench"]
+    return shlex.join([*start, *words, "--plots-only"])
 
 
 def _no_reference(suite: Suite | Study) -> ValueError:

@@ -201,12 +201,9 @@ def _git(*arguments: str) -> str | None:
     here = Path(__file__).resolve().parents[1]
     if not (here / ".git").exists():
         return None
-    # In a hook git tells its children which repository it is called in: it may be another one.
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", *arguments]
-    quiet = subprocess.DEVNULL
+    command, quiet = ["git", *arguments], subprocess.DEVNULL
     try:
-        said = subprocess.check_output(command, cwd=here, env=ours, stderr=quiet, timeout=10)
+        said = subprocess.check_output(command, cwd=here, stderr=quiet, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
     return said.decode().strip()

@@ -13,6 +13,7 @@ from bench import completion
 from bench.errors import UsageError
 from bench.execution.executors import EXECUTORS
 from bench.experiment import PRECISIONS
+from bench.records import FIGURE_FORMATS
 from bench.studies.reversibility import ADAPTIVE, PAIR
 from bench.suites import DEFAULT_SUITE, SUITES
 from models import BASELINE, NETWORKS
@@ -55,10 +56,22 @@ _rate = _parsed(float, lambda r: 0 < r <= LARGEST_FLOAT32, "positive number that
 _fraction = _parsed(float, lambda f: 0 <= f < math.inf, "fraction, as 0.01 is for 1 %")
 
 
-def _path(text: str) -> Path:
+def _format(text: str) -> str:
+    if text not in FIGURE_FORMATS:
+        raise argparse.ArgumentTypeError(
+            f"unknown format {text!r}: choose from {', '.join(FIGURE_FORMATS)}"
+        )
+    return text
+
+
+def _name(text: str) -> str:
     if not text:
-        raise argparse.ArgumentTypeError("'' is no name of a file or folder: give one")
-    return Path(text)
+        raise argparse.ArgumentTypeError("'' is no name: give one")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_name(text))
 
 
 class Option(NamedTuple):
@@ -114,9 +127,11 @@ ACTIONS = (
     Option("--dry-run", "print the names of the suite's runs and their number, and run nothing"),
     Option("--status", "print what of the suite is done, running, stopped, failed and left"),
     Option("--reproduce", "run a recorded experiment of the suite again (RUN: its name, or its "
-        "folder) and say whether it came out the same; exit code 1 where it did not", str,
+        "folder) and say whether it came out the same; exit code 1 where it did not", _name,
         "RUN"),
-    Option("--plots-only", "draw the figures again from what is recorded"),
+    Option("--plots-only", "draw the figures and the report again from what is recorded"),
+    Option("--report", "the same for all suites in the folder of results, in one report.html "
+        "there; with --suite for that one"),
     Option("--check", "of gradients, memory and cost: measure a fixed set and compare it with the "
         "reference; exit code 1 where they differ"),
     Option("--update-reference", "write that reference anew"),
@@ -155,6 +170,8 @@ WHERE = (
         "smoke and studies, which generate images", _path, "DIR"),
     Option("--generated", "use generated images instead of real ones"),
     Option("--out", "folder of results; default: results", _path, "DIR", Path("results")),
+    Option("--format", f"of figures and tables: {', '.join(FIGURE_FORMATS)} (tables as LaTeX); "
+        "default: png,svg", _list_of(_format), default=("png", "svg")),
     Option("--executor", "local (default): this machine; ray: a Ray cluster (docs/cluster.md)",
         str, None, "local", choices=list(EXECUTORS)),
     Option("--eager", "do not capture training steps as CUDA graphs, which is done where the "

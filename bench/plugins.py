@@ -81,6 +81,11 @@ def state_kept() -> Iterator[None]:
         yield
 
 
+def is_foreign(spec: str) -> bool:
+    """Return whether a name is `package.module:Object`, with parameters or without."""
+    return bool(_foreign(spec))
+
+
 def _own(name: str, folder: str) -> str | None:
     """The user's module or package of this name in a folder, or None."""
     if Path(folder).resolve() == Path(_ROOT).resolve():

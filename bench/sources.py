@@ -3,16 +3,48 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import models
+import solvers
 from bench import plugins
+from solvers.registry import Registry
 
 Row = TypeVar("Row")
 
 
+REGISTRIES: Mapping[str, Registry[Any]] = {
+    "network": models.NETWORKS,
+    "method": solvers.METHODS,
+    "gradient": solvers.GRADIENTS,
+    "scheme": solvers.METHODS,
+}
+"""Field that may name the user's own code → where the name is looked up."""
+
+
 def of(*cases: Any) -> dict[str, str]:
     """`package.module:Object` → SHA-256 of its source, of what experiments and cases name."""
+    return plugins.sources(name for name, _ in _names(cases))
+
+
+def labels(*cases: Any) -> dict[str, str]:
+    """Name of the user's own code, with parameters → the object's `label`, or else its `name`."""
+    found: dict[str, str] = {}
+    for name, field in _names(cases):
+        if plugins.is_foreign(name):
+            own = REGISTRIES[field].resolve(name)
+            label = getattr(own, "label", None) or getattr(own, "name", None)
+            found |= {name: " ".join(label.split())} if isinstance(label, str) else {}
+    return found
+
+
+def described(*cases: Any) -> dict[str, dict[str, str]]:
+    """What an environment says of the user's own code."""
+    return {"sources": of(*cases), "labels": labels(*cases)}
+
+
+def _names(cases: Iterable[Any]) -> list[tuple[str, str]]:
+    """Each name in experiments and cases, once, and the field in which it stands."""
     experiments = [e for case in cases for e in getattr(case, "experiments", (case,))]
-    names = ("network", "method", "gradient", "scheme")
-    return plugins.sources(getattr(e, name, "") for e in experiments for name in names)
+    return [*dict.fromkeys((getattr(e, f, ""), f) for e in experiments for f in REGISTRIES)]
 
 
 def changed(environments: Iterable[Mapping[str, Any]], now: Mapping[str, str]) -> list[str]:

@@ -1,7 +1,8 @@
 """Every suite, declared as data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, ClassVar
 
 from bench.experiment import Experiment
@@ -9,8 +10,9 @@ from bench.studies.cost.study import CostStudy
 from bench.studies.gradients import GradientStudy
 from bench.studies.growth import GrowthStudy
 from bench.studies.memory import MemoryStudy
+from bench.studies.ode_gradients import OdeGradientStudy
 from bench.studies.reversibility import ReversibilityStudy
-from bench.studies.study import FOUR_NETWORKS, Study
+from bench.studies.study import FOUR_NETWORKS, OPTIONS, Study
 from solvers import METHODS
 from solvers.registry import Registry
 
@@ -19,6 +21,12 @@ TRAINING_FIGURES = (
     *("training", "gradient_error", "cost", "accuracy_table"),
     *("statistics_curves", "statistics_table"),
 )
+
+PROTOCOL = (
+    *("num_classes", "num_epochs", "batch_size", "lr", "train_images", "test_images"),
+    *("probe_images", "precision"),
+)
+"""The fields that a suite and all its experiments share."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +59,9 @@ class Suite:
 
     trains: ClassVar[bool] = True
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "network": ("networks",),
-        "method": ("methods",),
-        "Nt": ("n_steps",),
-        "gradient": ("gradients",),
+        **OPTIONS,
         "seeds": ("seeds",),
-        "precision": ("precision",),
-        **{
-            name: (name,)
-            for name in ("lr", "num_epochs", "batch_size", "train_images", "test_images")
-        },
+        **{name: (name,) for name in PROTOCOL if name not in ("num_classes", "probe_images")},
     }
     """Option of the command line → the fields that it replaces."""
 
@@ -76,24 +77,13 @@ class Suite:
         A baseline has no method and no Nt, so all of those share one. Raises ValueError, which says
         what to do, for a name or combination that cannot be used.
         """
-        names = {field.name for field in fields(Suite)}
-        common = {f.name: getattr(self, f.name) for f in fields(Experiment) if f.name in names}
-        del common["n_steps"]
+        protocol = {name: getattr(self, name) for name in PROTOCOL}
         found = [
-            Experiment(
-                network=network,
-                gradient=gradient,
-                method=method,
-                n_steps=n_steps,
-                seed=seed,
-                **common,
+            Experiment(network, gradient, method, n_steps, seed, **protocol)
+            for seed, network, method, n_steps, gradient in product(
+                self.seeds, self.networks, self.methods, self.n_steps, self.gradients
             )
-            for seed in self.seeds
-            for network in self.networks
-            for method in self.methods
-            for n_steps in self.n_steps
             if (METHODS.canonical(method), n_steps) not in self.left_out
-            for gradient in self.gradients
         ]
         return tuple(dict.fromkeys(found))
 
@@ -154,6 +144,11 @@ SUITES: Registry[Suite | Study] = Registry(
             GradientStudy(
                 "gradients",
                 "gradient error of every gradient method without training: Nt, blocks, activation",
+            ),
+            OdeGradientStudy(
+                "ode-gradients",
+                "discrete and continuous gradients against that of the ODE; parts of their "
+                "difference",
             ),
             MemoryStudy(
                 "memory",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from torch import Tensor, nn
+from torch.func import functional_call
 
 MakeODEBlock = Callable[[nn.Module], nn.Module]
 """Wraps a right-hand side f(t, z) in an ODE block."""
@@ -19,6 +20,24 @@ class Autonomous(nn.Module):
 
     def forward(self, t: Tensor, z: Tensor) -> Tensor:
         return self.layers(z)
+
+
+class DepthVarying(nn.Module):
+    """The right-hand side `start` with weights (1 - t)·θ₀ + t·θ₁, those of `start` and of `end`.
+
+    Both have the same layers. The buffers (BatchNorm's statistics) are those of `start`.
+    """
+
+    def __init__(self, start: nn.Module, end: nn.Module) -> None:
+        super().__init__()
+        self.start = start
+        self.end = nn.ParameterList(end.parameters())
+
+    def forward(self, t: Tensor, z: Tensor) -> Tensor:
+        pairs = zip(self.start.named_parameters(), self.end, strict=True)
+        weights = {name: first + t * (last - first) for (name, first), last in pairs}
+        slope: Tensor = functional_call(self.start, weights, (t, z))
+        return slope
 
 
 def conv_bn(

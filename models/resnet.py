@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from models.layers import Autonomous, MakeODEBlock, conv_bn, conv_bn_relu
+from models.layers import Autonomous, DepthVarying, MakeODEBlock, conv_bn, conv_bn_relu
 
 
 class ResidualBlock(nn.Module):
@@ -56,13 +56,14 @@ class ResNetChain:
     (batch, 3, 32, 32) → (batch, num_classes). Not a published network: it shows how cost and
     memory depend on the number of blocks alone, or on the width alone. groups: where it is
     positive, f has GroupNorm with that many groups in BatchNorm's place, so that no running
-    statistics are shared by its evaluations. Named `models.resnet:CHAIN:blocks=4`, …:width=32 or
-    …:groups=4.
+    statistics are shared by its evaluations. sets: 2 for weights in f that depend on t, linear
+    between two sets. Named `models.resnet:CHAIN:blocks=4`, …:width=32, …:groups=4 or …:sets=2.
     """
 
     blocks: int = 1
     width: int = 16
     groups: int = 0
+    sets: int = 1
 
     def __post_init__(self) -> None:
         if self.blocks < 1:
@@ -74,11 +75,19 @@ class ResNetChain:
                 f"GroupNorm cannot split {self.width} channels into {self.groups} groups: choose "
                 "a divisor"
             )
+        if self.sets not in (1, 2):
+            raise ValueError(f"a chain has 1 or 2 sets of weights, not {self.sets}: choose 1 or 2")
 
     def __call__(self, ode_block: MakeODEBlock, num_classes: int) -> nn.Module:
         width = self.width
-        chain = (ode_block(right_hand_side(width, self.groups)) for _ in range(self.blocks))
+        chain = (ode_block(self._right_hand_side()) for _ in range(self.blocks))
         return nn.Sequential(*conv_bn_relu(3, width, 3), *chain, *_head(8, 16 * width, num_classes))
+
+    def _right_hand_side(self) -> nn.Module:
+        start = right_hand_side(self.width, self.groups)
+        if self.sets == 1:
+            return start
+        return DepthVarying(start, right_hand_side(self.width, self.groups))
 
 
 CHAIN = ResNetChain()

@@ -4,54 +4,59 @@ import os
 
 os.environ["MPLBACKEND"] = "agg"  # matplotlib does not import with a name that it does not know
 
-import hashlib
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from bench import records
-from bench.records import CostRow, GradientRow, GrowthRow, MemoryRow, ReversalRow, UsageError
-from bench.records.tables import RENAMED
-from plots import (
-    conditions,
-    cost,
-    gradients,
-    growth,
-    labels,
-    memory,
-    reversibility,
-    style,
-    training,
+from bench.records import (
+    CostRow,
+    GradientRow,
+    GrowthRow,
+    MemoryRow,
+    OdeGradientRow,
+    ReversalRow,
+    UsageError,
 )
-from plots.training.recorded import Recorded, read
+from bench.records.tables import RENAMED
+from plots import cost, gradients, growth, labels, memory, report, reversibility, sections, training
+from plots.report import Section
+from plots.sections import USUAL, Figure, How
 
-__all__ = ["FIGURES", "MEASURED_FIGURES", "draw", "draw_folder", "draw_measured"]
+__all__ = [
+    "FIGURES",
+    "MEASURED_FIGURES",
+    "USUAL",
+    "How",
+    "draw",
+    "draw_folder",
+    "draw_measured",
+]
 
-MeasuredFigure = Callable[[pd.DataFrame, Path], list[Path]]
-
-FIGURES: Mapping[str, Callable[[Recorded, Path], list[Path]]] = training.FIGURES
+FIGURES: Mapping[str, Figure] = training.FIGURES
 """Name → a function that draws recorded runs into a folder and returns the files it wrote."""
 
-BY_ROW: Mapping[type[Any], Mapping[str, MeasuredFigure]] = {
+BY_ROW: Mapping[type[Any], Mapping[str, Figure]] = {
     CostRow: cost.FIGURES,
     GradientRow: gradients.FIGURES,
     GrowthRow: growth.FIGURES,
     MemoryRow: memory.FIGURES,
+    OdeGradientRow: gradients.ODE_FIGURES,
     ReversalRow: reversibility.FIGURES,
 }
 """Kind of measurement → its figures by name."""
 
-MEASURED_FIGURES: Mapping[str, MeasuredFigure] = {
+MEASURED_FIGURES: Mapping[str, Figure] = {
     name: figure for figures in BY_ROW.values() for name, figure in figures.items()
 }
 """The same for the suites that train nothing: from their measurements."""
 
-_DESCRIBED = ("network", "problem", "method", "scheme", "n_steps", "gradient")
+_PROTOCOL = ["num_classes", "num_epochs", "batch_size", "lr", "precision"]
+_PROTOCOL += ["train_images", "test_images", "fingerprint"]
+"""What runs must share to be in one figure of `draw_folder`."""
 
 
 def draw(
@@ -59,17 +64,17 @@ def draw(
     suite_folder: Path,
     runs: Sequence[str],
     suite_runs: Collection[str] | None = None,
+    how: How = USUAL,
 ) -> list[Path]:
-    """Draw the named figures of a suite from those of its runs that are recorded.
+    """Draw the named figures of a suite from those of its runs that are recorded, and write the
+    report; return the files.
 
-    suite_runs: all runs of the suite. Where `runs` are others, the figures are written to a folder
+    suite_runs: all runs of the suite. Where `runs` are others, the files are written to a folder
     of their own below `<suite_folder>/figures/`, and those of the whole suite stay. Raises
     UsageError when no run is recorded or the files cannot be written.
     """
-    recorded = read(suite_folder, runs)
-    place = _place(suite_folder, runs, suite_runs, recorded.runs)
-    with _writing(place) as folder:
-        return [file for name in names for file in FIGURES[name](recorded, folder)]
+    figures = {name: FIGURES[name] for name in names}
+    return _reported([sections.of_runs(figures, suite_folder, runs, suite_runs, how)])
 
 
 def draw_measured(
@@ -79,48 +84,68 @@ def draw_measured(
     key: Sequence[str],
     cases: Collection[tuple[Any, ...]],
     suite_cases: Collection[tuple[Any, ...]] | None = None,
+    how: How = USUAL,
 ) -> list[Path]:
     """Draw the named figures from the measurements recorded in a suite's folder, of those rows
-    whose fields `key` are among the cases.
+    whose fields `key` are among the cases, and write the report.
 
     suite_cases: all cases of the suite, as `suite_runs` of `draw`. Raises UsageError when none is
     recorded or the files cannot be written.
     """
-    file = suite_folder / records.MEASUREMENTS
-    recorded = records.read_rows(file, row)
-    rows = [r for r in recorded if records.key_of(r, key) in cases]
-    if not rows:
-        raise UsageError(f"none of the suite's cases is recorded in {file}: run it first")
-    # Measurements on several devices do not belong into one figure.
-    frame = pd.DataFrame([asdict(r) for r in rows if r.device == rows[-1].device])
-    where = [e for e in records.environments(file) if e.get("device") == rows[-1].device]
-    note = conditions.differences_of_environments(where)
-    place = _place(suite_folder, cases, suite_cases, frame)
-    with _writing(place) as folder, conditions.noted(note):
-        written = [file for name in names for file in MEASURED_FIGURES[name](frame, folder)]
-        for table in [file for file in written if note and file.suffix == ".md"]:
-            text = table.read_text(encoding="utf-8")
-            records.write_whole(table, f"{text}\n{note.strip()}\n")
-        return written
+    figures = {name: MEASURED_FIGURES[name] for name in names}
+    section = sections.of_cases(figures, suite_folder, row, key, cases, suite_cases, how)
+    return _reported([section])
 
 
-def draw_folder(folder: Path) -> list[Path]:
-    """Draw every figure that the records in a folder can show, whatever the folder is called.
+def draw_folder(folder: Path, formats: Collection[str] = USUAL.formats) -> list[Path]:
+    """Draw every figure that the records in a folder can show, and write one report.
 
-    Raises UsageError when it has neither runs nor measurements, or the files cannot be written.
+    folder: that of a suite, whatever it is called, or of several. Raises UsageError when it has
+    neither runs nor measurements, or the files cannot be written.
     """
+    how = How(formats)
+    suites = [folder] if _has_records(folder) else sorted(filter(_has_records, _folders(folder)))
+    if not suites:
+        raise UsageError(
+            f"{folder} has no recorded runs and no {records.MEASUREMENTS}: run a suite first, or "
+            "name another folder"
+        )
+    return _reported([section for suite in suites for section in _sections(suite, how)], folder)
+
+
+def _sections(folder: Path, how: How) -> list[Section]:
+    """A section for each protocol of a suite's runs, the one with most runs first, or for its
+    measurements."""
     if any(folder.glob(f"*/{records.RUN}")):
-        return draw([*FIGURES], folder, _in_order(records.load_runs(folder)))
+        protocols = records.load_runs(folder).groupby(_PROTOCOL, dropna=False, sort=False)
+        groups = sorted((_in_order(own) for _, own in protocols), key=len, reverse=True)
+        return [sections.of_runs(FIGURES, folder, own, groups[0], how) for own in groups]
     file = folder / records.MEASUREMENTS
-    try:
-        with file.open(encoding="utf-8") as lines:
-            columns = {RENAMED.get(name, name) for name in lines.readline().strip().split(",")}
-    except OSError as error:
-        raise UsageError(f"{folder} has no recorded runs and no {file.name}") from error
+    with file.open(encoding="utf-8") as lines:
+        columns = {RENAMED.get(name, name) for name in lines.readline().strip().split(",")}
     for row, figures in BY_ROW.items():
         if {field.name for field in fields(row)} == columns:
-            return draw_measured([*figures], folder, row, (), {()})
+            return [sections.of_cases(figures, folder, row, (), {()}, None, how)]
     raise UsageError(f"{file} was written by another version or suite")
+
+
+def _reported(found: Sequence[Section], folder: Path | None = None) -> list[Path]:
+    """Write the report of these sections; return all files."""
+    page = (folder or found[0].place) / report.PAGE
+    with sections.writing(page.parent):
+        report.write(page, found)
+    return [*(file for section in found for file in section.files), page]
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return [child for child in folder.iterdir() if records.ASIDE not in child.name]
+    except OSError:
+        return []
+
+
+def _has_records(folder: Path) -> bool:
+    return (folder / records.MEASUREMENTS).is_file() or any(folder.glob(f"*/{records.RUN}"))
 
 
 def _in_order(runs: pd.DataFrame) -> list[str]:
@@ -135,29 +160,3 @@ def _in_order(runs: pd.DataFrame) -> list[str]:
 
     keys = ["seed", "network", "method", "n_steps", "gradient", "run"]
     return list(runs.sort_values(keys, key=ranks)["run"])
-
-
-def _place(
-    suite_folder: Path, chosen: Collection[Any], whole: Collection[Any] | None, rows: pd.DataFrame
-) -> Path:
-    """The folder of figures: the suite's, or one of its own for another selection."""
-    place = suite_folder / "figures"
-    if whole is None or {*chosen} == {*whole}:
-        return place
-    values = [str(value) for name in _DESCRIBED if name in rows for value in rows[name].unique()]
-    described = re.sub(r"[^A-Za-z0-9.-]+", "_", "-".join(values))[:60].strip("-_")
-    digest = hashlib.sha256(repr(sorted(map(str, chosen))).encode()).hexdigest()[:6]
-    return place / f"{described}-{digest}"
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[Path]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with style.applied():
-            yield folder
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {error.filename or folder} ({error.strerror}): free disk "
-            "space or make it writable, then draw again with --plots-only"
-        ) from error

@@ -1,6 +1,5 @@
 """The parts that every figure has: axes, ticks, a legend, a caption, and the files."""
 
-import io
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -14,8 +13,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from bench.records import write_whole
-from plots import conditions, labels, style
+from plots import conditions, labels, output, style
 
 Entry = tuple[Artist, str]
 """A legend's handle and its label."""
@@ -93,14 +91,18 @@ def legend(figure: Figure, entries: Sequence[Entry]) -> None:
     """Draw one legend for all panels, below them."""
     handles, names = zip(*entries, strict=True)
     is_wide = figure.get_figwidth() > style.ONE_COLUMN
-    figure.legend(
-        handles,
-        names,
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0.0),
-        ncols=min(3, len(entries)) if is_wide else 1,
-        handlelength=3,
-    )
+    for columns in range(3 if is_wide else 1, 0, -1):
+        drawn = figure.legend(
+            handles,
+            names,
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0.0),
+            ncols=min(columns, len(entries)),
+            handlelength=3,
+        )
+        if columns == 1 or drawn.get_window_extent().width < figure.bbox.width:
+            break
+        drawn.remove()
 
 
 def caption(figure: Figure, text: str) -> None:
@@ -112,15 +114,18 @@ def caption(figure: Figure, text: str) -> None:
     lines = [line for axis in figure.axes for line in axis.get_lines()]
     if any(isinstance(line.get_markevery(), tuple) for line in lines):  # series.plot
         text += " Dashes of several colours: curves that coincide."
+    text += conditions.note()
     lowest = min((legend.get_window_extent().y0 for legend in figure.legends), default=0.0)
     figure.text(
         0.5,
         lowest / figure.bbox.height - 0.08 / figure.get_figheight(),
-        balanced(text + conditions.note(), int(figure.get_figwidth() * 23)),
+        balanced(text, int(figure.get_figwidth() * 23)),
         ha="center",
         va="top",
         fontsize=6,
         color="0.35",
+        gid=output.CAPTION,
+        label=text,
     )
 
 
@@ -136,11 +141,5 @@ def balanced(text: str, width: int) -> str:
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write NAME.png and NAME.svg, each complete or absent."""
-    files = [folder / f"{name}.{suffix}" for suffix in ("png", "svg")]
-    for file in files:
-        metadata = {"Date": None} if file.suffix == ".svg" else None
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format=file.suffix[1:], bbox_inches="tight", metadata=metadata)
-        write_whole(file, drawn.getvalue())
-    return files
+    """Write NAME.png and NAME.svg, or the formats that were chosen, and return the files."""
+    return output.write(figure, folder, name)

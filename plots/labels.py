@@ -1,7 +1,12 @@
 """Names of networks, schemes, gradient methods and activations in figures and tables.
 
-A name without an entry is its own label.
+A name without an entry is its own label, unless a record states one for the user's own code.
 """
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
 
 NETWORKS = {
     "alexnet": "AlexNet",
@@ -72,14 +77,31 @@ WIDE = "models.resnet:CHAIN:width="
 """Prefix of ResNet-4 with another number of channels, as the suite `growth` names it."""
 
 
+DEPTH_VARYING = "models.resnet:CHAIN:sets=2"
+"""ResNet-4 with weights that depend on t, as the suite `ode-gradients` names it."""
+
+
+@contextmanager
+def stated(own: Mapping[str, str]) -> Iterator[None]:
+    """A context with the labels that records state for the user's own code, as in
+    `package.module:Object:key=value` → label."""
+    token = _own.set(own)
+    try:
+        yield
+    finally:
+        _own.reset(token)
+
+
 def network(name: str) -> str:
+    if name == DEPTH_VARYING:
+        return "ResNet-4, θ(t)"
     if name.startswith(CHAIN):
         return f"ResNet-4, {name.removeprefix(CHAIN)} ODE blocks"
-    return NETWORKS.get(name, name)
+    return NETWORKS.get(name) or _of_own(name)
 
 
 def method(name: str) -> str:
-    return METHODS.get(name, name)
+    return METHODS.get(name) or _of_own(name)
 
 
 def scheme(name: str, n_steps: float) -> str:
@@ -93,12 +115,12 @@ def gradient(name: str) -> str:
     if name in PEERS:
         return PEERS[name]
     if base not in GRADIENTS:
-        return name
+        return _of_own(name)
     return f"{GRADIENTS[base]} ({parameters.replace(':', ', ')})" if parameters else GRADIENTS[base]
 
 
 def short_gradient(name: str) -> str:
-    return SHORT_GRADIENTS.get(name, name)
+    return SHORT_GRADIENTS.get(name) or _of_own(name)
 
 
 def activation(name: str) -> str:
@@ -106,7 +128,7 @@ def activation(name: str) -> str:
 
 
 def solver(name: str) -> str:
-    return SOLVERS.get(name, name)
+    return SOLVERS.get(name) or _of_own(name)
 
 
 def memory_format(name: str) -> str:
@@ -116,3 +138,18 @@ def memory_format(name: str) -> str:
 def how_counted(device: str) -> str:
     """The meaning of peak memory on a device, in words."""
     return "the allocator's peak" if device == "cuda" else "live tensor bytes, counted exactly"
+
+
+def _of_own(name: str) -> str:
+    """The stated label with the parameters that it does not show, or with the whole name where
+    another object has this label too."""
+    own = _own.get()
+    label = own.get(name, name)
+    parameters = [part for part in name.split(":") if "=" in part and part not in label]
+    if [*own.values(), *_REGISTERED].count(label) > 1:
+        parameters = [name]
+    return f"{label} ({', '.join(parameters)})" if parameters and name in own else label
+
+
+_own: ContextVar[Mapping[str, str]] = ContextVar("own", default=MappingProxyType({}))
+_REGISTERED = [*GRADIENTS, *GRADIENTS.values(), *METHODS.values(), *NETWORKS.values()]

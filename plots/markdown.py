@@ -1,9 +1,10 @@
 """Tables in Markdown, and how they write numbers."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
+from markdown_it import MarkdownIt
 
 Columns = Mapping[str, Callable[[Any], object]]
 """Header → what a row has in this column."""
@@ -31,3 +32,27 @@ def number(value: float | None, form: str) -> str:
 def listed(values: "pd.Series[int]") -> str:
     """The values of a column, each once, sorted, separated by commas."""
     return ", ".join(str(value) for value in sorted(values.unique()))
+
+
+def blocks(text: str) -> Iterator[str | pd.DataFrame]:
+    """The paragraphs and the tables of a Markdown text, in their order, without its marks."""
+    rows: list[list[str]] = []
+    inside = ""
+    for token in READER.parse(text):
+        if token.type in ("table_open", "tr_open"):
+            rows, inside = ([], "table") if token.type == "table_open" else ([*rows, []], inside)
+        elif token.type == "table_close":
+            yield pd.DataFrame(rows[1:], columns=rows[0])
+            inside = ""
+        elif token.type == "inline":
+            said = "".join(
+                " " if part.type == "softbreak" else part.content for part in token.children or ()
+            )
+            if inside:
+                rows[-1].append(said)
+            else:
+                yield said
+
+
+READER = MarkdownIt("commonmark", {"html": False}).enable("table")
+"""Reads Markdown; HTML in it stays text."""

@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import seaborn as sns
 
-ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0
+ONE_COLUMN, TWO_COLUMNS = 3.3, 6.9
 """Widths of a paper's figures in inches."""
 
 # Okabe & Ito (2008) and Tol's muted scheme. Red for Neural ODE and blue for ANODE, as in the
@@ -55,6 +55,7 @@ _SETTINGS = {
     "savefig.dpi": 200,
     "svg.hashsalt": "anode-bench",  # the same picture gives the same file
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,  # letters stay text
 }
 
 

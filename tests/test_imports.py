@@ -109,6 +109,7 @@ def test_folders_hold_at_most_a_dozen_modules():
         ("bench.commands", "ray"),
         ("bench.commands", "matplotlib"),
         ("bench.commands", "scipy"),
+        ("bench.commands", "pandas"),
     ],
 )
 def test_heavy_packages_are_imported_where_they_are_needed(module, absent):

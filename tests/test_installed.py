@@ -90,7 +90,8 @@ def test_suite_writes_into_the_current_folder(anode_bench, site, tmp_path):
     environment = json.loads(runs[0].read_text(encoding="utf-8"))["environment"]
     assert environment["git_revision"] is None  # the installed code ran, not that of a checkout
     assert environment["version"] == bench.__version__
-    assert list((tmp_path / "results" / "smoke" / "figures").glob("training-*.png"))
+    assert list((tmp_path / "results" / "smoke" / "figures").glob("*/training-*.png"))
+    assert list((tmp_path / "results" / "smoke" / "figures").glob("*/report.html"))
     assert files(site) == before
 
 

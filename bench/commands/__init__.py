@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.cli import CompareRequest, Request, StudyRequest
-from bench.commands import check, compare, draw, dry_run, measure, reproduce, status, train
+from bench.cli import CompareRequest, ReportRequest, Request, StudyRequest
+from bench.commands import check, draw, dry_run, measure, report, reproduce, status, train
 from bench.commands import list as list_
 
 Command = Callable[[Any, Console], int]
@@ -18,6 +18,7 @@ TRAINING: Mapping[str, Command] = {
     "status": status.show_runs,
     "reproduce": reproduce.run,
     "plots-only": draw.draw_runs,
+    "report": draw.draw_runs,
 }
 """Action → the command for a suite that trains. Each takes the request and returns an exit code."""
 
@@ -28,13 +29,18 @@ STUDY: Mapping[str, Command] = {
     "check": check.run,
     "update-reference": check.update_reference,
     "plots-only": draw.draw_cases,
+    "report": draw.draw_cases,
 }
 """Action → the command for a study."""
 
 
-def execute(request: Request | CompareRequest, console: Console) -> int:
+def execute(request: Request | CompareRequest | ReportRequest, console: Console) -> int:
     """Do what was asked and return the exit code. Raises UsageError for what the user can fix."""
     if isinstance(request, CompareRequest):
+        from bench.commands import compare  # pandas with it, which takes half a second
+
         return compare.run(request, console)
+    if isinstance(request, ReportRequest):
+        return report.run(request, console)
     commands = STUDY if isinstance(request, StudyRequest) else TRAINING
     return commands[request.action](request, console)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from bench import cli, records
 from bench.commands.exit_codes import CHECK_FAILED, DONE
@@ -19,8 +18,8 @@ from bench.studies.regression import Comparison, Finding, compare, without_refer
 def run(request: cli.StudyRequest, console: Console) -> int:
     """Measure the fixed set of cases and print what differs from the reference.
 
-    Raises UsageError when the reference is missing, damaged, of another version, or has nothing
-    for this device or for a case that needs it.
+    Raises UsageError if the reference is missing, damaged, of another version, or has nothing for
+    this device or for a case that needs it.
     """
     session = Session.begin(request, console)
     reference, comparison = request.reference, _comparison(request)
@@ -37,15 +36,11 @@ def run(request: cli.StudyRequest, console: Console) -> int:
     findings = compare(comparison, measured.rows, known)
     missing = [f for f in findings if f.reference is None and not comparison.is_absolute(f.row)]
     _refuse(reference, {finding.row.gradient for finding in missing})
-    problems = [finding for finding in findings if finding.problem]
-    if problems:
-        console.print(_table(comparison, problems))
+    problems = _print_problems(comparison, findings, console)
     if findings:
-        console.print(
-            f"{len(findings)} measurements of {len(request.cases) - measured.failures} cases "
-            "checked: "
-            + (f"{len(problems)} are not what they must be" if problems else "all as they must be")
-        )
+        n_cases = len(request.cases) - measured.failures
+        verdict = f"{problems} are not what they must be" if problems else "all as they must be"
+        console.print(f"{len(findings)} measurements of {n_cases} cases checked: {verdict}")
     failed = session.failure_code(measured, request.cases)
     return CHECK_FAILED if problems else failed
 
@@ -63,15 +58,14 @@ def update_reference(request: cli.StudyRequest, console: Console) -> int:
     if measured.failures:
         console.print(f"{reference} is left as it was")
         return session.failure_code(measured, request.cases)
-    changed = [f for f in compare(comparison, measured.rows, known) if f.problem]
-    if known and changed:
-        console.print(_table(comparison, changed))
+    changed = 0
+    if known:
+        changed = _print_problems(comparison, compare(comparison, measured.rows, known), console)
     others = [old for old in known if old.device != session.device.type]
     with writing(reference):
         records.write_reference(reference, row, [*others, *measured.rows])
     console.print(
-        f"wrote {reference}: {len(measured.rows)} rows for {session.device.type}, "
-        f"{len(changed)} changed"
+        f"wrote {reference}: {len(measured.rows)} rows for {session.device.type}, {changed} changed"
     )
     return DONE
 
@@ -89,7 +83,13 @@ def _refuse(reference: Path, lacking: set[str]) -> None:
         )
 
 
-def _table(comparison: Comparison[Any], findings: Sequence[Finding[Any]]) -> Table:
-    columns = (*comparison.describe(findings[0].row), "what is wrong")
-    rows = [(*comparison.describe(f.row).values(), f.problem) for f in findings]
-    return terminal.table(columns, rows)
+def _print_problems(
+    comparison: Comparison[Any], findings: Sequence[Finding[Any]], console: Console
+) -> int:
+    """Print a table of the findings with a problem; return their number."""
+    problems = [finding for finding in findings if finding.problem]
+    if problems:
+        columns = (*comparison.describe(problems[0].row), "what is wrong")
+        rows = [(*comparison.describe(f.row).values(), f.problem) for f in problems]
+        console.print(terminal.table(columns, rows))
+    return len(problems)

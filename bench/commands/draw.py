@@ -1,4 +1,5 @@
-"""Draw the figures of a suite from what is recorded (--plots-only, and after every run)."""
+"""Draw the figures and the report of a suite from what is recorded (--plots-only, and after every
+run)."""
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -13,8 +14,10 @@ def draw_runs(request: cli.TrainingRequest, console: Console) -> int:
 
     folder = request.out / request.suite.name
     names = [experiment.name for experiment in request.experiments]
-    for file in plots.draw(request.suite.figures, folder, names):
-        console.print(f"wrote {file}")
+    every = [experiment.name for experiment in request.whole.experiments()]
+    how = plots.How(request.formats, request.redraw)
+    for file in plots.draw(request.suite.figures, folder, names, every, how):
+        console.print(f"wrote {file}", markup=False)
     return DONE
 
 
@@ -24,9 +27,14 @@ def draw_cases(request: cli.StudyRequest, console: Console) -> int:
     import plots
 
     study, folder = request.suite, request.out / request.suite.name
-    cases = {records.key_of(case, study.key) for case in request.cases}
-    for file in plots.draw_measured(study.figures, folder, study.row, study.key, cases):
-        console.print(f"wrote {file}")
+    cases, every = (
+        {records.key_of(case, study.key) for case in chosen}
+        for chosen in (request.cases, request.whole.cases())
+    )
+    how = plots.How(request.formats, request.redraw)
+    files = plots.draw_measured(study.figures, folder, study.row, study.key, cases, every, how)
+    for file in files:
+        console.print(f"wrote {file}", markup=False)
         if file.name in study.printed:
             console.print(Markdown(file.read_text(encoding="utf-8")))
     return DONE

@@ -156,7 +156,7 @@ def _recorded(
     """
     here = {
         **environment.describe(session.device),
-        "sources": sources.of(*cases),
+        **sources.described(*cases),
         "data": session.data,
     }
     say = partial(session.console.print, markup=False)

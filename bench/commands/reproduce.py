@@ -153,7 +153,7 @@ def changes(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-_OF_ITS_TIME = ("command", "recorded_at", "started_at", "resumed_at", "jobs")
+_OF_ITS_TIME = ("command", "recorded_at", "started_at", "resumed_at", "jobs", "labels")
 
 
 def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:

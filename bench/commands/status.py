@@ -11,6 +11,7 @@ from rich.console import Console
 from bench import cli, records, sources
 from bench.commands import exit_codes as code
 from bench.commands.places import describe_folder
+from bench.execution import position
 from bench.experiment import Experiment
 from bench.records import MEASUREMENTS, RESULTS, checksums, locks
 from bench.records.checksums import DamagedRecordError
@@ -86,6 +87,9 @@ def _of_run(suite_folder: Path, experiment: Experiment) -> State:
         return State(name, DONE, len(run.epochs), progress.describe(run))
     epochs, detail = _of_checkpoint(folder / checkpoint.NAME)
     if is_running:
+        reached = position.read(folder)
+        if reached and reached.epoch > epochs:  # later than the checkpoint
+            detail = f"in epoch {reached.epoch}, {progress.count(reached.step, 'step')}"
         return State(name, RUNNING, epochs, detail)
     if run is not None:
         return State(name, FAILED, len(run.epochs), progress.describe(run))

@@ -1,7 +1,7 @@
 """A data set in memory."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,40 +14,24 @@ from bench.errors import UsageError
 class Dataset:
     """Images are uint8 (n, 3, 32, 32), labels int64 (n,): places in `classes`, which has the names.
 
-    source: where they come from, in words. fingerprint: identifies pixels and labels of the whole
-    set. is_generated: they are no real images.
+    source: where they come from, in words. is_generated: they are no real images. fingerprint:
+    identifies pixels and labels of the whole set; computed unless it is given.
     """
 
     train_images: Tensor
     train_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
+    _: KW_ONLY
     classes: tuple[str, ...]
     source: str
-    fingerprint: str
     is_generated: bool = False
+    fingerprint: str = ""
 
-    @classmethod
-    def of(
-        cls,
-        train_images: Tensor,
-        train_labels: Tensor,
-        test_images: Tensor,
-        test_labels: Tensor,
-        *,
-        classes: tuple[str, ...],
-        source: str,
-        is_generated: bool = False,
-    ) -> "Dataset":
-        """A data set with its fingerprint computed."""
-        tensors = (train_images, train_labels, test_images, test_labels)
-        return cls(
-            *tensors,
-            classes=classes,
-            source=source,
-            fingerprint=fingerprint(*tensors),
-            is_generated=is_generated,
-        )
+    def __post_init__(self) -> None:
+        if not self.fingerprint:
+            tensors = (self.train_images, self.train_labels, self.test_images, self.test_labels)
+            object.__setattr__(self, "fingerprint", fingerprint(*tensors))
 
     @property
     def is_cifar(self) -> bool:

@@ -22,7 +22,7 @@ def load(num_classes: int) -> Dataset:
     patterns = patterns.repeat(_CELL, axis=2).repeat(_CELL, axis=3)
     train = _draw(random, patterns, TRAIN_IMAGES)
     test = _draw(random, patterns, TEST_IMAGES)
-    return Dataset.of(
+    return Dataset(
         *train,
         *test,
         classes=tuple(map(str, range(num_classes))),

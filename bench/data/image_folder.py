@@ -58,7 +58,7 @@ def load(folder: Path) -> Dataset:
             arrays[f"{part}_images"] = _decode(files[part], f"decoding {part} images")
             arrays[f"{part}_labels"] = np.array([label for _, label in files[part]], np.int64)
         _write_cache(cache, signature, arrays)
-    return Dataset.of(
+    return Dataset(
         *(torch.from_numpy(arrays[name]) for name in _ARRAYS),
         classes=tuple(map(readable, names)),
         source=f"folder of images in CIFAR-{len(names)}'s {len(names)} classes "

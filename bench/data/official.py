@@ -42,7 +42,7 @@ def load(folder: Path, num_classes: int, *, download: bool) -> Dataset:
             f"the files in {folder / FOLDERS[num_classes]} are not the published ones (their MD5 "
             "differs): delete that folder and run again to download them"
         ) from error
-    return Dataset.of(
+    return Dataset(
         *_tensors(train),
         *_tensors(test),
         classes=CLASSES[num_classes],

@@ -74,7 +74,7 @@ def step_costs(
             return known
         measurements = known + executor.measure_step_costs(workload, missing)
         there = executor.describe(workload.device, missing[0].precision)
-        there = {**there, "sources": sources.of(*missing), "data": workload.dataset.described}
+        there = {**there, **sources.described(*missing), "data": workload.dataset.described}
         with writing(file):
             where = [*checksums.environments(file), there]
             records.write_rows(file, Measurement, measurements, where)

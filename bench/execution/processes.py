@@ -11,7 +11,6 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -71,14 +70,17 @@ class _Workers:
             args=(self._workload, experiment, stamp, self._threads, self._errors(experiment)),
             daemon=True,
         )
+        # Started like this, it ignores SIGINT from its first moment: see `work`.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            with _interrupt_ignored():
-                process.start()
+            process.start()
         except OSError as error:
             raise UsageError(
                 f"cannot start a process for {experiment.name} ({error.strerror}): "
                 "use fewer --jobs; the same command goes on with the rest"
             ) from error
+        finally:
+            signal.signal(signal.SIGINT, before)
         self._running[experiment] = process
 
     def ended(self, seconds: float) -> Iterator[tuple[Experiment, str | None]]:
@@ -156,16 +158,6 @@ def _stop_with_parent() -> None:
     os._exit(1)
 
 
-@contextmanager
-def _interrupt_ignored() -> Iterator[None]:
-    """A process that is started inside ignores SIGINT from its first moment: see `work`."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _share(dataset: Dataset) -> None:
     """Move the data to shared memory: all workers use one copy."""
     tensors = [value for value in vars(dataset).values() if isinstance(value, Tensor)]
@@ -183,7 +175,6 @@ def _share(dataset: Dataset) -> None:
 def _how_it_died(exit_code: int) -> str:
     if exit_code > 0:
         return f"the worker process died (exit code {exit_code})"
-    number = -exit_code
-    name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
+    name = signal.Signals(-exit_code).name
     hint = ": the system may have run out of memory" if name == "SIGKILL" else ""
-    return f"the worker process died (signal {number}, {name}){hint}"
+    return f"the worker process died (signal {-exit_code}, {name}){hint}"

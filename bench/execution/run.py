@@ -142,7 +142,7 @@ def _run(
         experiment=asdict(experiment),
         environment={
             **describe(workload.device, experiment.precision),
-            "sources": sources.of(experiment),
+            **sources.described(experiment),
             **current,
             "execution": execution,
             "executor": workload.executor,

@@ -90,13 +90,15 @@ class WorkQueue:
 
 
 def _status(workload: Workload, experiment: Experiment, say: Callable[[str], None]) -> str | None:
-    with locks.claim(workload.folder, experiment.name) as is_ours:
-        try:
-            run = _recorded(workload, experiment)
-        except DamagedRecordError as error:
-            if is_ours:  # otherwise it is just being written
+    try:
+        run = _recorded(workload, experiment)
+    except DamagedRecordError:  # or the process that has the lock is just writing it
+        with locks.claim(workload.folder, experiment.name) as is_ours:
+            try:
+                run = _recorded(workload, experiment) if is_ours else None
+            except DamagedRecordError as error:
                 say(error.set_aside())
-            return None
+                run = None
     return run.status if run else None
 
 

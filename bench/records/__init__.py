@@ -7,7 +7,7 @@ or absent; run.json is written last. All have checksums.
 from bench.errors import UsageError
 from bench.records.checksums import environments
 from bench.records.conditions import CONDITION, conditions_of
-from bench.records.files import distinct_name, write_whole
+from bench.records.files import FIGURE_FORMATS, distinct_name, write_whole
 from bench.records.measurements import (
     MEASUREMENTS,
     Configuration,
@@ -15,7 +15,15 @@ from bench.records.measurements import (
     load_measurements,
 )
 from bench.records.pictures import PICTURES, Picture, read_pictures, write_pictures
-from bench.records.rows import CostRow, GradientRow, GrowthRow, MemoryRow, ReversalRow, key_of
+from bench.records.rows import (
+    CostRow,
+    GradientRow,
+    GrowthRow,
+    MemoryRow,
+    OdeGradientRow,
+    ReversalRow,
+    key_of,
+)
 from bench.records.runs import (
     ASIDE,
     EPOCHS,
@@ -30,17 +38,19 @@ from bench.records.runs import (
     load_runs,
     packed,
     read_run,
+    read_runs,
     write_run,
 )
 from bench.records.tables import read_reference, read_rows, write_reference, write_rows
 
 # fmt: off
 __all__ = [
-    "ASIDE", "CONDITION", "EPOCHS", "MEASUREMENTS", "PICTURES", "RESULTS", "RUN", "STATISTICS",
-    "WALL_CLOCK_COLUMNS", "Configuration", "CostRow", "EpochRow", "GradientRow", "GrowthRow",
-    "Measurement", "MemoryRow", "Picture", "ReversalRow", "Run", "UsageError", "conditions_of",
-    "distinct_name", "environments", "key_of", "load", "load_correct", "load_measurements",
-    "load_runs", "packed", "read_pictures", "read_reference", "read_rows", "read_run",
-    "write_pictures", "write_reference", "write_rows", "write_run", "write_whole",
+    "ASIDE", "CONDITION", "EPOCHS", "FIGURE_FORMATS", "MEASUREMENTS", "PICTURES", "RESULTS", "RUN",
+    "STATISTICS", "WALL_CLOCK_COLUMNS", "Configuration", "CostRow", "EpochRow", "GradientRow",
+    "GrowthRow", "Measurement", "MemoryRow", "OdeGradientRow", "Picture", "ReversalRow", "Run",
+    "UsageError", "conditions_of", "distinct_name", "environments", "key_of", "load",
+    "load_correct", "load_measurements", "load_runs", "packed", "read_pictures", "read_reference",
+    "read_rows", "read_run", "read_runs", "write_pictures", "write_reference", "write_rows",
+    "write_run", "write_whole",
 ]
 # fmt: on

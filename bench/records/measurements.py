@@ -2,10 +2,12 @@
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from bench.records.tables import read_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MEASUREMENTS = "measurements.csv"
 
@@ -43,11 +45,13 @@ class Measurement(Configuration):
         return Configuration(*(getattr(self, f.name) for f in fields(Configuration)))
 
 
-def load_measurements(suite_folder: str | Path) -> pd.DataFrame:
+def load_measurements(suite_folder: str | Path) -> "pd.DataFrame":
     """Load the step costs of a suite, one row each with Measurement's columns; may be empty.
 
     Raises UsageError if they are damaged or of another version.
     """
+    import pandas as pd
+
     file = Path(suite_folder) / MEASUREMENTS
     rows = read_rows(file, Measurement) if file.exists() else []
     return pd.DataFrame(map(asdict, rows), columns=[f.name for f in fields(Measurement)])

@@ -31,6 +31,33 @@ class GradientRow:
 
 
 @dataclass(frozen=True)
+class OdeGradientRow:
+    """The gradients of one discrete solve against that of the ODE, g_∞, all parameters together.
+
+    discrete: ‖g_discrete − g_∞‖ / ‖g_∞‖, with backprop's gradient; continuous: the same with
+    node's; difference: ‖g_node − g_discrete‖ / ‖g_∞‖. drift, reconstruction and inconsistency: what
+    drift between the steps, the reconstruction of the stages in a step, and the scheme have in
+    e = g_node − g_discrete, as ⟨part, e⟩ / ‖e‖², which sum to 1. reference_steps: of RK4 for g_∞;
+    reference_change: what the last doubling of these changed, relative to ‖g_∞‖.
+    """
+
+    network: str
+    method: str
+    n_steps: int
+    weights: str
+    activation: str
+    device: str
+    discrete: float
+    continuous: float
+    difference: float
+    drift: float
+    reconstruction: float
+    inconsistency: float
+    reference_steps: int
+    reference_change: float
+
+
+@dataclass(frozen=True)
 class CostRow:
     """One phase of a training step: "step" (all of it), "forward", "backward", "optimizer", or
     "compile" (once before the first step).

@@ -1,20 +1,24 @@
 """Training runs: run.json and epochs.csv."""
 
 import base64
+import csv
+import io
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from bench.errors import UsageError
-from bench.records import checksums, tables
+from bench.records import checksums
 from bench.records.checksums import DamagedRecordError
 from bench.records.conditions import conditions_of
 from bench.records.files import write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RUN, EPOCHS = "run.json", "epochs.csv"
 ASIDE = ".aside-"
@@ -106,6 +110,8 @@ class Run:
 
 def write_run(results: Path, run: Run) -> Path:
     """Record a run and return its folder."""
+    import pandas as pd
+
     folder = run.folder(results)
     # Until the new run.json is there, the files of an earlier try are not a record.
     (folder / RUN).unlink(missing_ok=True)
@@ -120,7 +126,7 @@ def write_run(results: Path, run: Run) -> Path:
     return folder
 
 
-def load(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame:
+def load(path: str | Path, names: Collection[str] | None = None) -> "pd.DataFrame":
     """Load the epochs of all runs under the folder of a run, of a suite, or of all results.
 
     names: those of the runs of a suite to load. One row for each epoch of each run, with the
@@ -128,6 +134,8 @@ def load(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame
     and `data`, `fingerprint`, `is_generated`, `is_cifar`, `device` and `device_name`. Raises
     UsageError if there is no record, or one is damaged or of another version.
     """
+    import pandas as pd
+
     runs = _some_runs(Path(path), names)
     rows = [{**_identity(run), **_columns(row)} for run in runs for row in run.epochs]
     no_row = [{**_identity(runs[0]), **dict.fromkeys(_COLUMNS)}]
@@ -136,12 +144,14 @@ def load(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame
     return frame.astype({f.name: float for f in fields(EpochRow) if f.type == float | None})
 
 
-def load_runs(path: str | Path, names: Collection[str] | None = None) -> pd.DataFrame:
+def load_runs(path: str | Path, names: Collection[str] | None = None) -> "pd.DataFrame":
     """Load the runs that `load` loads, one row each.
 
     The columns before those of an epoch, `reason`, the conditions that its environment states, and
     the columns of its summary.
     """
+    import pandas as pd
+
     return pd.DataFrame(
         [
             {
@@ -155,12 +165,14 @@ def load_runs(path: str | Path, names: Collection[str] | None = None) -> pd.Data
     )
 
 
-def load_correct(folder: Path) -> pd.DataFrame:
+def load_correct(folder: Path) -> "pd.DataFrame":
     """Load which test images a recorded run classified correctly after its last epoch.
 
     One row for each test image, in the order of the data set, and one bool column for each kind of
     BatchNorm statistics; no row for a record that does not have it. Raises UsageError as `load`.
     """
+    import pandas as pd
+
     return pd.DataFrame(correct_of(*_some_runs(folder, None)))
 
 
@@ -202,7 +214,8 @@ def read_run(folder: Path) -> Run | None:
     if checksums.sha256(table) != content["epochs_sha256"]:
         raise DamagedRecordError(epochs, "its checksum is wrong", (file, epochs))
     values = {f.name: content[f.name] for f in fields(Run) if f.name in content}
-    return Run(**values, epochs=[_epoch_row(row) for row in tables.parse(table).to_dict("records")])
+    rows = csv.DictReader(io.StringIO(table.decode()))
+    return Run(**values, epochs=[_epoch_row(row) for row in rows])
 
 
 def read_runs(path: Path, names: Collection[str] | None = None) -> list[Run]:
@@ -277,15 +290,22 @@ def _columns(row: EpochRow) -> dict[str, Any]:
     return columns
 
 
-def _epoch_row(columns: Mapping[Any, Any]) -> EpochRow:
+def _epoch_row(columns: Mapping[str, str]) -> EpochRow:
     values: dict[str, Any] = {}
     for f in fields(EpochRow):
         if f.name.endswith("_blocks"):
             stem = f.name.removesuffix("s")
-            values[f.name] = tuple(v for name, v in columns.items() if name.startswith(stem))
+            parts = [text for name, text in columns.items() if name.startswith(stem)]
+            values[f.name] = tuple(float(text or "nan") for text in parts)
         elif f.name in columns:
-            values[f.name] = tables.as_written(columns[f.name], f.type)
+            values[f.name] = _number(columns[f.name], f.type)
     return EpochRow(**values)
+
+
+def _number(text: str, type_: Any) -> int | float | None:
+    if not text:  # as pandas writes None and NaN
+        return None if type_ == float | None else math.nan
+    return int(text) if type_ is int else float(text)
 
 
 _COLUMNS = [f.name for f in fields(EpochRow) if not f.name.endswith("_blocks")]

@@ -8,14 +8,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pandas as pd
-
 from bench.errors import UsageError
 from bench.records import checksums
 from bench.records.checksums import sha256
 from bench.records.files import write_whole
 
 if TYPE_CHECKING:
+    import pandas as pd
     from _typeshed import DataclassInstance
 
 Row = TypeVar("Row", bound="DataclassInstance")
@@ -81,8 +80,10 @@ def read_reference(file: Path, kind: type[Row]) -> list[Row]:
         raise UsageError(f"{file} is no whole reference: {anew}") from error
 
 
-def parse(content: bytes) -> pd.DataFrame:
+def parse(content: bytes) -> "pd.DataFrame":
     """A table as a frame, every number to the last bit."""
+    import pandas as pd  # takes half a second, which --status does not need
+
     with warnings.catch_warnings():
         # Before pandas 3 other precisions lose the last bit; from 3.1 on naming it warns.
         warnings.simplefilter("ignore")
@@ -90,7 +91,7 @@ def parse(content: bytes) -> pd.DataFrame:
     return frame.rename(columns=RENAMED)
 
 
-def as_rows(frame: pd.DataFrame, kind: type[Row]) -> list[Row]:
+def as_rows(frame: "pd.DataFrame", kind: type[Row]) -> list[Row]:
     """The rows of a table with this kind's columns."""
     types = {field.name: field.type for field in fields(kind)}
     return [
@@ -107,6 +108,8 @@ def as_written(value: Any, type_: Any) -> Any:
 
 
 def _csv(kind: type[Row], rows: Iterable[Row]) -> str:
+    import pandas as pd
+
     # As objects: beside a None pandas would make floats of whole numbers.
     columns = [field.name for field in fields(kind)]
     return pd.DataFrame([asdict(row) for row in rows], columns=columns, dtype=object).to_csv(

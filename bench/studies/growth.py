@@ -16,7 +16,7 @@ from bench.experiment import Experiment
 from bench.instruments import memory, timing
 from bench.instruments.timing import Passed, Seconds
 from bench.records import GrowthRow
-from bench.studies.study import Runner, Study
+from bench.studies.study import OPTIONS, Runner, Study
 from bench.training.clock import TOTAL
 from bench.training.measured_step import MeasuredStep
 
@@ -87,13 +87,7 @@ class GrowthStudy(Study):
         *("sweep", "network", "method", "n_steps", "batch_size", "compared"),
     )
     figures: ClassVar[tuple[str, ...]] = ("growth", "growth_table")
-    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "network": ("networks",),
-        "method": ("methods",),
-        "Nt": ("n_steps",),
-        "gradient": ("gradients",),
-        "batch_size": ("batch_sizes",),
-    }
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {**OPTIONS, "batch_size": ("batch_sizes",)}
     printed: ClassVar[tuple[str, ...]] = ("growth.md",)
 
     def cases(self) -> tuple[GrowthCase, ...]:

@@ -14,6 +14,14 @@ from bench.studies.regression import Comparison
 FOUR_NETWORKS = ("alexnet", "resnet4", "resnet10", "squeezenext")
 """The networks that ANODE's authors trained on CIFAR-10, but ResNet-18."""
 
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "network": ("networks",),
+    "method": ("methods",),
+    "Nt": ("n_steps",),
+    "gradient": ("gradients",),
+}
+"""Option of the command line → the fields of a suite or study that it replaces."""
+
 
 class Runner(ABC):
     """Measures the cases of a study on one device. pictures: made by `measure`, to be recorded."""

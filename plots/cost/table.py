@@ -91,6 +91,7 @@ def _markdown(rows: pd.DataFrame, measured: pd.DataFrame, bars: pd.DataFrame) ->
         why: markdown.Columns = {"why": lambda row: row.reason.replace("|", "\\|")}
         yield markdown.table({**_CASE, **_METHOD, **_FORMAT, **why}, failed)
     if len(bars):
+        yield "The bars, which are ratios that a method may not exceed, or must reach:"
         yield markdown.table(_BARS, bars)
 
 

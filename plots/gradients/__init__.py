@@ -1,6 +1,6 @@
-"""Figures and tables of the suite `gradients`."""
+"""Figures and tables of the suites `gradients` and `ode-gradients`."""
 
-from plots.gradients import activation, blocks, lipschitz, order, statistics, table
+from plots.gradients import activation, blocks, lipschitz, ode, order, statistics, table
 
 FIGURES = {
     "gradient_order": order.draw,
@@ -9,4 +9,10 @@ FIGURES = {
     "gradient_table": table.draw,
     "gradient_activation": activation.draw,
     "gradient_lipschitz": lipschitz.draw,
+}
+
+ODE_FIGURES = {
+    "ode_distances": ode.draw_distances,
+    "ode_shares": ode.draw_shares,
+    "ode_table": ode.draw_table,
 }

@@ -1,6 +1,5 @@
 """Laws fitted to growth, with their standard errors."""
 
-from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -12,20 +11,12 @@ MEDIANS = 0.93
 """Standard error of a median of n normal values, in quartile ranges ÷ √n: 1.253 σ / 1.349 σ."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A value and its standard error."""
-
-    value: float
-    error: float
-
-
 def relative_error(low: Values, median: Values, high: Values, repeats: Values) -> Values:
     """The relative standard error of medians with these quartiles."""
     return MEDIANS * (high - low) / np.sqrt(repeats) / median
 
 
-def slope(x: Values, y: Values, error: Values) -> Estimate:
+def slope(x: Values, y: Values, error: Values) -> tuple[float, float]:
     """d log y / d log x by least squares over the upper part of a sweep, and its standard error.
 
     The upper part: all points above the geometric middle, but at least three. error: the relative
@@ -39,7 +30,7 @@ def slope(x: Values, y: Values, error: Values) -> Estimate:
     (found, _), (open_, _) = _polynomial(
         np.log(x[upper]), np.log(y[upper]), 1, weights, error[upper]
     )
-    return Estimate(float(found), float(open_))
+    return float(found), float(open_)
 
 
 def parabola(x: Values, y: Values, error: Values) -> dict[str, float]:

@@ -40,9 +40,7 @@ def fit(rows: pd.DataFrame) -> pd.DataFrame:
         # On the CPU bytes are exact; CUDA's allocator rounds, which the scatter shows.
         for quantity, spread in (("seconds", error), ("bytes", np.zeros_like(x))):
             y = own[MEASURED[quantity]].to_numpy(float)
-            found_slope = slope(x, y, spread)
-            line[f"{quantity}_slope"] = found_slope.value
-            line[f"{quantity}_slope_error"] = found_slope.error
+            line[f"{quantity}_slope"], line[f"{quantity}_slope_error"] = slope(x, y, spread)
             if sweep == "Nt":
                 # A single step has nothing to checkpoint: its memory follows no law of the others.
                 of_law = x > 1 if quantity == "bytes" else x > 0
@@ -59,10 +57,11 @@ def _evaluations(own: pd.DataFrame) -> dict[str, object]:
     total = own["nfe_forward"] + own["nfe_backward"]
     law = exact_law(steps, total.tolist())
     share = law and float(law[2] * steps[-1] ** 2 / int(total.iloc[-1]))
-    rest = slope(own["n_steps"].to_numpy(float), total.to_numpy(float), np.zeros(len(own)))
+    x, y = own["n_steps"].to_numpy(float), total.to_numpy(float)
+    rest, _ = slope(x, y, np.zeros_like(x))
     return {
         "evaluations": int(total.iloc[-1]),
-        "evaluations_slope": rest.value,
+        "evaluations_slope": rest,
         "evaluations_law": _polynomial(law) if law else "",
         "evaluations_quadratic": share,
     }

@@ -46,7 +46,7 @@ def _draw(
 ) -> list[Path]:
     n_steps = int(line["n_steps"].iloc[0])
     look = {**style.curve("anode-revolve"), "linestyle": "solid", "markersize": 4}
-    figure, ((axis,),) = drawing.subplots(1, 1, height=3.0, width=style.TWO_COLUMNS * 0.75)
+    figure, ((axis,),) = drawing.subplots(1, 1, height=3.0, width=style.TWO_COLUMNS)
     axis.plot(line["again"], line["mebibytes"], **look)
     for row in line[line["m"].isin([*LABELLED, n_steps])].itertuples():
         axis.annotate(
@@ -61,6 +61,7 @@ def _draw(
         row = others[others["gradient"] == group[0]].iloc[0]
         shown = {**style.curve(group[0]), "linestyle": "none", "markersize": 6}
         axis.plot(max(row["again"], ZERO * n_steps), row["mebibytes"], **shown)
+    axis.margins(x=0.08)  # for the names of the outer points
     axis.set_xscale("log")
     axis.set_yscale("log")
     at = [value for value in drawing.one_two_five(line["again"]) if value > n_steps]

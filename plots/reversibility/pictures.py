@@ -42,22 +42,22 @@ def _draw(solver: str, pictures: Sequence[Picture], folder: Path) -> list[Path]:
     figure, axes = drawing.subplots(
         len(pictures),
         len(TITLES),
-        height=0.75 + 0.92 * len(pictures),
-        width=style.ONE_COLUMN * 1.35,
+        height=0.75 + 0.66 * len(pictures),
+        width=style.ONE_COLUMN,
         layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0),
     )
     for line, picture in zip(axes, pictures, strict=True):
         for axis, values in zip(line, _images(picture), strict=True):
-            difference = axis.imshow(values, "magma", vmin=0, vmax=1, interpolation="nearest")
+            difference = axis.imshow(values, "magma", vmin=0, vmax=1, interpolation="none")
             axis.set_xticks([])
             axis.set_yticks([])
             axis.spines[:].set_visible(False)
-        line[0].set_ylabel(labels.activation(picture.activation))
+        line[0].set_ylabel(labels.activation(picture.activation), fontsize=6)
         steps = f"\n{picture.n_steps} steps" if picture.tolerance else ""
-        line[-1].text(1.06, 0.5, f"ρ = {picture.rho:.2g}{steps}", va="center",
+        line[-1].text(1.06, 0.5, f"ρ = {picture.rho:.2g}{steps}", va="center", fontsize=6.5,
                       transform=line[-1].transAxes)  # fmt: skip
     for axis, title in zip(axes[0], TITLES, strict=True):
-        axis.set_title(title)
+        axis.set_title(title, fontsize=6.5, pad=3)
     figure.suptitle(solver, fontsize=9)
     scale = figure.colorbar(
         difference, ax=axes, location="bottom", shrink=0.6, aspect=30, extend="max"

@@ -33,7 +33,7 @@ class Scheme:
 
     @property
     def title(self) -> str:
-        return f"{labels.method(self.method)}, {_count(self.n_steps, 'step')}"
+        return f"{labels.method(self.method)}, {count(self.n_steps, 'step')}"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Recorded:
     """Runs of a suite with their step costs.
 
     epochs, runs and measurements: as bench.records loads them. correct: for each run, the test
-    images that it classified correctly. measured_in: the environments of the measurements.
+    images that it classified correctly. measured_in: the environments of the
+    measurements. environments: of the runs.
     """
 
     epochs: pd.DataFrame
@@ -49,6 +50,7 @@ class Recorded:
     measurements: pd.DataFrame
     correct: Mapping[str, pd.DataFrame]
     measured_in: Sequence[Mapping[str, Any]]
+    environments: Sequence[Mapping[str, Any]]
 
     def schemes(self) -> list[Scheme]:
         """The schemes of the runs, in their order."""
@@ -99,15 +101,16 @@ class Recorded:
         images = "All" if pd.isna(first["train_images"]) else f"{int(first['train_images']):,}"
         return (
             f"Data: {first['data']}. {images} training images, "
-            f"{_count(int(first['num_epochs']), 'epoch')}, batch {int(first['batch_size'])}, "
-            f"{fewest}{_count(int(seeds.max()), 'seed')}, "
+            f"{count(int(first['num_epochs']), 'epoch')}, batch {int(first['batch_size'])}, "
+            f"{fewest}{count(int(seeds.max()), 'seed')}, "
             f"{'' if precision == 'float32' else f'{precision}, '}"
             f"on {' and '.join(self.runs['device_name'].unique())}."
             f"{differences(self.runs, 'runs')}"
         )
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """ "1 run", "2 runs"."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
@@ -127,6 +130,7 @@ def read(suite_folder: Path, names: Sequence[str]) -> Recorded:
         _of_runs(records.load_measurements(suite_folder), runs),
         {name: records.load_correct(suite_folder / name) for name in runs["run"]},
         records.environments(suite_folder / records.MEASUREMENTS),
+        [run.environment for run in records.read_runs(suite_folder, names)],
     )
 
 

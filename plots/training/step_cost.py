@@ -1,6 +1,7 @@
 """Memory and time of a training step by gradient method."""
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -86,7 +87,8 @@ def _bars(axis: Any, values: pd.DataFrame, *, named: bool) -> None:
         )
     axis.set_xticks(range(len(gradients)) if named else [])
     if named:
-        axis.set_xticklabels([labels.short_gradient(gradient) for gradient in gradients])
+        names = [labels.short_gradient(gradient) for gradient in gradients]
+        axis.set_xticklabels([name if "\n" in name else fill(name, 14) for name in names])
     else:
         axis.margins(y=0.25)
     axis.grid(False, axis="x")

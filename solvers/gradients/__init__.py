@@ -33,6 +33,7 @@ class GradientMethod(Protocol):
     It may also have `check(method, n_steps)`, which raises ValueError, saying what to do, for a
     combination that it cannot do; and state these facts, each false or absent by default:
 
+        label                   its name in figures and tables, where it is not `name`
         reference               name of the method whose gradient its own is compared with:
                                 "backprop" by default, or another with the same forward pass
         exactness               one of EXACTNESS: how far its gradient may be from the reference's.

@@ -68,7 +68,7 @@ BAD = {
     "--lr inf": "no positive number",
     "--seeds -1": "'-1' is no whole number from 0 to",
     "--seeds 99999999999999999999": "is no whole number from 0 to 2147483647",
-    "--data-dir=": "'' is no name of a file or folder",
+    "--data-dir=": "'' is no name",
     "--data-dir pyproject.toml": "pyproject.toml is no folder",
     f"--data-dir {'x' * 300}": "File name too long (",
     "--gradient .x:y": "cannot load gradient method '.x:y'",

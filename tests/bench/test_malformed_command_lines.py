@@ -84,6 +84,7 @@ MALFORMED = {
     "--lr": no_rate,
     "--precision": odd,
     "--executor": odd,
+    "--format": odd,
     "--device": st.one_of(odd, st.sampled_from(["cuda:99", "cpu:0", "meta", "mps", "cuda:-1"])),
     "--data-dir": st.one_of(no_folder, st.sampled_from(["a-file", "nowhere", "empty", "spoiled"])),
     "--out": st.one_of(no_folder, st.sampled_from(["a-file", "a-file/below", "/dev/null"])),

@@ -2,7 +2,10 @@ import pytest
 import torch
 
 import models
+from bench.instruments import gradient_error
 from models import NETWORKS, ODEBlock, build, ode_blocks
+from models.layers import DepthVarying
+from models.resnet import right_hand_side
 from solvers import GRADIENTS, odeint
 
 PARAMETERS = {
@@ -166,3 +169,26 @@ def test_a_chain_with_groupnorm_has_no_running_statistics_in_its_right_hand_side
     assert count(network) == count(resnet4)
     with pytest.raises(ValueError, match="16 channels into 3 groups: choose a divisor"):
         make("models.resnet:CHAIN:groups=3")
+
+
+def test_weights_that_depend_on_depth_are_linear_between_two_sets():
+    start, end = right_hand_side(4).eval(), right_hand_side(4).eval()
+    rhs = DepthVarying(start, end)
+    z = torch.randn(2, 4, 8, 8)
+    for t, expected in ((0.0, start), (1.0, end)):
+        torch.testing.assert_close(rhs(torch.tensor(t), z), expected(None, z))
+    with torch.no_grad():
+        for parameter, other in zip(start.parameters(), rhs.end, strict=True):
+            other.copy_(3 * parameter)
+        half = rhs(torch.tensor(0.5), z)
+        for parameter in start.parameters():
+            parameter *= 2
+    torch.testing.assert_close(half, start(None, z))
+    with pytest.raises(ValueError, match="1 or 2 sets of weights, not 3"):
+        make("models.resnet:CHAIN:sets=3")
+
+
+def test_anode_is_exact_where_weights_depend_on_depth():
+    network = make("models.resnet:CHAIN:sets=2", method="rk4", n_steps=2, gradient="anode")
+    found = gradient_error.measure(network, torch.randn(2, 3, 32, 32), torch.tensor([0, 1]))
+    assert found.error == found.statistics_error == 0

@@ -134,6 +134,8 @@ def _quantities(row: Mapping[Any, Any]) -> Iterator[tuple[Any, ...]]:
             yield "peak memory", *_exact(row["peak_bytes"])
         for column in {"error", "gradient_error"} & row.keys():
             yield GRADIENT_ERROR, *_rounded(row[column], row.get("precision"))
+    for column in {"discrete", "continuous", "difference"} & row.keys():
+        yield f"{GRADIENT_ERROR}, {column}", *_rounded(row[column], "float64")
     if "rho" in row:
         yield "reversal error", row["rho"]
 

@@ -116,14 +116,11 @@ class CostRunner(Runner):
 
     def _row(self, variant: Variant, **measured: Any) -> CostRow:
         experiment = variant.experiment
+        same = ("network", "method", "n_steps", "gradient", "precision")
         return CostRow(
-            network=experiment.network,
-            method=experiment.method,
-            n_steps=experiment.n_steps,
-            gradient=experiment.gradient,
+            **{name: getattr(experiment, name) for name in same},
             batch_size=self._workload.batch_size(experiment),
             memory_format=variant.memory_format,
-            precision=experiment.precision,
             execution="captured" if variant.is_captured else "eager",
             device=self._workload.device.type,
             phase=TOTAL,

@@ -17,7 +17,7 @@ from bench.studies.cost.cases import CostCase, Variant
 from bench.studies.cost.runner import CostRunner
 from bench.studies.peers import is_peer, reason
 from bench.studies.regression import Comparison
-from bench.studies.study import FOUR_NETWORKS, Study
+from bench.studies.study import FOUR_NETWORKS, OPTIONS, Study
 from solvers import GRADIENTS
 
 TORCH_PEERS = (
@@ -99,9 +99,7 @@ class CostStudy(Study):
     row: ClassVar[type[CostRow]] = CostRow
     figures: ClassVar[tuple[str, ...]] = ("cost_memory", "cost_table")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "network": ("networks",),
-        "method": ("methods",),
-        "Nt": ("n_steps",),
+        **OPTIONS,
         "gradient": ("gradients", "check_gradients"),
         "batch_size": ("batch_size",),
         "precision": ("precision",),

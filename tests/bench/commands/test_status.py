@@ -10,9 +10,10 @@ import pytest
 import run_bench
 from bench import records
 from bench.commands import list, status
-from bench.execution import checkpointing
+from bench.execution import checkpointing, position
 from bench.execution.run import record_experiment
 from bench.records import locks
+from bench.reporting.remaining import Position
 from bench.suites import SUITES
 from bench.training import checkpoint
 from tests.bench.builders import experiment, ran, workload
@@ -85,6 +86,12 @@ def test_run_of_another_process_is_shown_as_running(place):
     try:
         other.stdout.readline()
         assert state_of(place, one).state == "running"
+        run = place.folder / one.name
+        run.mkdir()
+        position.PositionWriter(place.folder).stepped(one, Position(1, 7, 2.5))
+        assert state_of(place, one).detail == "in epoch 1, 7 steps"
+        (run / position.NAME).write_text("{")  # while it is written
+        assert state_of(place, one).detail == ""
         assert not locks.is_held(place.folder, "another")
     finally:
         other.kill()

@@ -41,11 +41,12 @@ def test_suite_measures_records_and_draws(tmp_path):
         if (row.gradient, row.memory_format) == ("node", "contiguous")
     }
     assert phases.keys() == {"forward", "backward", "optimizer", "step"}
-    drawn = {file.name for file in (tmp_path / "cost" / "figures").iterdir()}
+    drawn = {file.name for file in (tmp_path / "cost" / "figures").glob("*/*")}
     assert drawn == {
         "cost_memory-euler-nt1.png",
         "cost_memory-euler-nt1.svg",
         "cost.md",
+        "report.html",
         "bars.csv",
     }
 

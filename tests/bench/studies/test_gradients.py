@@ -101,7 +101,7 @@ def test_suite_measures_records_and_draws(tmp_path):
     assert len(rows) == 3 * 2 * (2 * 2 + 4 + 5) * 4
     assert all(r.error == 0 for r in rows if r.gradient == "anode")
     assert all(r.error > 0 for r in rows if r.gradient == "node")
-    drawn = {file.name for file in (tmp_path / "gradients" / "figures").glob("*.png")}
+    drawn = {file.name for file in (tmp_path / "gradients" / "figures").glob("*/*.png")}
     assert drawn == {
         *("gradient_activation.png", "gradient_lipschitz.png"),
         "gradient_statistics-trained-float64.png",

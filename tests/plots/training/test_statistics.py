@@ -113,4 +113,5 @@ def test_figure_has_a_column_for_each_scheme_and_a_row_for_each_kind(recorded, m
 
 def test_records_without_these_statistics_draw_nothing(tmp_path):
     records.write_run(tmp_path, run("a", epochs=[row(4)]))
-    assert plots.draw(["statistics_curves", "statistics_table"], tmp_path / "suite", ["a"]) == []
+    (page,) = plots.draw(["statistics_curves", "statistics_table"], tmp_path / "suite", ["a"])
+    assert page.name == "report.html"

@@ -1,0 +1,58 @@
+"""Write a report as one HTML file that loads nothing else."""
+
+import base64
+import os
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from bench.records import write_whole
+from plots import markdown
+from plots.report.section import Section
+
+PAGE = "report.html"
+"""The name of a report, in the folder of what it shows."""
+
+
+def write(page: Path, sections: Sequence[Section]) -> None:
+    """Write the page, complete or absent. Links to records and figures are relative to it."""
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {
+        "address": partial(_address, page.parent),
+        "data_uri": _data_uri,
+        "html": _html,
+        "slug": _slug,
+    }
+    title = sections[0].title if len(sections) == 1 else page.absolute().parent.name
+    text = templates.get_template("page.html").render(title=title, sections=sections)
+    write_whole(page, text)
+
+
+def _address(folder: Path, file: Path) -> str:
+    return quote(Path(os.path.relpath(file, folder)).as_posix())
+
+
+def _data_uri(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+def _html(file: Path) -> Markup:
+    """A Markdown file as HTML; HTML in it stays text. A table can be scrolled and sorted."""
+    html = markdown.READER.render(file.read_text(encoding="utf-8"))
+    html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>')
+    return Markup(html.replace("</table>", "</table></div>"))
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
