@@ -35,7 +35,7 @@ def plot(
         seeds = own.groupby("epoch")[quantity]
         means = pd.DataFrame({"value": _smoothed(seeds.mean())}).reset_index()
         frames.append(means.assign(gradient=gradient))
-        if own["seed"].nunique() > 1 or len(own) > MOST_MARKERS:
+        if own["seed"].nunique() > 1 or _window(own["epoch"].nunique()) > 1:
             colour = style.colour(gradient, leaders)
             for _, run in own.groupby("run"):
                 axis.plot(run["epoch"], run[quantity], color=colour, alpha=0.3, linewidth=0.7)
@@ -66,7 +66,7 @@ def entries(recorded: Recorded, groups: Sequence[series.Group]) -> list[Entry]:
         band = Patch(color="0.5", alpha=0.3, linewidth=0)
         thin = Line2D([], [], color="0.5", alpha=0.5, linewidth=0.7)
         return [*found, (thin, "one seed (thick: mean)"), (band, "range of the seeds")]
-    if most > MOST_MARKERS:
+    if _window(most) > 1:
         thin = Line2D([], [], color="0.5", alpha=0.5, linewidth=0.7)
         return [*found, (thin, "each epoch (thick: moving average)")]
     return found
@@ -90,5 +90,8 @@ def _look(n_epochs: int) -> dict[str, Any]:
 
 def _smoothed(values: pd.Series) -> pd.Series:
     """A centred moving average over a fortieth of the run; a short run stays as it is."""
-    window = len(values) // 40 | 1
-    return values.rolling(window, center=True, min_periods=1).mean()
+    return values.rolling(_window(len(values)), center=True, min_periods=1).mean()
+
+
+def _window(n_epochs: int) -> int:
+    return n_epochs // 40 | 1

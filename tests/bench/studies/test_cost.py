@@ -41,12 +41,11 @@ def test_suite_measures_records_and_draws(tmp_path):
         if (row.gradient, row.memory_format) == ("node", "contiguous")
     }
     assert phases.keys() == {"forward", "backward", "optimizer", "step"}
-    drawn = {file.name for file in (tmp_path / "cost" / "figures").glob("*/*")}
+    drawn = {file.name for file in (tmp_path / "cost" / "figures").iterdir()}
     assert drawn == {
         "cost_memory-euler-nt1.png",
         "cost_memory-euler-nt1.svg",
         "cost.md",
-        "report.html",
         "bars.csv",
     }
 
