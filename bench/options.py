@@ -72,10 +72,14 @@ def _fraction(text: str) -> float:
     return value
 
 
-def _path(text: str) -> Path:
+def _name(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("'' is no name of a file or folder: give one")
-    return Path(text)
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_name(text))
 
 
 class Option(NamedTuple):
@@ -132,7 +136,7 @@ ACTIONS = (
     Option("--dry-run", "print the names of the suite's runs and their number, and run nothing"),
     Option("--status", "print what of the suite is done, running, stopped, failed and left"),
     Option("--reproduce", "run a recorded experiment of the suite again (RUN: its name, or its "
-        "folder) and say whether it came out the same; exit code 1 where it did not", str,
+        "folder) and say whether it came out the same; exit code 1 where it did not", _name,
         "RUN"),
     Option("--plots-only", "draw the figures again from what is recorded"),
     Option("--check", "of gradients, memory and cost: measure a fixed set and compare it with the "

@@ -115,7 +115,7 @@ def random_problem(seed, dtype, channels_last, training, layers):
 
 @pytest.mark.parametrize("gradient", [*WHOLE_BLOCKS, *DIVIDED_BLOCKS])
 @given(**RANDOM_CASE)
-@settings(max_examples=70)
+@settings(max_examples=40)
 def test_gradient_is_backprops_bit_for_bit_but_for_the_order_of_summation(
     gradient, seed, method, n_steps, m, dtype, autocast, backwards, **problem
 ):

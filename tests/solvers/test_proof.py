@@ -115,7 +115,7 @@ def gradients(gradient, *, sources, between, forward, n_steps, method):
     n_steps=st.integers(2, 4),
     method=st.sampled_from(["euler", "rk2", "rk4"]),
 )
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_gradient_is_backprops_or_an_error_whatever_changes_between_the_passes(gradient, **case):
     expected = gradients(reference_of(gradient), **case)
     try:

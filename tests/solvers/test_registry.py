@@ -75,6 +75,8 @@ def test_parameters_stand_after_a_colon():
         ("anode-revolve:m=2.5", "is no int"),
         ("node-rk45:rtol=small", "is no float"),
         ("anode-revolv:m=3", "did you mean 'anode-revolve'"),
+        ("anode-revolve:m=2:m=3", "the parameter 'm' twice"),
+        ("anode-auto:_planner=3", "has no parameter '_planner': it has budget"),
         ("no_such_package:X", "No module named"),
         ("tests.solvers.test_registry:MISSING", "MISSING"),
         ("tests.solvers.test_registry:NO_SOLVE", "no method solve"),

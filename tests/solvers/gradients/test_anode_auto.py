@@ -55,7 +55,7 @@ STAGES = st.lists(
 
 
 @given(stages=STAGES, method=st.sampled_from(["euler", "rk2", "rk4", "rk4_38"]))
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_peak_is_no_higher_than_anodes_and_gradients_are_backprops(stages, method):
     images, peaks = torch.randn(4, 3, 16, 16), {}
     for gradient in ("anode", "anode-auto"):
