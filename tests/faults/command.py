@@ -1,4 +1,4 @@
-"""Start the command line as a process, which can be killed."""
+"""Start the command line in a process that can be killed."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ CHECKPOINT_AT_EVERY_STEP = (
 
 
 def start(*arguments, out):
-    """Start a command; its stdout has its errors too."""
+    """Start a command whose stderr goes into its stdout."""
     return subprocess.Popen(
         [sys.executable, "-c", CHECKPOINT_AT_EVERY_STEP, *arguments, "--out", str(out)],
         cwd=ROOT,
@@ -27,7 +27,7 @@ def start(*arguments, out):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        # A shell in the background has its children ignore interrupts.
+        # The children of a background shell ignore interrupts.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
@@ -49,15 +49,17 @@ def finish(process):
 
 
 def kill(process):
-    """Kill it and what it started; return the rest of its output."""
+    """Kill it and its children; return the rest of its output."""
     os.killpg(process.pid, signal.SIGKILL)
     return process.communicate()[0]
 
 
+def without_clock(file):
+    """epochs.csv without its wall-clock columns, as text."""
+    frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+    return frame.drop(columns=list(WALL_CLOCK_COLUMNS)).to_csv()
+
+
 def tables(out):
-    """The content of each epochs.csv without wall-clock columns, by the run's name."""
-    found = {}
-    for file in sorted(out.rglob("epochs.csv")):
-        frame = pd.read_csv(file, dtype=str, keep_default_na=False)
-        found[file.parent.name] = frame.drop(columns=list(WALL_CLOCK_COLUMNS)).to_csv()
-    return found
+    """Each run's name → its epochs.csv without wall-clock columns."""
+    return {file.parent.name: without_clock(file) for file in sorted(out.rglob("epochs.csv"))}

@@ -1,140 +1,85 @@
-"""A disk that fails, for what this process writes.
+"""A simulated disk that fails while this process writes to it.
 
-Python tells of everything that it is about to do to a file (`sys.addaudithook`), whoever asks for
-it, so no write of the product can be forgotten here, and none that is yet to be written. Such a
-hook cannot be taken away again; this one looks only while a disk is mounted.
+Python reports each operation on a file to `sys.addaudithook` before it happens, so every write of
+the product is seen here. A hook cannot be removed; this one acts only while a disk is mounted.
 """
 
-import ctypes
 import errno
 import os
-import resource
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-FULL, READ_ONLY, FILLING, GONE = "full", "read-only", "filling", "gone"
-"""A disk without room; one that refuses removing and renaming as well; one that is full after some
-bytes of a file, for which the kernel's own limit is used; and a folder that somebody removes."""
+FULL, READ_ONLY = errno.ENOSPC, errno.EROFS
+"""FULL has no room for what is new. READ_ONLY also refuses to remove, rename and overwrite."""
 
-_CHANGES = {  # event → which of its arguments are paths
-    **{"os.mkdir": (0,), "os.rename": (0, 1), "os.link": (1,), "os.symlink": (1,)},
-    **{"os.remove": (0,), "os.rmdir": (0,), "os.truncate": (0,)},
-    **{"os.chmod": (0,), "os.chown": (0,), "os.utime": (0,)},
-}
-_NEED_ROOM = ("open", "os.mkdir", "os.rename", "os.link", "os.symlink")
+_PATHS = {"os.mkdir": 1, "os.rename": 2, "os.remove": 1, "os.rmdir": 1, "os.chmod": 1}
+"""Event → how many of its arguments are paths."""
+
+_NEED_ROOM = ("open", "os.mkdir", "os.rename")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Disk:
-    """What happens to the writes under some places while it is mounted.
+    """Failures of the writes under a folder.
 
-    kind: one of the four; None: nothing. at: with which write it begins, counted from 0. stays:
-    whether it goes on then. After the disk is unmounted writes tells what was to be written.
+    kind: how they fail. at: the first write that fails, counted from 0. stays: whether later writes
+    fail too. writes: what was about to be written, in order.
     """
 
-    def __init__(
-        self, places: Sequence[Path], kind: str | None = None, at: int = 0, *, stays: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, kind: int, at: int, *, stays: bool = True) -> None:
         self.writes: list[str] = []
         self.has_failed = False
-        self._places = [os.path.abspath(place) for place in places]
+        self._folder = os.path.abspath(folder) + os.sep
         self._kind, self._at, self._stays = kind, at, stays
 
-    def hears(self, event: str, arguments: tuple) -> None:
-        """Raises OSError where the write fails."""
-        global _mounted
-        if not (self._is_write(event, arguments) and self._concerns(event)):
+    def handle(self, event: str, arguments: tuple) -> None:
+        """Count a write; raise OSError where it fails."""
+        if not self._is_write(event, arguments):
             return
         count = len(self.writes)
-        paths = [str(arguments[i]) for i in _CHANGES.get(event, (0,))]
+        paths = map(str, arguments[: _PATHS.get(event, 1)])
         self.writes.append(f"{event} {' to '.join(paths)}")
-        if self._kind is None or count < self._at or (count > self._at and not self._stays):
-            return
-        self.has_failed = True
-        if self._kind == GONE:
-            if count == self._at:
-                _mounted = None  # what is done now is not the product's
-                shutil.rmtree(self._places[0], ignore_errors=True)
-                _mounted = self
-        elif self._kind == FILLING:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1 + 37 * self._at % 300, _unlimited()))
-        else:
-            number = errno.ENOSPC if self._kind == FULL else errno.EROFS
-            raise OSError(number, os.strerror(number), arguments[0])
+        if count >= self._at and (self._stays or count == self._at):
+            self.has_failed = True
+            raise OSError(self._kind, os.strerror(self._kind), arguments[0])
 
     def _is_write(self, event: str, arguments: tuple) -> bool:
-        if event == "open":
-            path, _, flags = arguments
-            return bool(flags & _WRITING) and self._holds(path) and self._takes(path, flags)
-        paths = [arguments[i] for i in _CHANGES.get(event, ())]
-        if not any(self._holds(path) for path in paths):
+        if not any(map(self._holds, arguments[: _PATHS.get(event, 1)])):
             return False
-        # Python tells of what is tried: to make what is there, or change what is not, is no write.
-        is_there = os.path.lexists(paths[0])
-        return not is_there if event == "os.mkdir" else is_there
-
-    def _takes(self, path: str | bytes, flags: int) -> bool:
-        """A file that is there already is opened on a full disk, too."""
-        return self._kind == READ_ONLY or bool(flags & os.O_TRUNC) or not os.path.lexists(path)
-
-    def _concerns(self, event: str) -> bool:
-        if self._kind == FILLING:
-            return event == "open"
-        return self._kind != FULL or event in _NEED_ROOM
+        exists = os.path.lexists(arguments[0])
+        if event == "open":  # a file that exists can be opened on a full disk, too
+            makes = self._kind == READ_ONLY or arguments[2] & os.O_TRUNC or not exists
+            return bool(arguments[2] & _WRITING and makes)
+        # Attempts are reported as well: to make what exists, or to change what does not.
+        is_change = not exists if event == "os.mkdir" else exists
+        return is_change and (self._kind == READ_ONLY or event in _NEED_ROOM)
 
     def _holds(self, path: object) -> bool:
         if not isinstance(path, str | bytes | os.PathLike):
             return False
-        full = os.path.abspath(os.fsdecode(path))
-        return any(full == place or full.startswith(place + os.sep) for place in self._places)
+        return (os.path.abspath(os.fsdecode(path)) + os.sep).startswith(self._folder)
 
 
 _mounted: Disk | None = None
-_is_heard = False
+_has_hook = False
 
 
 def _hook(event: str, arguments: tuple) -> None:
-    if _mounted is not None and (event == "open" or event in _CHANGES):
-        _mounted.hears(event, arguments)
+    if _mounted is not None and (event == "open" or event in _PATHS):
+        _mounted.handle(event, arguments)
 
 
 @contextmanager
-def mounted(disk: Disk) -> Iterator[Disk]:
-    """Inside, what is written under the disk's places is written to it."""
-    global _mounted, _is_heard
-    if not _is_heard:
+def mounted(disk: Disk) -> Iterator[None]:
+    """Let the disk handle the writes under its folder inside this context."""
+    global _mounted, _has_hook
+    if not _has_hook:
         sys.addaudithook(_hook)
-        _is_heard = True
+        _has_hook = True
     _mounted = disk
     try:
-        yield disk
+        yield
     finally:
         _mounted = None
-        resource.setrlimit(resource.RLIMIT_FSIZE, (_unlimited(), _unlimited()))
-
-
-def _unlimited() -> int:
-    return resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Inside, this thread obeys the permissions of files, which root otherwise does not."""
-    if os.geteuid():
-        yield
-        return
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.capget(header, sets) == 0
-    effective = sets[0]
-    sets[0] &= ~(1 << 1 | 1 << 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-    assert libc.capset(header, sets) == 0
-    try:
-        yield
-    finally:
-        sets[0] = effective
-        assert libc.capset(header, sets) == 0

@@ -1,9 +1,8 @@
-"""The table of faults: what was injected, how often, and what came out of it, as it was counted.
+"""The table of faults: what was injected, how often, and what came out.
 
-A test says by `@pytest.mark.fault("writes")` to which of the ROWS it belongs, and calls the fixture
-`injected(times, outcome)` when it has seen that so many injected faults came out so. With
-`--faults-report FILE` the table is written at the end. A row says which of its tests failed, were
-skipped, or did not run.
+A test names its row by `@pytest.mark.fault("writes")` and calls the fixture
+`injected(times, outcome)` for each outcome that it has seen. `--faults-report FILE` writes the
+table at the end, with how many tests of each row failed, were skipped or did not run.
 """
 
 import shlex
@@ -19,12 +18,12 @@ from bench.records.files import write_whole
 
 ROWS: Mapping[str, str] = {
     "kill": "`kill -9` at a random moment of a run, then the same command",
-    "writes": "a write of a run that fails, each in turn: full disk, read-only folder, folder gone",
+    "writes": "a write of a command that fails, each in turn: full disk, read-only disk",
     "results": "a file in a folder of results truncated, changed, emptied or deleted",
     "shared": "two and four processes on one folder",
     "ray": "a Ray worker killed",
     "malformed": "malformed command lines and values of options",
-    "hostile": "hostile input: pickles, checkpoints with code, folders of images, decoded images",
+    "hostile": "hostile input: pickles, checkpoints with code, folders of images",
 }
 
 
@@ -36,9 +35,22 @@ class Row:
     tests: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
+    def cells(self) -> str:
+        if not self.tests:
+            return "– | did not run | 0 | –"
+        said = [
+            f"**{self.tests[outcome]} of the tests {outcome}**"
+            for outcome in ("failed", "skipped")
+            if self.tests[outcome]
+        ]
+        said += [f"{times} × {outcome}" for outcome, times in self.outcomes.items()]
+        what = "; ".join(said) or "nothing was counted"
+        minutes = f"{self.seconds / 60:.1f}"
+        return f"{self.outcomes.total()} times | {what} | {self.tests.total()} | {minutes}"
+
 
 class FaultsReport:
-    """A plugin of pytest."""
+    """A pytest plugin that counts."""
 
     def __init__(self) -> None:
         self.rows = {name: Row() for name in ROWS}
@@ -61,39 +73,24 @@ class FaultsReport:
         place = session.config.getoption("--faults-report")
         if place:
             arguments = session.config.invocation_params.args
-            write_whole(place, "\n".join([*table(self.rows), "", *_where(arguments), ""]))
+            write_whole(place, "\n".join([*table(self.rows), "", _environment(arguments), ""]))
 
 
 def table(rows: Mapping[str, Row]) -> list[str]:
     """The lines of the table."""
     return [
-        "# Injected faults",
-        "",
+        *("# Injected faults", ""),
         "| fault | injected | what came out | tests | minutes |",
         "|---|---|---|---|---|",
-        *(f"| {ROWS[name]} | {_cells(row)} |" for name, row in rows.items()),
+        *(f"| {ROWS[name]} | {row.cells()} |" for name, row in rows.items()),
     ]
 
 
-def _cells(row: Row) -> str:
-    if not row.tests:
-        return "– | did not run | 0 | –"
-    out = [f"{times} × {outcome}" for outcome, times in row.outcomes.items()]
-    wrong = [
-        f"**{row.tests[outcome]} of the tests {outcome}**"
-        for outcome in ("failed", "skipped")
-        if row.tests[outcome]
-    ]
-    said = "; ".join([*wrong, *out]) or "nothing was counted"
-    times = f"{row.outcomes.total()} times"
-    return f"{times} | {said} | {row.tests.total()} | {row.seconds / 60:.1f}"
-
-
-def _where(arguments: Sequence[str]) -> list[str]:
+def _environment(arguments: Sequence[str]) -> str:
     found = describe(torch.device("cpu"))
     revision = f"{found['git_revision']}{' and changes' if found['git_dirty'] else ''}"
-    return [
+    return (
         f"Counted by `pytest {shlex.join(arguments)}` on {found['recorded_at']}, "
         f"{found['device_name']} of {found['cpu_count']}, Python {found['python']}, "
-        f"PyTorch {found['packages']['torch']}, revision {revision}.",
-    ]
+        f"PyTorch {found['packages']['torch']}, revision {revision}."
+    )

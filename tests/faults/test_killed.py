@@ -1,125 +1,110 @@
-"""A command that is killed, and given again."""
+"""Commands that are killed or interrupted, and given again."""
 
 import json
+import os
 import random
 import signal
 import time
-from dataclasses import dataclass
 
 import pytest
 
 from tests.faults.command import finish, kill, read_until, start, tables
 
 TINY = "--train-images 40 --test-images 10 --batch_size 16"
+ONE = f"{TINY} --network resnet10 --gradient anode-auto --num_epochs 8"
 SMOKE = (
     f"{TINY} --num_epochs 3 --network alexnet,resnet4,resnet10,squeezenext "
     "--gradient baseline,backprop,anode,anode-auto,node"
 )
 
 
-@dataclass
-class Killed:
-    """What was there when a command was killed: the records, and which runs had a checkpoint and
-    no record."""
-
-    records: dict[str, bytes]
-    begun: set[str]
-
-    @classmethod
-    def found(cls, out):
-        recorded = {file.parent.name: file.read_bytes() for file in out.rglob("run.json")}
-        begun = {file.parent.name for file in out.rglob("checkpoint.pt")} - {*recorded}
-        return cls(recorded, begun)
-
-
-def killed(line, out, moments, seconds):
-    """Give the command and kill it at a random moment after it began to train; None when it ended
-    before."""
-    process = start(*line.split(), out=out)
-    said = read_until(process, " run")  # how many are left, or that none is
-    time.sleep(moments.uniform(0, seconds))
-    if process.poll() is not None:
-        rest, code = finish(process)
-        assert code == 0, said + rest
-        return None
-    said += kill(process)
-    assert "Traceback" not in said
-    return Killed.found(out)
-
-
-def ends_as_if_never_killed(line, out, expected, kills):
-    """The command is given once more: its records are those of a run that never stopped, what was
-    recorded when it was killed was not run again, and what was begun went on."""
-    said, code = finish(start(*line.split(), out=out))
-    assert code == 0, said
-    assert tables(out) == expected
-    assert not [file for pattern in ("checkpoint.pt*", "*.part") for file in out.rglob(pattern)]
-    last = Killed.found(out).records
-    for one in kills:
-        assert one.records.items() <= last.items()
-    resumed = {name: json.loads(run)["environment"]["resumed_at"] for name, run in last.items()}
-    begun = [name for one in kills for name in one.begun]
-    assert {name for name, epochs in resumed.items() if epochs} == {*begun}
-    assert all(len(epochs) <= begun.count(name) for name, epochs in resumed.items())
-
-
-def never_stopped(line, out):
+def finished(line, out):
     said, code = finish(start(*line.split(), out=out))
     assert code == 0, said
     return tables(out)
 
 
-BOTH = [1, pytest.param(2, marks=pytest.mark.faults)]
-IDENTICAL = "all records identical to those of a command that never stopped, none lost or run twice"
+def state(out):
+    """The records, and the names of runs that have a checkpoint and no record."""
+    recorded = {file.parent.name: file.read_bytes() for file in out.rglob("run.json")}
+    begun = {file.parent.name for file in out.rglob("checkpoint.pt")} - {*recorded}
+    return recorded, begun
+
+
+def killed(line, out, moments):
+    """Kill the command at a random moment of its training; return the state of its folder then, or
+    None if it ended before."""
+    process = start(*line.split(), out=out)
+    said = read_until(process, " run")  # the number of runs left
+    time.sleep(moments.uniform(0, 2))
+    if process.poll() is not None:
+        rest, code = finish(process)
+        assert code == 0, said + rest
+        return None
+    assert "Traceback" not in said + kill(process)
+    return state(out)
 
 
 @pytest.mark.fault("kill")
-@pytest.mark.parametrize("jobs", BOTH)
-def test_kill_9_at_random_moments_leaves_the_record_of_a_run_that_never_stopped(
-    tmp_path, jobs, injected
-):
-    line = f"{TINY} --network resnet10 --gradient anode-auto --num_epochs 8"
-    expected = never_stopped(line, tmp_path / "never")
-    line += f" --jobs {jobs}" if jobs > 1 else ""
-    moments, out = random.Random(jobs), tmp_path / "often"
-    kills = [one for _ in range(2) if (one := killed(line, out, moments, seconds=2))]
-    ends_as_if_never_killed(line, out, expected, kills)
-    injected(len(kills), IDENTICAL)
-
-
 @pytest.mark.faults
-@pytest.mark.fault("kill")
-def test_kill_9_25_times_over_networks_and_gradients(tmp_path, injected):
-    expected = never_stopped(SMOKE, tmp_path / "never")
-    moments = random.Random(0)
-    left = 25
-    for i in range(25):
+@pytest.mark.parametrize(
+    ("line", "number"), [(ONE, 2), (f"{ONE} --jobs 2", 2), (SMOKE, 25)], ids=["1", "2 jobs", "all"]
+)
+def test_kill_9_at_random_moments_leaves_the_records_of_runs_that_never_stopped(
+    tmp_path, line, number, injected
+):
+    expected, moments = (
+        finished(line.removesuffix(" --jobs 2"), tmp_path / "never"),
+        random.Random(0),
+    )
+    for i in range(number):
         out, kills = tmp_path / str(i), []
-        while left > len(kills) and (one := killed(SMOKE, out, moments, seconds=2)):
-            kills.append(one)
-        ends_as_if_never_killed(SMOKE, out, expected, kills)
-        injected(len(kills), IDENTICAL)
-        left -= len(kills)
-        if not left:
+        while len(kills) < number and (found := killed(line, out, moments)):
+            kills.append(found)
+        assert finished(line, out) == expected
+        assert not [file for name in ("checkpoint.pt*", "*.part") for file in out.rglob(name)]
+        last, _ = state(out)
+        assert all(recorded.items() <= last.items() for recorded, _ in kills)  # none run again
+        begun = [name for _, names in kills for name in names]
+        resumed = {name: json.loads(run)["environment"]["resumed_at"] for name, run in last.items()}
+        assert {name for name, epochs in resumed.items() if epochs} == {*begun}
+        assert all(len(epochs) <= begun.count(name) for name, epochs in resumed.items())
+        injected(len(kills), "all records identical to those of a command that never stopped")
+        number -= len(kills)
+        if number <= 0:
             return
-    raise AssertionError(f"{left} of the kills came too late")
+    raise AssertionError(f"{number} of the kills came too late")
 
 
-@pytest.mark.parametrize("jobs", BOTH)
-def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path, jobs):
-    line = f"{TINY} --network resnet4 --gradient anode,node --num_epochs 20"
-    options = [*line.split(), "--jobs", str(jobs)]
-    process = start(*options, out=tmp_path)
+@pytest.mark.parametrize(
+    ("number", "jobs"),
+    [
+        (signal.SIGINT, 2),
+        pytest.param(signal.SIGINT, 1, marks=pytest.mark.faults),
+        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.faults),
+    ],
+)
+def test_stopped_command_leaves_checkpoints_and_no_process_and_the_same_command_goes_on(
+    tmp_path, number, jobs
+):
+    line = f"{TINY} --network resnet4 --gradient anode,node --num_epochs 40 --jobs {jobs}"
+    process = start(*line.split(), out=tmp_path)
     read_until(process, "2 runs, about")
     while not list(tmp_path.rglob("checkpoint.pt")):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    said, code = finish(process)
-    assert code == 130
-    assert "interrupted: finished runs are recorded, others have checkpoints" in said
+    if number == signal.SIGINT:  # a terminal sends it to every process
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    said, code = finish(process)  # its pipe closes when its last process has ended
+    assert code == (130 if number == signal.SIGINT else -number), said
+    assert ("interrupted: finished runs are recorded, others have checkpoints" in said) == (
+        number == signal.SIGINT
+    )
     assert "Traceback" not in said
     assert list(tmp_path.rglob("checkpoint.pt"))
-    process = start(*options, out=tmp_path)
+    assert not list(tmp_path.rglob("*.part"))
+    process = start(*line.split(), out=tmp_path)
     try:
         assert read_until(process, ": goes on in epoch ")
     finally:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from plots import labels, series
-from plots.drawing import balanced, caption
+from plots.drawing import caption
 
 METHODS = [*labels.GRADIENTS, *labels.PEERS, "anode-revolve:m=1", "mine:A", "mine:B"]
 
@@ -28,10 +28,7 @@ def test_methods_with_the_same_values_are_one_curve_with_all_their_names():
     assert found == [("node",), ("anode", "backprop")]
     assert series.name(found[1]) == f"{labels.gradient('anode')}\n= {labels.gradient('backprop')}"
     assert len(series.entries(found)) == 2
-
-
-def test_methods_that_were_not_measured_at_the_same_points_do_not_coincide():
-    table = rows(node=[1, 2], anode=[1])
+    table = rows(node=[1, 2], anode=[1])  # at other points
     assert series.coinciding(table, ["error"], ["n_steps"]) == [("node",), ("anode",)]
 
 
@@ -70,12 +67,3 @@ def test_each_method_is_in_a_figure_of_six_and_anode_and_node_in_each_figure(met
 def test_methods_of_the_users_own_are_in_the_first_figure():
     (_, first), *_ = series.pages([(gradient,) for gradient in METHODS])
     assert {("mine:A",), ("mine:B",)} < set(first)
-
-
-@given(st.lists(st.text("abcdefgh", min_size=1, max_size=12), min_size=1), st.integers(20, 80))
-def test_captions_have_no_orphan_words(words, width):
-    text = " ".join(words)
-    lines = balanced(text, width).split("\n")
-    assert " ".join(lines) == text
-    assert len(lines[-1]) + 1 + 12 >= len(max(lines, key=len)) / 2 or len(lines) > 2
-    assert all(len(line) <= width for line in lines)

@@ -8,7 +8,6 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-import plots
 from bench import records
 from bench.records import Picture, ReversalRow
 from tests.plots.test_figures import recorded  # noqa: F401
@@ -16,26 +15,12 @@ from tests.plots.test_figures import recorded  # noqa: F401
 FLIPPED = {name: not value for name, value in mpl.rcParamsDefault.items() if value in (True, False)}
 """Every setting that is on or off, the other way: text.usetex, svg.image_inline, axes.grid, …"""
 OTHERS = {
-    "backend": "nonsense",
-    "image.origin": "lower",
-    "image.cmap": "jet",
-    "figure.facecolor": "black",
-    "axes.facecolor": "black",
-    "text.color": "white",
-    "savefig.facecolor": "black",
-    "savefig.bbox": "standard",
-    "savefig.pad_inches": 1,
-    "figure.dpi": 300,
-    "font.family": "serif",
-    "font.weight": "bold",
-    "lines.linewidth": 9,
-    "lines.marker": "o",
-    "path.sketch": "1, 100, 2",
-    "axes.xmargin": 0.4,
-    "xtick.direction": "in",
-    "mathtext.fontset": "cm",
-    "svg.id": "mine",
-    "pdf.fonttype": 42,
+    **{"backend": "nonsense", "image.origin": "lower", "image.cmap": "jet", "figure.dpi": 300},
+    **{"figure.facecolor": "black", "axes.facecolor": "black", "text.color": "white"},
+    **{"savefig.facecolor": "black", "savefig.bbox": "standard", "savefig.pad_inches": 1},
+    **{"font.family": "serif", "font.weight": "bold", "lines.linewidth": 9, "lines.marker": "o"},
+    **{"path.sketch": "1, 100, 2", "axes.xmargin": 0.4, "xtick.direction": "in"},
+    **{"mathtext.fontset": "cm", "svg.id": "mine", "pdf.fonttype": 42},
 }
 
 DRAW = """
@@ -85,10 +70,3 @@ def test_figures_are_the_same_bytes_whatever_the_users_settings(suite, tmp_path)
     changed = drawn(suite, tmp_path / "b", MATPLOTLIBRC=str(hostile), MPLBACKEND="nonsense")
     assert changed.keys() == usual.keys()
     assert [name for name in usual if changed[name] != usual[name]] == []
-
-
-def test_drawing_leaves_the_users_settings_as_they_were(recorded):  # noqa: F811
-    with mpl.rc_context({"image.origin": "lower", "axes.grid": True}):
-        before = dict(mpl.rcParams)
-        plots.draw(["training"], *recorded)
-        assert dict(mpl.rcParams) == before

@@ -63,3 +63,14 @@ class Counting(nn.Module):
         self.times.append(float(t.detach()))
         self.states.append(z.detach().clone())
         return self.inner(t, z)
+
+
+class Holding(nn.Module):
+    """f(t, z) = evaluate(held, z), where `held` is any object."""
+
+    def __init__(self, held, evaluate):
+        super().__init__()
+        self.held, self.evaluate = held, evaluate
+
+    def forward(self, t, z):
+        return self.evaluate(self.held, z)

@@ -28,8 +28,3 @@ def test_names_and_their_number_are_printed_and_nothing_is_done(
     assert len(set(names)) == len(names)
     assert number.split()[0] == str(len(names))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_dry_run_is_one_of_the_actions(capsys):
-    assert run_bench.main(["--dry-run", "--status"]) == 2
-    assert "not allowed with" in capsys.readouterr().err

@@ -1,7 +1,10 @@
-"""What is in a data folder is trained on as it looks, or refused by one line that names it."""
+"""An image is used as viewers show it, or refused in one line that names it, in little memory."""
 
+import functools
 import struct
+import tracemalloc
 import zlib
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from PIL import Image
 from bench import data
 from bench.data.image_file import decode
 from bench.errors import UsageError
-from tests.bench.builders import write_images
+from tests.bench.builders import png, write_images
 
 RANDOM = np.random.RandomState(0)
 RGB = RANDOM.randint(0, 256, (32, 32, 3)).astype(np.uint8)
@@ -27,32 +30,28 @@ def three(grey):
     return np.stack([grey] * 3, axis=2)
 
 
-def with_palette(pixels=GREY):
-    image = Image.frombytes("P", (32, 32), pixels.tobytes())
+def with_palette():
+    image = Image.frombytes("P", (32, 32), GREY.tobytes())
     image.putpalette(PALETTE.tobytes())
     return image
 
 
-def grey_alpha(alpha):
-    return Image.fromarray(np.concatenate([GREY[..., None], alpha], axis=2))
+def with_alpha(pixels, alpha):
+    return Image.fromarray(np.concatenate([pixels.reshape(32, 32, -1), alpha], axis=2))
 
 
-def rgb_alpha(alpha):
-    return Image.fromarray(np.concatenate([RGB, alpha], axis=2))
-
-
-def sixteen_bits(high_bytes):
-    return Image.fromarray(high_bytes.astype(np.uint16) * 257)
+def sixteen_bits():
+    return Image.fromarray(GREY.astype(np.uint16) * 257)
 
 
 SHOWN = {
     "1": (lambda: Image.fromarray(BITS), three(BITS * np.uint8(255)), "png bmp gif tiff pbm"),
     "L": (lambda: Image.fromarray(GREY), three(GREY), "png bmp gif tiff pgm"),
-    "I;16": (lambda: sixteen_bits(GREY), three(GREY), "png pgm"),
-    "LA": (lambda: grey_alpha(OPAQUE), three(GREY), "png tiff"),
+    "I;16": (sixteen_bits, three(GREY), "png pgm"),
+    "LA": (lambda: with_alpha(GREY, OPAQUE), three(GREY), "png tiff"),
     "P": (with_palette, PALETTE[GREY], "png bmp gif tiff"),
     "RGB": (lambda: Image.fromarray(RGB), RGB, "png PNG bmp tif tiff ppm webp"),
-    "RGBA": (lambda: rgb_alpha(OPAQUE), RGB, "png tiff webp"),
+    "RGBA": (lambda: with_alpha(RGB, OPAQUE), RGB, "png tiff webp"),
 }
 """Mode → an image, what it looks like, and the files that hold it without loss."""
 
@@ -67,7 +66,7 @@ def test_every_mode_has_the_pixels_that_a_viewer_shows(mode, suffix, tmp_path):
     assert np.array_equal(decode(file).transpose(1, 2, 0), expected)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "JPG", "jfif", "jpe"])
+@pytest.mark.parametrize("suffix", ["jpg", "JPEG"])
 def test_jpeg_has_the_pixels_that_it_decodes_to(suffix, tmp_path):
     file = tmp_path / f"image.{suffix}"
     Image.fromarray(RGB).save(file, "JPEG")
@@ -104,39 +103,61 @@ def test_image_is_upright_as_its_exif_data_says(orientation, suffix, tmp_path):
     assert np.array_equal(decode(file).transpose(1, 2, 0), UPRIGHT[orientation])
 
 
-def a_png(depth, colour_type, row, *, transparent):
+def transparent_png(depth, colour_type, row, transparent):
     """A PNG of equal rows that declares a colour transparent."""
-    content = b"\x89PNG\r\n\x1a\n"
-    header = struct.pack(">IIBBBBB", 32, 32, depth, colour_type, 0, 0, 0)
     pixels = zlib.compress((b"\0" + row) * 32)
-    for kind, body in (b"IHDR", header), (b"tRNS", transparent), (b"IDAT", pixels), (b"IEND", b""):
-        checksum = struct.pack(">I", zlib.crc32(kind + body))
-        content += struct.pack(">I", len(body)) + kind + body + checksum
-    return content
+    chunks = (b"tRNS", transparent), (b"IDAT", pixels)
+    return lambda file: file.write_bytes(png(*chunks, depth=depth, colour_type=colour_type))
+
+
+@functools.cache
+def bomb():
+    """200 MB in some 200 kB."""
+    return zlib.compress(bytes(200 * 2**20), 9)
+
+
+def png_bomb(kind, head=b"", *chunks, **header):
+    """A PNG with a chunk that decompresses to 200 MB."""
+    return lambda file: file.write_bytes(png((kind, head + bomb()), *chunks, **header))
+
+
+def tiff_in_tiles_of_20000_by_20000(file):
+    entries = {256: 32, 257: 32, 258: 8, 259: 8, 262: 1, 322: 20000, 323: 20000}
+    entries |= {324: 8 + 2 + 12 * 9 + 4, 325: len(bomb())}
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, entries[tag]) for tag in entries)
+    file.write_bytes(struct.pack("<2sHIH", b"II", 42, 8, 9) + directory + bytes(4) + bomb())
+
+
+@contextmanager
+def bounded_memory(megabytes=32):
+    """Context in which Python and NumPy hold no more at any moment."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < megabytes * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def saved(image, **options):
     return lambda file: image.save(file, **options)
 
 
-def written(content):
-    return lambda file: file.write_bytes(content)
-
-
+PIXELS = (b"IDAT", zlib.compress(bytes(32 * 97)))
 TWO = {"save_all": True, "append_images": [Image.new("RGB", (32, 32))]}
 TRANSPARENT = "has transparency: put it on a background and save it without"
 VIEWERS_DIFFER = "which viewers show differently: save it as a PNG in RGB with 8 bits"
 PICTURES = "holds 2 pictures: save one of them alone"
 REFUSED = {
-    "one pixel not quite opaque.png": (saved(rgb_alpha(SEE_THROUGH)), TRANSPARENT),
-    "opaque.webp": (saved(rgb_alpha(SEE_THROUGH), lossless=True), TRANSPARENT),
-    "grey.png": (saved(grey_alpha(SEE_THROUGH)), TRANSPARENT),
+    "one pixel not quite opaque.png": (saved(with_alpha(RGB, SEE_THROUGH)), TRANSPARENT),
+    "opaque.webp": (saved(with_alpha(RGB, SEE_THROUGH), lossless=True), TRANSPARENT),
+    "grey.png": (saved(with_alpha(GREY, SEE_THROUGH)), TRANSPARENT),
     "palette.png": (saved(with_palette(), transparency=int(GREY[0, 0])), TRANSPARENT),
     "palette.gif": (saved(with_palette(), transparency=int(GREY[0, 0])), TRANSPARENT),
     # Pillow takes none of the pixels of these three for transparent.
-    "2 bits.png": (written(a_png(2, 0, b"\x55" * 8, transparent=b"\0\1")), TRANSPARENT),
-    "16 bits.png": (written(a_png(16, 0, b"\1\2" * 32, transparent=b"\1\2")), TRANSPARENT),
-    "48 bits.png": (written(a_png(16, 2, b"abcdef" * 32, transparent=b"abcdef")), TRANSPARENT),
+    "2 bits.png": (transparent_png(2, 0, b"\x55" * 8, b"\0\1"), TRANSPARENT),
+    "16 bits.png": (transparent_png(16, 0, b"\1\2" * 32, b"\1\2"), TRANSPARENT),
+    "48 bits.png": (transparent_png(16, 2, b"abcdef" * 32, b"abcdef"), TRANSPARENT),
     "animated.gif": (saved(Image.fromarray(RGB), **TWO), PICTURES),
     "animated.png": (saved(Image.fromarray(RGB), **TWO), PICTURES),
     "animated.webp": (saved(Image.fromarray(RGB), **TWO), PICTURES),
@@ -144,29 +165,46 @@ REFUSED = {
     "print.jpg": (saved(Image.new("CMYK", (32, 32))), VIEWERS_DIFFER),
     "print.tiff": (saved(Image.new("CMYK", (32, 32))), VIEWERS_DIFFER),
     "lab.tiff": (saved(Image.new("LAB", (32, 32))), VIEWERS_DIFFER),
-    "16 bits.tiff": (saved(sixteen_bits(GREY)), VIEWERS_DIFFER),
+    "16 bits.tiff": (saved(sixteen_bits()), VIEWERS_DIFFER),
     "32 bits.tiff": (saved(Image.new("I", (32, 32))), VIEWERS_DIFFER),
     "real numbers.tiff": (saved(Image.new("F", (32, 32))), VIEWERS_DIFFER),
+    "huge.png": (png_bomb(b"IDAT", size=(60000, 60000)), "cannot be read as an image"),
+    "large.png": (png_bomb(b"IDAT", size=(10000, 10000)), "is 10000×10000 pixels, not 32"),
+    "text.png": (png_bomb(b"zTXt", b"Comment\0\0", PIXELS), "cannot be read as an image"),
+    "tiles.tiff": (tiff_in_tiles_of_20000_by_20000, "is a TIFF in tiles: save it as a PNG"),
     "icon.ico": (saved(Image.fromarray(RGB)), "cannot be read as an image"),
-    "notes.txt": (written(b"no image"), "cannot be read as an image"),
+    "notes.txt": (lambda file: file.write_bytes(b"no image"), "cannot be read as an image"),
 }
 
 
+@pytest.mark.fault("hostile")
 @pytest.mark.parametrize("name", REFUSED)
-def test_image_without_one_appearance_is_refused_by_name(name, tmp_path):
+def test_image_without_one_appearance_is_refused_by_name(name, tmp_path, injected):
     make, why = REFUSED[name]
     make(tmp_path / name)
-    with pytest.raises(UsageError, match=f"{name} .*{why}") as caught:
+    with bounded_memory(), pytest.raises(UsageError, match=f"{name} .*{why}") as caught:
         decode(tmp_path / name)
     assert "\n" not in str(caught.value)
+    injected(1, "refused in one line, nothing executed")
 
 
-@pytest.mark.parametrize("suffix", [".bmp", ".tiff", ".jfif", ".pnm", ""])
-def test_images_of_every_suffix_are_in_the_data_set(suffix, tmp_path):
+def test_pixels_that_go_on_after_the_image_are_not_decoded(tmp_path):
+    png_bomb(b"IDAT")(tmp_path / "x.png")
+    with bounded_memory():
+        assert decode(tmp_path / "x.png").shape == (3, 32, 32)
+    with pytest.raises(AssertionError), bounded_memory():
+        bytes(2**26)
+
+
+def test_files_of_every_suffix_are_images_and_the_litter_of_systems_is_none(tmp_path):
     folder = write_images(tmp_path / "images", per_class=1)
-    Image.fromarray(RGB).save(folder / "train" / "cat" / f"0001{suffix}", "BMP")
+    for suffix in (".bmp", ".jfif", ""):
+        Image.fromarray(RGB).save(folder / "train" / "cat" / f"0001{suffix}", "BMP")
+    for litter in (".DS_Store", "._0000.png", "Thumbs.db", "desktop.ini"):
+        for place in (folder, folder / "train", folder / "train" / "cat"):
+            (place / litter).write_bytes(b"whatever")
     found = data.load(folder, 10, generate=False)
-    assert found.train_labels.bincount().tolist() == [1, 1, 1, 2, 1, 1, 1, 1, 1, 1]
+    assert found.train_labels.bincount().tolist() == [1, 1, 1, 4, 1, 1, 1, 1, 1, 1]
     assert np.array_equal(found.train_images[4].permute(1, 2, 0), RGB)
 
 
@@ -178,17 +216,9 @@ def test_images_of_every_suffix_are_in_the_data_set(suffix, tmp_path):
         ("test/cat/0001.heic", "test/cat/0001.heic cannot be read as an image"),
     ],
 )
-def test_nothing_in_a_data_folder_is_passed_over(place, why, tmp_path):
+def test_every_file_in_a_data_folder_is_used_or_named(place, why, tmp_path):
     file = write_images(tmp_path / "images", per_class=1) / place
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(b"whatever")
     with pytest.raises(UsageError, match=why):
         data.load(tmp_path / "images", 10, generate=False)
-
-
-@pytest.mark.parametrize("litter", [".DS_Store", "._0000.png", "Thumbs.db", "desktop.ini"])
-def test_what_the_system_puts_into_folders_is_no_image(litter, tmp_path):
-    folder = write_images(tmp_path / "images", per_class=1)
-    for place in (folder, folder / "train", folder / "train" / "cat"):
-        (place / litter).write_bytes(b"whatever")
-    assert len(data.load(folder, 10, generate=False).train_labels) == 10

@@ -1,5 +1,6 @@
 """Runs on a Ray cluster of one machine with two CPUs, as records and reporters see them."""
 
+import json
 import os
 import signal
 from dataclasses import replace
@@ -12,8 +13,7 @@ from bench import environment
 from bench.errors import UsageError
 from bench.execution import processes
 from bench.records import locks
-from tests.bench.builders import experiment, workload
-from tests.bench.execution.test_processes import SMALL, Heard, recorded
+from tests.bench.builders import ONE_EPOCH, Heard, experiment, workload
 from tests.faults.command import tables
 
 pytest.importorskip("ray")
@@ -22,22 +22,25 @@ from ray.cluster_utils import Cluster
 
 from bench.execution import ray_cluster
 
-
-class Dies:
-    name = "kills its process"
-
-    def solve(self, rhs, z0, method, n_steps):
-        os.kill(os.getpid(), signal.SIGKILL)
+ONE = experiment(**ONE_EPOCH)
 
 
-class Breaks:
-    name = "breaks its contract"
+class Wrong:
+    """A gradient method that never solves."""
+
+    def __init__(self, name, solve):
+        self.name, self._solve = name, solve
 
     def solve(self, rhs, z0, method, n_steps):
-        raise solvers.ContractError("it breaks its contract")
+        return self._solve()
 
 
-DIES, BREAKS = Dies(), Breaks()
+def breaks():
+    raise solvers.ContractError("it breaks its contract")
+
+
+DIES = Wrong("kills its process", lambda: os.kill(os.getpid(), signal.SIGKILL))
+BREAKS = Wrong("breaks its contract", breaks)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,7 @@ def executor():
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", cluster.address)
+        patch.setattr(locks, "SECONDS_BETWEEN_LOOKS", 0.1)
         try:
             with environment.threads(2), ray_cluster.connected(print) as found:
                 yield found
@@ -52,14 +56,13 @@ def executor():
             cluster.shutdown()
 
 
-@pytest.fixture(autouse=True)
-def look_often(monkeypatch):
-    monkeypatch.setattr(locks, "SECONDS_BETWEEN_LOOKS", 0.1)
+def run_json(place, of):
+    return json.loads((place.folder / of.name / "run.json").read_text())
 
 
 def test_runs_on_a_cluster_leave_the_records_of_runs_in_processes(executor, tmp_path):
     experiments = [
-        experiment(**{**SMALL, "num_epochs": 2, "gradient": gradient})
+        experiment(**{**ONE_EPOCH, "num_epochs": 2}, gradient=gradient)
         for gradient in ("anode", "node")
     ]
     here = workload(tmp_path / "here", jobs=2)
@@ -70,25 +73,20 @@ def test_runs_on_a_cluster_leave_the_records_of_runs_in_processes(executor, tmp_
     runs = executor.run_all(there, experiments, heard)
     assert [run.name for run in runs] == [e.name for e in experiments]
     for e in experiments:
-        assert [what for name, what in heard.told if name == e.name] == ["started", 1, 2, "ok"]
-        content, _ = recorded(there.folder, e.name)
-        where = content["environment"]
+        assert heard.events(e) == ["started", 1, 2, "ok"]
+        where = run_json(there, e)["environment"]
         assert (where["executor"], where["jobs"], where["threads"]) == ("ray", 2, 1)
     assert tables(there.folder) == tables(here.folder)
-    assert not list(tmp_path.rglob("checkpoint.pt*"))
-    assert not list(tmp_path.rglob("seen-*"))
+    assert not [*tmp_path.rglob("checkpoint.pt*"), *tmp_path.rglob("seen-*")]
 
 
 def test_run_whose_process_always_dies_fails_and_the_others_go_on(executor, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_cluster, "RETRIES", 1)
-    place = workload(tmp_path, jobs=2)
-    dies, other = experiment(**SMALL, gradient=f"{__name__}:DIES"), experiment(**SMALL)
-    died, lived = executor.run_all(place, [dies, other], Heard())
+    place, dies = workload(tmp_path, jobs=2), experiment(**ONE_EPOCH, gradient=f"{__name__}:DIES")
+    died, lived = executor.run_all(place, [dies, ONE], Heard())
     assert (died.status, lived.status) == ("failed", "ok")
     assert "it died, and at most 1 retries did not help: WorkerCrashedError" in died.reason
-    content, rows = recorded(place.folder, dies.name)
-    assert content["status"] == "failed"
-    assert len(rows) == 0
+    assert run_json(place, dies)["status"] == "failed"
 
 
 def test_machine_that_does_not_see_the_results_folder_stops_the_suite(executor, tmp_path):
@@ -96,17 +94,20 @@ def test_machine_that_does_not_see_the_results_folder_stops_the_suite(executor, 
     hidden = ray_cluster._Tasks(place, print)
     with hidden:
         hidden._token.unlink()
-        hidden.start(experiment(**SMALL), None)
+        hidden.start(ONE, None)
         with pytest.raises(UsageError, match=f"does not see {place.folder}: choose an --out"):
             list(hidden.ended(600))
 
 
 def test_record_that_cannot_be_written_stops_the_suite(executor, tmp_path):
-    place, wrong = workload(tmp_path, jobs=2), experiment(**SMALL)
-    (place.folder / wrong.name / "epochs.csv").mkdir(parents=True)
-    with pytest.raises(UsageError, match="cannot write .*what is recorded already is kept") as told:
-        executor.run_all(place, [wrong, experiment(**{**SMALL, "num_epochs": 10_000})], Heard())
-    assert "\n" not in str(told.value)
+    place, endless = workload(tmp_path, jobs=2), experiment(**{**ONE_EPOCH, "num_epochs": 10_000})
+    place.folder.mkdir()
+    (place.folder / ONE.name).write_text("no folder")
+    with pytest.raises(
+        UsageError, match="cannot write .*what is recorded already is kept"
+    ) as error:
+        executor.run_all(place, [ONE, endless], Heard())
+    assert "\n" not in str(error.value)
 
 
 def test_run_that_fits_no_machine_is_an_error_after_a_while(executor, tmp_path, monkeypatch):
@@ -115,9 +116,8 @@ def test_run_that_fits_no_machine_is_an_error_after_a_while(executor, tmp_path, 
     monkeypatch.setattr(ray_cluster.Share, "of", lambda device, jobs: too_much)
     heard = Heard()
     with pytest.raises(UsageError, match=r"no machine .* needs \(64 CPU, 0 GPU\): start one"):
-        executor.run_all(workload(tmp_path), [experiment(**SMALL)], heard)
-    assert len(heard.notes) == 1
-    assert heard.told == []
+        executor.run_all(workload(tmp_path), [ONE], heard)
+    assert (len(heard.notes), heard.told) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -133,13 +133,13 @@ def test_device_that_the_cluster_does_not_have_is_refused(executor, name, said):
 
 
 def test_step_costs_are_measured_on_the_cluster(executor, tmp_path):
-    found = executor.measure_step_costs(workload(tmp_path), [experiment(**SMALL)])
-    assert [m.quantity for m in found] == [
-        *("seconds_per_step", "peak_memory", "nfe_forward", "nfe_backward")
-    ]
-    breaks = experiment(**SMALL, gradient=f"{__name__}:BREAKS")
+    found = executor.measure_step_costs(workload(tmp_path), [ONE])
+    quantities = ["seconds_per_step", "peak_memory", "nfe_forward", "nfe_backward"]
+    assert [m.quantity for m in found] == quantities
     with pytest.raises(UsageError, match="^it breaks its contract$"):
-        executor.measure_step_costs(workload(tmp_path), [breaks])
+        executor.measure_step_costs(
+            workload(tmp_path), [replace(ONE, gradient=f"{__name__}:BREAKS")]
+        )
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,16 @@ from bench.execution.executors import Local, step_costs
 from bench.execution.step_costs import estimate_seconds, measure_step_costs
 from bench.instruments import memory
 from bench.instruments.batchnorm import forward_images
-from tests.bench.builders import experiment, ran, workload
+from tests.bench.builders import experiment, train, workload
+
+
+def measured(tmp_path, experiments, **how):
+    return measure_step_costs(workload(tmp_path), experiments, repeats=1, **how)
 
 
 def test_step_costs_cover_each_configuration_once(tmp_path):
     experiments = [experiment(gradient=g, seed=s) for g in ("anode", "node") for s in (0, 1)]
-    found = measure_step_costs(workload(tmp_path), experiments, batch_size=8, repeats=1)
+    found = measured(tmp_path, experiments, batch_size=8)
     assert len(found) == 2 * 4
     values = {(m.gradient, m.quantity): m.value for m in found}
     assert values["anode", "nfe_forward"] == values["anode", "nfe_backward"] == 4
@@ -33,22 +37,21 @@ def of_the_tests(train_images, test_images):
 
 def test_estimate_counts_the_images_of_every_test(tmp_path):
     """`node` has every kind of statistics, so none of the images that are counted is left out."""
-    passed = 0
+    passed = []
 
     def count(module, inputs):
-        nonlocal passed
         if not torch.is_grad_enabled() and getattr(module, "in_channels", None) == 3:
-            passed += len(inputs[0])
+            passed.append(len(inputs[0]))
 
     counting = torch.nn.modules.module.register_module_forward_pre_hook(count)
     try:
-        ran(workload(tmp_path), experiment(gradient="node"))
+        train(tmp_path, gradient="node")
     finally:
         counting.remove()
-    assert passed == of_the_tests(80, 40)
+    assert sum(passed) == forward_images(2, 80, 40)
 
 
-def test_configuration_that_does_not_fit_is_left_out(tmp_path, monkeypatch):
+def test_configuration_that_does_not_fit_or_fails_is_left_out(tmp_path, monkeypatch):
     original = memory.peak_bytes
 
     def peak(step, device):
@@ -58,29 +61,20 @@ def test_configuration_that_does_not_fit_is_left_out(tmp_path, monkeypatch):
         return original(step, device)
 
     monkeypatch.setattr(memory, "peak_bytes", peak)
-    experiments = [experiment(gradient=g) for g in ("anode", "node")]
-    found = measure_step_costs(workload(tmp_path), experiments, batch_size=8, repeats=1)
-    assert {m.gradient for m in found} == {"anode"}
-
-
-def test_configuration_that_fails_does_not_stop_the_others(tmp_path):
     broken = "tests.bench.training.test_training:ALWAYS_FAILS"
-    experiments = [experiment(gradient=g) for g in (broken, "anode")]
-    found = measure_step_costs(workload(tmp_path), experiments, repeats=1)
-    assert {m.gradient for m in found} == {"anode"}
+    experiments = [experiment(gradient=g) for g in (broken, "node", "anode")]
+    assert {m.gradient for m in measured(tmp_path, experiments, batch_size=8)} == {"anode"}
 
 
 def test_step_is_measured_on_no_more_images_than_it_trains_on(tmp_path):
-    large = experiment(batch_size=1000, train_images=20)
-    found = measure_step_costs(workload(tmp_path), [large], repeats=1)
+    found = measured(tmp_path, [experiment(batch_size=1000, train_images=20)])
     assert {m.batch_size for m in found} == {20}
 
 
 def test_measurements_of_earlier_commands_are_kept_and_missing_ones_made(tmp_path):
-    shared = workload(tmp_path)
-
     def recorded(*gradients):
-        costs = step_costs(Local(), shared, [experiment(gradient=g) for g in gradients], print)
+        experiments = [experiment(gradient=g, batch_size=8) for g in gradients]
+        costs = step_costs(Local(), workload(tmp_path), experiments, print)
         return {m.gradient: m.value for m in costs if m.quantity == "seconds_per_step"}
 
     first = recorded("anode", "baseline")

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import io
-import os
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench.training import checkpoint
 from bench.training.checkpoint import DamagedError, ForeignError, Owner, RunState
-from tests.bench.builders import CPU, experiment, row
+from tests.bench.builders import CPU, Detonator, experiment, row
 
 OWNER = Owner.of(experiment(), "0123", CPU)
 TENSOR = torch.arange(24.0).reshape(1, 2, 3, 4).to(memory_format=torch.channels_last)
@@ -20,16 +19,10 @@ TENSOR = torch.arange(24.0).reshape(1, 2, 3, 4).to(memory_format=torch.channels_
 
 def made():
     return RunState(
-        started_at="2026-01-02T03:04:05+00:00",
-        seconds=3.5,
-        rows=[row(1), row(2, gradient_error=None)],
-        resumed_at=(1, 2),
-        parts=({"threads": 1}, {"threads": 2}),
-        peak_bytes=7,
-        epoch=3,
-        steps=4,
+        **{"started_at": "2026-01-02T03:04:05+00:00", "seconds": 3.5, "resumed_at": (1, 2)},
+        **{"rows": [row(1), row(2, gradient_error=None)], "peak_bytes": 7, "epoch": 3, "steps": 4},
+        **{"parts": ({"threads": 1}, {"threads": 2}), "optimizer": {"rate": 0.1}},
         network={"weight": TENSOR},
-        optimizer={"rate": 0.1},
         random=torch.get_rng_state(),
     )
 
@@ -56,10 +49,7 @@ def test_state_is_read_as_it_was_written(file):
     assert torch.equal(found.random, expected.random)
     rest = {"network": None, "random": None}
     assert dataclasses.replace(found, **rest) == dataclasses.replace(expected, **rest)
-
-
-def test_without_a_file_there_is_no_state(tmp_path):
-    assert checkpoint.read(tmp_path / "run" / checkpoint.NAME, OWNER) is None
+    assert checkpoint.read(file.with_name("another"), OWNER) is None
 
 
 @settings(max_examples=50)
@@ -79,26 +69,16 @@ def test_changed_file_is_refused(tmp_path_factory, data):
         checkpoint.read(file, OWNER)
 
 
-class MakesFolder:
-    """Code in a pickle."""
-
-    def __init__(self, place):
-        self.place = place
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.place),)
-
-
 @pytest.mark.fault("hostile")
 def test_code_in_a_checkpoint_is_refused_and_not_run(file, tmp_path, injected):
-    content = {"owner": MakesFolder(tmp_path / "executed")}
-    file.write_bytes(with_a_right_checksum(content))
+    trace = tmp_path / "executed"
+    file.write_bytes(with_a_right_checksum({"owner": Detonator(trace)}))
     with pytest.raises(DamagedError, match="it holds more than tensors and plain values"):
         checkpoint.read(file, OWNER)
-    assert not (tmp_path / "executed").exists()
+    assert not trace.exists()
     injected(1, "refused in one line, nothing executed")
     torch.load(io.BytesIO(file.read_bytes().partition(b"\n")[2]), weights_only=False)
-    assert (tmp_path / "executed").exists()  # the code works
+    assert trace.exists()  # the code works
 
 
 @pytest.mark.parametrize("content", [[], {"owner": {}}, {"owner": dataclasses.asdict(OWNER)}])
@@ -112,9 +92,7 @@ def test_content_of_another_kind_is_refused(file, content):
     ("part", "change"),
     [
         ("experiment", dataclasses.asdict(experiment(lr=0.2))),
-        ("data", "4567"),
-        ("device", "cuda"),
-        ("pytorch", "1.0"),
+        *(("data", "4567"), ("device", "cuda"), ("pytorch", "1.0")),
     ],
 )
 def test_checkpoint_of_another_run_is_refused(file, part, change):
@@ -124,6 +102,7 @@ def test_checkpoint_of_another_run_is_refused(file, part, change):
 
 
 def test_checkpoint_of_another_version_is_refused(file, monkeypatch):
+    schema = checkpoint.SCHEMA
     monkeypatch.setattr(checkpoint, "SCHEMA", 99)
-    with pytest.raises(ForeignError, match="schema 6 and not 99"):
+    with pytest.raises(ForeignError, match=f"schema {schema} and not 99"):
         checkpoint.read(file, OWNER)

@@ -1,4 +1,4 @@
-"""Captured steps: which, when, and that they are the steps of the training."""
+"""Captured steps: which steps are captured, when, and that they train as eager ones do."""
 
 import weakref
 from importlib.util import find_spec
@@ -16,7 +16,6 @@ from bench.training.cuda_graph import (
 )
 from bench.training.network import build_network, make_optimizer
 from bench.training.step import TrainingStep
-from models import ODEBlock
 from solvers import GRADIENTS
 from tests.bench.builders import CPU, experiment
 
@@ -26,11 +25,11 @@ needs_schedules = pytest.mark.skipif(
 )
 CUDA = torch.device("cuda", 0)
 READERS = ["node", "node-grid", "node-frozen", "node-grid-frozen", "backprop-torchdiffeq"]
-"""Gradient methods that have the host read what is computed from the time grid."""
+"""Gradient methods with which the host reads values computed from the time grid."""
 
 
 class Replayed:
-    """Stands in for a CUDA graph: runs the computation anew and leaves the result in its place."""
+    """Replaces a CUDA graph: runs the computation again and writes the result in its place."""
 
     def __init__(self):
         self.captures = 0
@@ -46,69 +45,59 @@ class Replayed:
         return repeat, result
 
 
-def batches(count, *, size=8, last=None):
-    generator = torch.Generator().manual_seed(0)
-    for i in range(count):
-        n = last if last and i == count - 1 else size
-        yield torch.randn(n, 3, 32, 32, generator=generator), torch.arange(n) % 10
+def batch(size, device=CPU, seed=0):
+    images = torch.randn(size, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+    return images.to(device), (torch.arange(size) % 10).to(device)
 
 
-def stepped(capture=None, *, count=7, lr_change=None, last=None, gradient="anode-auto"):
-    """Losses and weights after some steps, and the step itself."""
-    network = build_network(experiment(gradient=gradient, network="resnet10"), CPU)
-    optimizer = make_optimizer(network, experiment())
+def stepped(capture=None, sizes=(8,) * 7, *, lr_change=None, device=CPU, **changes):
+    """Train on batches of these sizes; return losses, weights and buffers, and the step."""
+    how = experiment(**changes)
+    network = build_network(how, device)
+    optimizer = make_optimizer(network, how)
     step = TrainingStep(network, optimizer)
     if capture:
         reads = reads_constants(network)
         step = CapturedStep(step, optimizer, capture, reads_constants=reads)
     losses = []
-    for i, (images, labels) in enumerate(batches(count, last=last)):
+    for i, size in enumerate(sizes):
         if i == lr_change:
             optimizer.param_groups[0]["lr"] /= 10
-        losses.append(float(step(images, labels)[0]))
-    return losses, [p.detach().clone() for p in network.parameters()], step
+        losses.append(float(step(*batch(size, device, i))[0]))
+    return losses, [*network.parameters(), *network.buffers()], step
 
 
-@pytest.mark.parametrize("gradient", ["anode-auto", *READERS])
-@pytest.mark.parametrize(("lr_change", "last"), [(None, None), (5, None), (None, 3)])
-def test_captured_steps_train_as_eager_ones_do(gradient, lr_change, last):
-    changes = {"lr_change": lr_change, "last": last, "gradient": gradient}
-    losses, weights, step = stepped(Replayed(), **changes)
+def assert_captured_trains_as_eager_does(capture, *how, **changes):
+    losses, tensors, step = stepped(capture, *how, **changes)
     assert step.reason is None
-    expected_losses, expected_weights, _ = stepped(**changes)
+    expected_losses, expected, _ = stepped(None, *how, **changes)
     assert losses == expected_losses
-    for one, other in zip(weights, expected_weights, strict=True):
-        assert torch.equal(one, other)
+    assert all(map(torch.equal, tensors, expected))
+
+
+@pytest.mark.parametrize("gradient", ["anode-auto", "node", "node-grid", "backprop-torchdiffeq"])
+def test_captured_steps_train_as_eager_ones_do(gradient):
+    sizes = [8] * 7 + [3]  # with a smaller last batch
+    assert_captured_trains_as_eager_does(Replayed(), sizes, lr_change=5, gradient=gradient)
 
 
 def test_step_is_captured_once_and_again_when_the_learning_rate_changes():
     once, twice = Replayed(), Replayed()
-    stepped(once, count=EAGER_STEPS + 4)
-    stepped(twice, count=EAGER_STEPS + 4, lr_change=EAGER_STEPS + 2)
+    stepped(once, [4] * (EAGER_STEPS + 4))
+    stepped(twice, [4] * (EAGER_STEPS + 4), lr_change=EAGER_STEPS + 2)
     assert (once.captures, twice.captures) == (1, 2)
-
-
-def sized_steps(sizes, capture):
-    """Steps on batches of these sizes; returns the step, which counts what Python ran."""
-    network = build_network(experiment(gradient="anode"), CPU)
-    optimizer = make_optimizer(network, experiment())
-    step = CapturedStep(TrainingStep(network, optimizer), optimizer, capture)
-    for size in sizes:
-        ((images, labels),) = batches(1, size=size)
-        step(images, labels)
-    return step
 
 
 def test_step_is_captured_for_the_larger_batches_whichever_comes_first():
     """Four batches an epoch: the first that could be captured is the small last one."""
     capture = Replayed()
-    step = sized_steps([8] * EAGER_STEPS + [3] + [8, 8, 8, 3, 8], capture)
+    _, _, step = stepped(capture, [8] * EAGER_STEPS + [3] + [8, 8, 8, 3, 8])
     assert capture.captures == 2
     assert len(step._captured.images) == 8
 
 
 def test_graph_is_gone_before_the_next_is_recorded():
-    alive = []
+    graphs, alive = [], []
 
     class Graph:
         def __call__(self):
@@ -120,26 +109,24 @@ def test_graph_is_gone_before_the_next_is_recorded():
         graphs.append(weakref.ref(graph))
         return graph, compute()
 
-    graphs: list[weakref.ref] = []
-    sized_steps([4] * EAGER_STEPS + [4, 8, 16], capture)
+    stepped(capture, [4] * EAGER_STEPS + [4, 8, 16])
     assert alive == [[], [], []]
 
 
+def failing(error):
+    def capture(compute):
+        raise error
+
+    return capture
+
+
 def test_capture_that_fails_leaves_eager_steps_and_the_reason():
-    def fails(compute):
-        raise RuntimeError("operation not permitted when stream is capturing\nand more")
-
-    losses, _, step = stepped(fails)
-    assert step.reason == "the capture failed: operation not permitted when stream is capturing"
+    said = "operation not permitted when stream is capturing"
+    losses, _, step = stepped(failing(RuntimeError(f"{said}\nand more")))
+    assert step.reason == f"the capture failed: {said}"
     assert losses == stepped()[0]
-
-
-def test_running_out_of_memory_in_a_capture_is_no_reason_to_go_on():
-    def fails(compute):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
     with pytest.raises(torch.OutOfMemoryError):
-        stepped(fails)
+        stepped(failing(torch.OutOfMemoryError("CUDA out of memory")))
 
 
 def test_step_that_draws_random_numbers_on_the_host_stays_eager():
@@ -153,30 +140,21 @@ def test_step_that_draws_random_numbers_on_the_host_stays_eager():
     assert captured.reason == "the step draws random numbers"
 
 
-@pytest.mark.parametrize("gradient", sorted(GRADIENTS))
-def test_all_but_adaptive_steps_are_captured(gradient):
+class Mine:
+    name = "mine"
+
+    def solve(self, rhs, z0, method, n_steps):
+        return z0
+
+
+@pytest.mark.parametrize("gradient", [*sorted(GRADIENTS), Mine()])
+def test_all_but_adaptive_and_unknown_methods_are_captured_on_cuda(gradient):
     network = models.build("resnet4", method="rk2", n_steps=2, gradient=gradient)
-    found = obstacle(network, CUDA)
     assert reads_constants(network) == (gradient in READERS)
-    if "rk45" in gradient:
-        assert gradient in found
-    else:
-        assert found is None
-
-
-def test_unknown_gradient_methods_are_not_captured():
-    class Mine:
-        name = "mine"
-
-        def solve(self, rhs, z0, method, n_steps):
-            return z0
-
-    network = models.build("resnet4", method="rk2", n_steps=2, gradient="anode")
-    for module in network.modules():
-        if isinstance(module, ODEBlock):
-            module.gradient = Mine()
-    assert "mine" in obstacle(network, CUDA)
-    assert obstacle(network, CPU) == "only CUDA has graphs"
+    found, name = obstacle(network, CUDA), getattr(gradient, "name", gradient)
+    assert name in found if "rk45" in name or name == "mine" else found is None
+    if found is None:
+        assert obstacle(network, CPU) == "only CUDA has graphs"
 
 
 @needs_cuda
@@ -189,35 +167,15 @@ def test_unknown_gradient_methods_are_not_captured():
 )
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_captured_steps_on_cuda_train_as_eager_ones_do(gradient, precision):
-    found = {}
-    for name in ("eager", "captured"):
-        how = experiment(gradient=gradient, network="resnet10", precision=precision)
-        network = build_network(how, CUDA)
-        optimizer = make_optimizer(network, how)
-        step = TrainingStep(network, optimizer)
-        if name == "captured":
-            reads = reads_constants(network)
-            step = CapturedStep(step, optimizer, capture_graph, reads_constants=reads)
-        for i, (images, labels) in enumerate(batches(10, last=3)):
-            if i == 7:  # captured again
-                optimizer.param_groups[0]["lr"] /= 10
-            step(images.to(CUDA), labels.to(CUDA))
-        found[name] = [*network.parameters(), *network.buffers()]
-        if name == "captured":
-            assert step.reason is None
-    for one, other in zip(found["eager"], found["captured"], strict=True):
-        assert torch.equal(one, other)
+    how = {"gradient": gradient, "network": "resnet10", "precision": precision, "device": CUDA}
+    assert_captured_trains_as_eager_does(capture_graph, [8] * 9 + [3], lr_change=7, **how)
 
 
 @needs_cuda
 def test_capture_that_fails_on_cuda_says_why_and_the_next_one_works():
     on_device = torch.zeros(2, device=CUDA)
-
-    def reads_a_value():
-        return on_device + float(on_device.sum()), on_device
-
     with pytest.raises(RuntimeError, match="captur"):
-        capture_graph(reads_a_value)
+        capture_graph(lambda: (on_device + float(on_device.sum()), on_device))
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
     repeat, (result, _) = capture_graph(lambda: (on_device + 1, on_device))
     repeat()
@@ -227,11 +185,10 @@ def test_capture_that_fails_on_cuda_says_why_and_the_next_one_works():
 
 @needs_cuda
 def test_step_that_draws_random_numbers_on_cuda_stays_eager():
-    network = torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(3072, 10), torch.nn.Dropout()
-    ).to(CUDA)
+    layers = torch.nn.Flatten(), torch.nn.Linear(3072, 10), torch.nn.Dropout()
+    network = torch.nn.Sequential(*layers).to(CUDA)
     optimizer = make_optimizer(network, experiment())
     step = CapturedStep(TrainingStep(network, optimizer), optimizer)
-    for images, labels in batches(EAGER_STEPS + 2):
-        step(images.to(CUDA), labels.to(CUDA))
+    for i in range(EAGER_STEPS + 2):
+        step(*batch(8, CUDA, i))
     assert step.reason == "the step draws random numbers"

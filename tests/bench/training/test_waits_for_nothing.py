@@ -1,8 +1,7 @@
-"""Batches, and steps that are to be captured as a CUDA graph, on a device without values.
+"""Batches and captured steps on the meta device, which has no values.
 
-On the meta device a host that reads a value, or mixes a tensor of its own in, is an error: what a
-capture would fail at on a CUDA device is found without one. What is computed from the time grid
-alone was read on the CPU before, as it is in the steps before a capture.
+There a host read, or a copy from the host, is an error, so that this finds without a GPU what a
+capture on CUDA would fail at. Values computed from the time grid alone were read on the CPU before.
 """
 
 import pytest
@@ -22,11 +21,17 @@ from tests.bench.builders import CPU, experiment
 META = torch.device("meta")
 CAPTURABLE = [n for n, entry in GRADIENTS.items() if getattr(entry, "is_capturable", False)]
 SETTLED = 2
-"""Steps after which all that is made once is there."""
+"""Steps after which everything that is made once exists."""
 
 
 class NoCopies(TorchDispatchMode):
-    """Nothing goes from the host to the device, or back."""
+    """Raises where tensors move between devices; keeps the names of operators, views aside."""
+
+    VIEWS = ("slice", "unsqueeze", "permute", "detach")
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
@@ -34,6 +39,8 @@ class NoCopies(TorchDispatchMode):
         devices = {t.device.type for t in tensors}
         if len(devices) > 1:
             raise RuntimeError(f"{function} has tensors on {' and '.join(sorted(devices))}")
+        name = function.overloadpacket.__name__
+        self.names += [] if name in self.VIEWS else [name]
         return result
 
 
@@ -43,8 +50,7 @@ def autocast_of_cuda(monkeypatch):
     for name in ("is_autocast_enabled", "get_autocast_dtype"):
         ask = getattr(torch, name)
         monkeypatch.setattr(
-            torch,
-            name,
+            *(torch, name),
             lambda *kind, ask=ask: ask(*("cuda" if k == "meta" else k for k in kind)),
         )
     step_grid.cache_clear()
@@ -53,7 +59,7 @@ def autocast_of_cuda(monkeypatch):
 
 
 def training_on(device, gradient, network):
-    """A training step of the experiment, and a batch for it."""
+    """A training step of the experiment with its batch."""
     how = experiment(gradient=gradient, network=network, method="rk2", n_steps=3)
     trained = build_network(how, CPU).to(device)
     step = TrainingStep(trained, make_optimizer(trained, how))
@@ -62,12 +68,12 @@ def training_on(device, gradient, network):
 
 
 def reads_of_constants(gradient, network):
-    """What the host reads in a step, where there is something to read."""
+    """What the host reads in a step, recorded on the CPU."""
     step = training_on(CPU, gradient, network)
     for _ in range(SETTLED):
-        with RecordHostReads(CPU) as heard:
+        with RecordHostReads(CPU) as recording:
             step()
-    return heard.reads
+    return recording.reads
 
 
 @pytest.mark.parametrize("network", ["alexnet", "resnet10"])
@@ -88,16 +94,17 @@ def test_adaptive_steps_read_errors_which_is_why_they_are_not_captured():
     assert reads_of_constants("node-rk45", "resnet4") is None
 
 
-def test_batches_are_made_without_the_host():
+def test_batch_is_one_gather_and_its_normalisation_without_the_host():
     data = DeviceData.of(load_generated(10).subset(80, 40), META)
     batches = train_batches(data, seed=0, epoch=1, batch_size=32)
-    next(batches)  # by then the epoch's plan is there
-    with NoCopies():
+    next(batches)  # which makes the epoch's plan
+    with NoCopies() as operators:
         rest = [(images.shape, labels.shape) for images, labels in batches]
     assert rest == [((32, 3, 32, 32), (32,)), ((16, 3, 32, 32), (16,))]
+    assert operators.names == ["index", "sub", "div_"] * 2
 
 
-def test_a_copy_from_the_host_would_be_found():
+def test_a_copy_from_the_host_is_found():
     on_device = torch.empty(2, device=META)
     with NoCopies(), pytest.raises(RuntimeError, match="tensors on cpu and meta"):
         on_device.copy_(torch.zeros(2))

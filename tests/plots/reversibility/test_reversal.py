@@ -12,17 +12,15 @@ from plots.reversibility.errors import steps_needed
 
 def rows(problem, scheme, errors, *, tolerance=0.0, activation="relu", precision="float64"):
     """One row for each n_steps: rho of `errors`."""
+    shared = {
+        **{"problem": problem, "activation": activation, "scheme": scheme, "tolerance": tolerance},
+        **{"precision": precision, "seed": 0, "status": "ok", "device": "cpu", "data": "none"},
+        "fingerprint": "none",
+    }
     return pd.DataFrame(
-        [
-            {
-                "problem": problem, "activation": activation, "scheme": scheme, "n_steps": n,
-                "n_steps_back": n, "tolerance": tolerance, "precision": precision, "seed": 0,
-                "rho": rho, "status": "ok", "nfe": 2 * n, "device": "cpu", "data": "none",
-                "fingerprint": "none",
-            }
-            for n, rho in errors.items()
-        ]
-    )  # fmt: skip
+        {**shared, "n_steps": n, "n_steps_back": n, "nfe": 2 * n, "rho": rho}
+        for n, rho in errors.items()
+    )
 
 
 def verdict(frame, text, scheme="euler"):
@@ -39,15 +37,12 @@ def test_steps_between_two_measured_numbers_follow_a_power():
     assert steps_needed(rows("p", "euler", {10: 1.0, 1000: 0.1}), 1e-2) is None
 
 
-def test_steps_are_the_median_over_seeds():
+def test_steps_are_the_median_over_seeds_and_the_verdict_says_their_spread():
     three = [
         rows("p", "euler", {100: rho, 1000: 0.0}).assign(seed=s)
         for s, rho in enumerate((1.0, 0.005, 0.009))
     ]
     assert steps_needed(pd.concat(three), 0.01) == 100
-
-
-def test_verdict_says_the_spread_over_seeds():
     two = [
         rows("gaussian", "rk2", {1_000: 1.0, n: 1e-7, 10_000: rho}).assign(seed=seed)
         for seed, (n, rho) in enumerate([(5_000, 1e-8), (8_000, 3e-8)])
@@ -58,11 +53,6 @@ def test_verdict_says_the_spread_over_seeds():
     never = rows("gaussian", "rk2", {1_000: 1.0, 10_000: 1e-6}).assign(seed=2)
     _, measured = verdict(pd.concat([*two, never]), "about 10,000", "rk2")
     assert "over 2 of 3 seeds, the others never)" in measured
-
-
-def test_a_number_of_steps_between_two_is_the_larger():
-    frame = rows("linear-100", "rk4", {100: 1.0, 1000: 1e-4})
-    assert verdict(frame, "200,000", "rk4")[1] == "317 steps"
 
 
 def test_every_claim_is_in_the_table_even_where_nothing_is_measured():
@@ -83,24 +73,26 @@ def test_verdict_on_steps_follows_the_rows(at_200k, holds):
     assert "at 200,000" in measured
 
 
-def test_too_few_steps_contradict_the_claim_as_well():
-    assert verdict(rows("linear-100", "rk2", {1: 1.0, 1000: 0.01}), "200,000", "rk2")[0] == "no"
-
-
-def test_an_error_that_grows_again_is_told():
+def test_number_of_steps_is_the_larger_of_two_and_an_error_that_grows_again_is_named():
+    frame = rows("linear-100", "rk4", {100: 1.0, 1000: 1e-4})
+    assert verdict(frame, "200,000", "rk4") == ("no", "317 steps")  # too few contradict as well
     _, measured = verdict(rows("linear-100", "euler", {1: 1e-15, 10: 1e20}), "200,000")
     assert measured == "1 step, though not with 10 steps"
 
 
-@pytest.mark.parametrize(("rho", "holds"), [(1.0, "yes"), (np.inf, "yes"), (0.005, "no")])
-def test_verdict_on_the_problem_that_is_not_reversible(rho, holds):
-    frame = rows("linear-10000", "euler", {10: np.inf, 1000: rho})
-    assert verdict(frame, "not reversible")[0] == holds
-
-
-@pytest.mark.parametrize(("rho", "holds"), [(0.25, "yes"), (0.25001, "no")])
-def test_verdict_on_a_squared(rho, holds):
-    assert verdict(rows("residual-0.5", "euler", {1: rho}), "a = 0.5")[0] == holds
+@pytest.mark.parametrize(
+    ("problem", "errors", "text", "holds"),
+    [
+        *(
+            ("linear-10000", {10: np.inf, 1000: rho}, "not reversible", holds)
+            for rho, holds in ((1.0, "yes"), (np.inf, "yes"), (0.005, "no"))
+        ),
+        ("residual-0.5", {1: 0.25}, "a = 0.5", "yes"),
+        ("residual-0.5", {1: 0.25001}, "a = 0.5", "no"),
+    ],
+)
+def test_verdict_on_a_problem_that_is_not_reversible(problem, errors, text, holds):
+    assert verdict(rows(problem, "euler", errors), text)[0] == holds
 
 
 @pytest.mark.parametrize(("rho", "holds"), [(0.9, "yes"), (0.1, "no")])
@@ -111,13 +103,12 @@ def test_verdict_on_pictures(rho, holds):
     assert verdict(adaptive, "rtol 0.001, no activation", "rk45")[0] == holds
 
 
-def test_single_precision_rows_are_told_apart():
-    frame = pd.concat(
-        [
-            rows("relu-decay", "rk4", {11: 0.5}),
-            rows("relu-decay", "rk4", {11: 1e-4}, precision="float32"),
-        ]
-    )
+def test_single_precision_rows_are_separate():
+    rk4 = [
+        rows("relu-decay", "rk4", {11: rho}, precision=precision)
+        for rho, precision in ((0.5, "float64"), (1e-4, "float32"))
+    ]
+    frame = pd.concat(rk4)
     assert verdict(frame, "with 11 steps", "rk4")[0] == "no"
     assert "Computed in float32" in "".join(claims._markdown(claims.judge(frame), frame))
 
