@@ -70,12 +70,6 @@ def _name(text: str) -> str:
     return text
 
 
-def _name(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("'' is no name of a file or folder: give one")
-    return text
-
-
 def _path(text: str) -> Path:
     return Path(_name(text))
 

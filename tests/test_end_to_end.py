@@ -1,7 +1,6 @@
 """The command line, from arguments to figures."""
 
 import dataclasses
-import html
 import json
 import os
 import subprocess

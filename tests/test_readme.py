@@ -3,18 +3,15 @@
 import dataclasses
 import os
 import re
-import runpy
 import shlex
 from pathlib import Path
 
 import pytest
 
 import run_bench
-from bench import __version__, cli, data, options, records
-from bench.errors import UsageError
+from bench import __version__, cli, options, records
 from bench.suites import SUITES
 from solvers import GRADIENTS
-from tests.bench.builders import write_images
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -5,10 +5,6 @@ import zlib
 from dataclasses import asdict
 from pathlib import Path
 
-from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 import numpy as np
 import torch
 from PIL import Image

@@ -62,7 +62,7 @@ BAD = {
     "--train-images 9999": "5000 training images and 9999 are asked for",
     "--test-images 1001": "1000 test images and 1001 are asked for: use --test-images with fewer",
     "--device gpu": "unknown device 'gpu'",
-    "--data-dir=": "'' is no name of a file or folder",
+    "--data-dir=": "'' is no name",
     "--data-dir pyproject.toml": "pyproject.toml is no folder",
     "--data-dir no/such/folder": "no/such/folder does not exist",
     "--generated --data-dir .": "exclude each other",

@@ -2,7 +2,10 @@ import pytest
 import torch
 
 import models
+from bench.instruments import gradient_error
 from models import NETWORKS, build, ode_blocks
+from models.layers import DepthVarying
+from models.resnet import right_hand_side
 from solvers import GRADIENTS, odeint
 
 EXPECTED = {

@@ -5,10 +5,10 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from solvers.gradients.binomial import recomputed_steps
 from torch import nn
 
 from solvers import GRADIENTS, METHODS, Tableau, integrate, odeint
-from solvers.gradients.binomial import recomputed_steps
 from solvers.methods import Combination
 from tests.solvers.right_hand_sides import Counting, Tanh
 

@@ -11,7 +11,6 @@ from bench.commands import list, status
 from bench.execution import checkpointing
 from bench.execution.run import record_experiment
 from bench.records import locks
-from bench.reporting.remaining import Position
 from bench.suites import SUITES
 from bench.training import checkpoint
 from tests.bench.builders import ONE_EPOCH, Heard, experiment, record_of, row, workload

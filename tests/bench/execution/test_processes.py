@@ -94,7 +94,9 @@ def test_runs_at_once_leave_the_records_of_single_runs(tmp_path):
 def test_position_of_a_run_is_reported_between_its_epochs(tmp_path, mark, jobs):
     heard = Heard()
     run_all(
-        workload(tmp_path, jobs=jobs), [experiment(**SMALL, gradient=f"{__name__}:IS_SLOW")], heard
+        workload(tmp_path, jobs=jobs),
+        [experiment(**ONE_EPOCH, gradient=f"{__name__}:IS_SLOW")],
+        heard,
     )
     assert heard.positions[0] == (1, 1)
     assert not list(tmp_path.rglob("position.json"))

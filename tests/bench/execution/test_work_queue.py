@@ -12,7 +12,7 @@ from bench.execution.executors import Local, run_all, step_costs
 from bench.execution.work_queue import left_to_run
 from bench.records import locks
 from bench.training import checkpoint
-from tests.bench.builders import ONE_EPOCH, Heard, experiment, record_of, row, workload
+from tests.bench.builders import ONE_EPOCH, Heard, experiment, ran, record_of, row, workload
 
 ROOT = Path(__file__).parents[3]
 HOLD = """
@@ -83,7 +83,7 @@ def test_experiment_that_another_process_recorded_is_not_run_again(tmp_path, oth
     other = other_process(place.folder, first.name)
 
     def record(row):
-        made = run_experiment(place, first, lambda e, row: None)
+        made = ran(place, first)
         records.write_run(place.results, replace(made, status=status))
         other.kill()
 
