@@ -2,8 +2,9 @@
 
 import struct
 import zlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from bench.context import Workload
 from bench.data import Dataset
 from bench.data.classes import CLASSES
 from bench.data.generated import load as load_generated
-from bench.execution.run import run_experiment
+from bench.execution import position
+from bench.execution.run import record_experiment
 from bench.experiment import Experiment
 from bench.records import EpochRow, Run
 
@@ -38,22 +40,34 @@ def workload(folder, dataset: Dataset | None = None, *, jobs: int = 1) -> Worklo
     return Workload("suite", folder, dataset or load_generated(10), CPU, jobs)
 
 
+def ran(place: Workload, of: Experiment) -> Run:
+    """The record of the experiment, run in another folder."""
+    with TemporaryDirectory() as folder:
+        elsewhere = replace(place, results=Path(folder))
+        with position.written(elsewhere, of) as listener:
+            return record_experiment(elsewhere, of, listener, None)
+
+
 def train(folder, **changes) -> Run:
-    """Train a small experiment; nothing is written."""
-    return run_experiment(workload(folder), experiment(**changes), lambda e, row: None)
+    """Train a small experiment; nothing is written into the folder."""
+    return ran(workload(folder), experiment(**changes))
 
 
 class Heard:
     """A reporter that keeps its events: `told` as (name, what), and `notes`."""
 
     def __init__(self, epoch_finished=lambda row: None):
-        self.told, self.notes, self.running, self.most_running = [], [], set(), 0
+        self.told, self.notes, self.positions = [], [], []
+        self.running, self.most_running = set(), 0
         self._epoch_finished = epoch_finished
 
     def run_started(self, of):
         self.told.append((of.name, "started"))
         self.running.add(of.name)
         self.most_running = max(self.most_running, len(self.running))
+
+    def stepped(self, of, position):
+        self.positions.append((position.epoch, position.step))
 
     def run_resumed(self, of, rows):
         self.told.append((of.name, "resumed"))

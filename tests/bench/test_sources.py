@@ -59,7 +59,7 @@ def test_run_of_edited_code_is_made_anew_and_the_old_record_set_aside(edit, comm
     suite, loss = tmp_path / "results" / "smoke", "final_train_loss"
     before = records.load_runs(suite).set_index("gradient")[loss]
     (file,) = suite.glob("*mine*/run.json")
-    environment = records.read_whole_run(file.parent).environment
+    environment = records.read_run(file.parent).environment
     assert environment["sources"] == {"mine:MINE": records.checksums.sha256(USUAL.encode())}
     assert re.fullmatch(r"\d+\.\d+\.\d+", environment["version"])
     edit(0.5)
@@ -77,7 +77,7 @@ def test_run_of_edited_code_is_made_anew_and_the_old_record_set_aside(edit, comm
     assert now["anode"] == before["anode"]
     assert now["mine:MINE"] != before["mine:MINE"]
     (kept,) = tmp_path.glob("results/*aside*/*/run.json")
-    assert records.read_whole_run(kept.parent).summary[loss] == before["mine:MINE"]
+    assert records.read_run(kept.parent).summary[loss] == before["mine:MINE"]
     assert "all 2 runs are recorded already" in command(*BOTH)
 
 
@@ -116,7 +116,7 @@ def test_run_does_not_go_on_from_the_checkpoint_of_other_code(edit, command, tmp
     assert "its code is not this one's" in said
     assert "starts over" in said
     (found,) = tmp_path.glob("results/*/*/run.json")
-    assert records.read_whole_run(found.parent).environment["resumed_at"] == []
+    assert records.read_run(found.parent).environment["resumed_at"] == []
 
 
 def test_record_that_does_not_say_its_source_is_not_called_changed():

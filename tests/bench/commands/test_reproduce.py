@@ -36,7 +36,7 @@ def name(results):
 @pytest.fixture
 def recorded(results, name):
     """The recorded run; it is written back after the test."""
-    found = records.read_whole_run(results / "smoke" / name)
+    found = records.read_run(results / "smoke" / name)
     yield found
     records.write_run(results, found)
 

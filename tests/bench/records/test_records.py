@@ -48,8 +48,8 @@ def test_run_is_read_as_it_was_written(tmp_path):
     nothing |= {"gradient_error_blocks": (), "gradient_cosine_blocks": ()}
     for epochs in ([row(1, train_loss=1 / 3), row(2)], [row(1, **nothing)], []):
         made = run("a", epochs=epochs)
-        assert records.read_whole_run(write_run(tmp_path, made)) == made
-    assert records.read_whole_run(tmp_path / "nowhere") is None
+        assert records.read_run(write_run(tmp_path, made)) == made
+    assert records.read_run(tmp_path / "nowhere") is None
     write_run(tmp_path, run("a", epochs=[row(1, train_loss=1 / 3), row(2)]))
     frame = load(tmp_path / "suite")
     assert frame["epoch"].tolist() == [1, 2]

@@ -79,7 +79,7 @@ def test_bars_are_judged_by_the_measured_ratios():
             row(gradient="anode", ratio=1.33, peak_bytes=200),
             row(gradient="anode-auto", seconds=0.104, ratio=1.04, peak_bytes=201),
             row(gradient="node", seconds=0.15),
-            row(gradient=ORIGINAL, seconds=0.1, layout="contiguous"),
+            row(gradient=ORIGINAL, seconds=0.1, memory_format="contiguous"),
             row(gradient="bench.peers.torch_checkpoint:BLOCK", seconds=0.2, peak_bytes=999),
         ]
     )
