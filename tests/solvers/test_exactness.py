@@ -128,7 +128,7 @@ def test_gradient_is_backprops_bit_for_bit_but_for_the_order_of_summation(
         "symplectic" not in gradient and method.name == "euler" and not autocast
     )
     case |= {"backwards": backwards}
-    gradient = gradient.replace(":m", f":m={min(m, n_steps)}")
+    gradient = gradient.replace(":m=1", f":m={min(m, n_steps)}")
     reference = observe(rhs, z0, gradient="backprop", **case)
     for _ in range(2):  # anode-auto observes its first pass, and has a plan for the second
         found = observe(rhs, z0, gradient=gradient, **case)

@@ -5,10 +5,10 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from solvers.gradients.binomial import recomputed_steps
 from torch import nn
 
 from solvers import GRADIENTS, METHODS, Tableau, integrate, odeint
+from solvers.binomial import recomputed_steps
 from solvers.methods import Combination
 from tests.solvers.right_hand_sides import Counting, Tanh
 
@@ -171,3 +171,13 @@ def test_empty_batch_has_gradients_of_zero(gradient):
         z1.sum().backward()
         assert z1.shape == z0.grad.shape == (0, 3)
         assert not rhs.matrix.grad.any()
+
+
+@pytest.mark.parametrize("gradient", ["anode", "anode-auto", "anode-steps", "symplectic"])
+def test_a_call_that_is_refused_leaves_no_trace(gradient):
+    rhs, z0 = Tanh(), torch.ones(2, 3, dtype=torch.float64)
+    case = {"method": "rk2", "n_steps": 2, "gradient": gradient}
+    with pytest.raises(RuntimeError, match="setup_context|vmap"):
+        torch.vmap(lambda z: odeint(rhs, z, **case))(z0)
+    odeint(rhs, z0, **case).sum().backward()
+    assert rhs.matrix.grad.any()

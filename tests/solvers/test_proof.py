@@ -4,6 +4,7 @@ import copy
 import random
 import re
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pytest
@@ -178,11 +179,26 @@ def in_a_class(weight):
     return Rhs()
 
 
+class InASlot:
+    __slots__ = ("hidden",)
+
+    def __init__(self, weight):
+        self.hidden = weight
+
+    def evaluate(self, t, z):
+        return z @ self.hidden
+
+
 HIDDEN = {
     "a list": lambda weight: Holding([weight], lambda held, z: z @ held[0]),
+    "a dictionary": lambda weight: Holding({"a": (weight,)}, lambda held, z: z @ held["a"][0]),
     "a class": in_a_class,
     "a default argument": lambda weight: lambda t, z, weight=weight: z @ weight,
     "a closure": lambda weight: lambda t, z: z @ weight,
+    "an object in a closure": lambda weight: partial(
+        lambda held, t, z: held.evaluate(t, z), InASlot(weight)
+    ),
+    "a bound method": lambda weight: InASlot(weight).evaluate,
     "a tensor that is no leaf": lambda weight: Holding([2 * weight], lambda held, z: z @ held[0]),
 }
 
@@ -203,7 +219,8 @@ def test_hidden_parameters_have_backprops_gradient_or_are_an_error(
         z1.sum().backward()
         return weight.grad
 
-    expected, said = differentiate("backprop"), ""
+    reference = getattr(GRADIENTS[gradient], "reference", "backprop")
+    expected, said = differentiate(reference), ""
     try:
         torch.testing.assert_close(differentiate(gradient), expected)
     except InexactError as error:

@@ -84,7 +84,7 @@ def test_check_passes(suite, said, capsys):
 )
 def test_check_fails_when_a_method_is_made_wrong(suite, gradient, solve, said, monkeypatch, capsys):
     changed = Changed(GRADIENTS[gradient], solve)
-    monkeypatch.setitem(GRADIENTS._entries, gradient, changed)
+    monkeypatch.setitem(GRADIENTS, gradient, changed)
     assert run_bench.main([*suite, "--check", "--gradient", gradient]) == 1
     assert re.search(said, capsys.readouterr().out)
 
@@ -111,7 +111,7 @@ class Broken:
 
 
 def test_method_that_raises_is_named_and_the_others_are_checked(monkeypatch, capsys):
-    monkeypatch.setitem(GRADIENTS._entries, "anode", Broken())
+    monkeypatch.setitem(GRADIENTS, "anode", Broken())
     assert run_bench.main([*MEMORY_SUITE, "--check", "--gradient", "anode,node"]) == 3
     said = capsys.readouterr().out
     assert "RuntimeError: no" in said
@@ -123,7 +123,7 @@ def test_method_that_returns_a_wrong_shape_is_one_line_and_nothing_is_written(
     suite, tmp_path, monkeypatch, capsys
 ):
     changed = Changed(GRADIENTS["anode"], lambda z1, *case: z1[:1])
-    monkeypatch.setitem(GRADIENTS._entries, "anode", changed)
+    monkeypatch.setitem(GRADIENTS, "anode", changed)
     line = ["--suite", suite, "--network", "resnet4", "--Nt", "1", "--method", "rk2"]
     assert run_bench.main([*line, "--gradient", "anode", "--out", str(tmp_path / "out")]) == 2
     (said,) = capsys.readouterr().err.splitlines()

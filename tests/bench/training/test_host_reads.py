@@ -4,11 +4,11 @@ import threading
 
 import pytest
 import torch
-from solvers.gradients.with_torchdiffeq import is_constant, mark_constant
 from torch import nn
 
 from bench.training.cuda_graph import EAGER_STEPS, CapturedStep
 from bench.training.host_reads import RecordHostReads, ReplayHostReads
+from solvers.with_torchdiffeq import is_constant, mark_constant
 from tests.bench.builders import CPU
 
 

@@ -9,11 +9,11 @@ import torch
 from checkpoint_schedules import Forward, Move
 from hypothesis import given
 from hypothesis import strategies as st
-from solvers.gradients.binomial import recomputed_steps, schedule
 
 from bench.instruments.memory import peak_bytes
 from models.resnet import right_hand_side
 from solvers import odeint
+from solvers.binomial import recomputed_steps, schedule
 from tests.solvers.right_hand_sides import Tanh
 
 
