@@ -85,7 +85,7 @@ def test_all_files_are_written(recorded):
     folder, names = recorded
     written = plots.draw(tuple(plots.FIGURES), folder, names)
     assert {file.name for file in written} == {
-        *("accuracy.csv", "accuracy.md"),
+        *("accuracy.csv", "accuracy.md", "report.html"),
         *(f"{name}-rk2-nt2.{kind}" for name in FIGURES for kind in ("png", "svg")),
     }
     assert all(file.stat().st_size > 200 for file in written)
