@@ -23,8 +23,7 @@ def _execute(arguments: Sequence[str] | None) -> int:
     console = terminal.console(sys.stdout)
     with terminal.busy(console, "loading PyTorch …"):  # which takes seconds
         from bench import cli, commands
-    from bench.commands.exit_codes import BAD_USAGE, INTERRUPTED
-    from bench.errors import UsageError, readable
+    from bench.errors import BAD_USAGE, INTERRUPTED, UsageError, readable
 
     try:
         return commands.execute(cli.parse(arguments), console)

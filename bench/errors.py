@@ -1,4 +1,4 @@
-"""Errors the user can fix, and other errors said in one line."""
+"""Errors the user can fix, other errors in one line, and exit codes."""
 
 import gc
 from collections.abc import Iterator
@@ -8,6 +8,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+DONE = 0
+CHECK_FAILED = 1
+"""The regression check found a difference, a reproduced run differs from its record, or a change
+for the worse exceeds --fail-above."""
+BAD_USAGE = 2
+"""Bad usage, bad input or bad data."""
+SOME_FAILED = 3
+"""Some experiment or case failed."""
+INTERRUPTED = 130
 
 
 class UsageError(Exception):

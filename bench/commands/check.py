@@ -7,9 +7,8 @@ from typing import Any
 from rich.console import Console
 
 from bench import cli, records
-from bench.commands.exit_codes import CHECK_FAILED, DONE
 from bench.commands.measure import Session
-from bench.errors import UsageError, writing
+from bench.errors import CHECK_FAILED, DONE, UsageError, writing
 from bench.records.files import make_writable
 from bench.reporting import terminal
 from bench.studies.regression import Comparison, Finding, compare, without_reference

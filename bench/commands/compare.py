@@ -8,8 +8,7 @@ import pandas as pd
 from rich.console import Console
 
 from bench import cli
-from bench.commands.exit_codes import CHECK_FAILED, DONE
-from bench.errors import writing
+from bench.errors import CHECK_FAILED, DONE, writing
 from bench.records import write_whole
 from bench.records.comparison import ACCURACY, Comparison, compare
 from bench.records.files import check_writable, make_writable

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from bench import cli, records
-from bench.commands.exit_codes import DONE
+from bench.errors import DONE
 
 
 def draw_runs(request: cli.TrainingRequest, console: Console) -> int:

@@ -7,9 +7,9 @@ from rich.console import Console
 
 from bench import cli, data, environment
 from bench.commands import status
-from bench.commands.exit_codes import DONE
 from bench.commands.places import describe_folder
 from bench.context import Workload
+from bench.errors import DONE
 from bench.execution.step_costs import estimate_seconds, measure_step_costs
 from bench.reporting import terminal
 from bench.reporting.progress import duration

@@ -14,9 +14,16 @@ from rich.progress import track
 
 from bench import cli, data, environment, records, sources
 from bench.commands.draw import draw_cases
-from bench.commands.exit_codes import DONE, SOME_FAILED
 from bench.commands.places import describe_archived
-from bench.errors import UsageError, free_memory, in_a_line, is_out_of_memory, writing
+from bench.errors import (
+    DONE,
+    SOME_FAILED,
+    UsageError,
+    free_memory,
+    in_a_line,
+    is_out_of_memory,
+    writing,
+)
 from bench.execution import archive
 from bench.records import MEASUREMENTS, checksums, locks
 from bench.records.checksums import DamagedRecordError

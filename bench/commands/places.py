@@ -7,11 +7,10 @@ from bench.errors import UsageError, readable
 
 def describe_folder(out: Path) -> str:
     """The name of a folder of results. Raises UsageError if it is no folder."""
-    if not out.exists():
-        return f"{readable(str(out))} (not there yet)"
-    if not out.is_dir():
-        raise UsageError(f"{out} is no folder: name another --out")
-    return readable(str(out))
+    nearest = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise UsageError(f"{nearest} is no folder: name another --out")
+    return readable(str(out)) + ("" if out.exists() else " (not there yet)")
 
 
 def describe_archived(count: int, place: Path) -> str:

@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from bench import cli
-from bench.commands.exit_codes import DONE
+from bench.errors import DONE
 
 
 def run(request: cli.ReportRequest, console: Console) -> int:

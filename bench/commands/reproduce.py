@@ -9,9 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from bench import cli, data, environment, records
-from bench.commands.exit_codes import CHECK_FAILED, DONE
 from bench.context import Workload
-from bench.errors import UsageError, writing
+from bench.errors import CHECK_FAILED, DONE, UsageError, writing
 from bench.execution import executors
 from bench.experiment import Experiment
 from bench.records import ASIDE, WALL_CLOCK_COLUMNS, Run

@@ -8,8 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import cli, records, sources
-from bench.commands import exit_codes as code
+from bench import cli, errors, records, sources
 from bench.commands.places import describe_folder
 from bench.execution import position
 from bench.experiment import Experiment
@@ -51,7 +50,7 @@ def show_runs(request: cli.TrainingRequest, console: Console) -> int:
         + (f"; {progress.count(more, 'run')} with other options besides" if more else ""),
         markup=False,
     )
-    return code.DONE
+    return errors.DONE
 
 
 def show_cases(request: cli.StudyRequest, console: Console) -> int:
@@ -62,7 +61,7 @@ def show_cases(request: cli.StudyRequest, console: Console) -> int:
         f"{study.name} in {there}: {state.state}" + (f", {state.detail}" if state.detail else ""),
         markup=False,
     )
-    return code.DONE
+    return errors.DONE
 
 
 def of_runs(suite_folder: Path, experiments: Iterable[Experiment]) -> list[State]:

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from bench import cli, data, environment, records
 from bench.commands.draw import draw_runs
-from bench.commands.exit_codes import SOME_FAILED
 from bench.commands.places import describe_archived
 from bench.context import Workload
+from bench.errors import SOME_FAILED
 from bench.execution import archive, executors, work_queue
 from bench.execution.step_costs import configuration, plan
 from bench.experiment import Experiment

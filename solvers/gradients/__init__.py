@@ -4,16 +4,16 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from solvers.gradients.adaptive.anode_rk45 import AnodeRK45
+from solvers.gradients.adaptive.backprop_rk45 import BackpropRK45
+from solvers.gradients.adaptive.node_rk45 import NodeRK45
 from solvers.gradients.anode import Anode
 from solvers.gradients.anode_auto.method import AnodeAuto
 from solvers.gradients.anode_revolve import AnodeRevolve
-from solvers.gradients.anode_rk45 import AnodeRK45
 from solvers.gradients.anode_steps import AnodeSteps
 from solvers.gradients.backprop import Backprop
-from solvers.gradients.backprop_rk45 import BackpropRK45
 from solvers.gradients.backprop_torchdiffeq import BackpropTorchdiffeq
 from solvers.gradients.node import Node
-from solvers.gradients.node_rk45 import NodeRK45
 from solvers.gradients.node_stages import NodeStages
 from solvers.gradients.reversible import Reversible
 from solvers.gradients.symplectic import Symplectic

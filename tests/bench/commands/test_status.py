@@ -133,11 +133,10 @@ def test_list_names_the_suites_that_lack_a_package(tmp_path, capsys, monkeypatch
 @pytest.mark.parametrize("line", ["--status", "--list", "--suite memory --status"])
 def test_out_that_is_no_folder_is_refused(line, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    for name, why in (("file", "is no folder"), ("file/in it", "Not a directory")):
+    for name in ("file", "file/in it"):
         assert run_bench.main([*line.split(), "--out", str(tmp_path / name)]) == 2
         (said,) = capsys.readouterr().err.splitlines()
-        assert why in said
-        assert said.endswith("name another --out")
+        assert said.endswith("file is no folder: name another --out")
 
 
 def test_missing_folder_is_said(tmp_path, capsys):

@@ -10,8 +10,9 @@ from torch import nn
 
 from bench.instruments.memory import peak_bytes
 from models.resnet import right_hand_side
-from solvers import InexactError, adaptive, odeint
+from solvers import InexactError, odeint
 from solvers.gradients import reference
+from solvers.gradients.adaptive import steps as adaptive
 from tests.solvers import test_proof
 from tests.solvers.right_hand_sides import Counting, Tanh, Tricky
 from tests.solvers.test_exactness import assert_same_bits, observe

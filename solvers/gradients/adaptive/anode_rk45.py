@@ -1,7 +1,7 @@
 """Exact gradients of a solve with adaptive steps."""
 
 from solvers.checkpoint import CheckpointedEvaluations
-from solvers.gradients.backprop_rk45 import BackpropRK45
+from solvers.gradients.adaptive.backprop_rk45 import BackpropRK45
 from solvers.integrate import RightHandSide
 
 

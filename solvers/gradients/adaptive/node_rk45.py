@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from solvers.adaptive import AdaptiveSteps
+from solvers.gradients.adaptive.steps import AdaptiveSteps
 from solvers.integrate import RightHandSide
 from solvers.methods import Tableau
 from solvers.with_torchdiffeq import adjoint, unit_interval

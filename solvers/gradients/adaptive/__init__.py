@@ -1,0 +1,1 @@
+"""Gradient methods whose solver chooses its steps by an error estimate."""
