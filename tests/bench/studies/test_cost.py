@@ -42,7 +42,7 @@ def test_suite_measures_records_and_draws(tmp_path):
 def row(**changes):
     values = {
         **{"network": "resnet4", "method": "rk2", "n_steps": 2, "gradient": "anode"},
-        **{"batch_size": 64, "layout": "channels_last", "precision": "float32"},
+        **{"batch_size": 64, "memory_format": "channels_last", "precision": "float32"},
         **{"execution": "eager", "device": "cpu", "phase": "step"},
         **{"seconds": 0.13, "low": 0.12, "high": 0.14},
         **{"ratio": 1.3, "ratio_low": 1.2, "ratio_high": 1.4, "repeats": 5},
