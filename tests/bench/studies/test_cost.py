@@ -20,7 +20,7 @@ def test_suite_measures_records_and_draws(tmp_path):
     line = f"{LINE} --gradient anode-auto,node,{ORIGINAL}"
     assert run_bench.main([*line.split(), "--out", str(tmp_path)]) == 0
     rows = read_rows(tmp_path / "cost" / "measurements.csv", CostRow)
-    found = {(row.gradient, row.layout, row.phase) for row in rows}
+    found = {(row.gradient, row.memory_format, row.phase) for row in rows}
     assert found == {
         (gradient, layout, phase)
         for gradient in ("backprop", "anode-auto", "node", ORIGINAL)

@@ -73,7 +73,7 @@ def test_suite_measures_records_and_draws(tmp_path):
     # whole, block, z0, statistics.
     assert len(rows) == 2 * 2 * (2 * 2 + 4 + 5) * 4
     assert all((r.error == 0) == (r.gradient == "anode") for r in rows)
-    drawn = {file.name for file in (tmp_path / "gradients" / "figures").glob("*.png")}
+    drawn = {file.name for file in (tmp_path / "gradients" / "figures").glob("*/*.png")}
     assert drawn == {
         *("gradient_activation.png", "gradient_lipschitz.png"),
         "gradient_statistics-trained-float64.png",

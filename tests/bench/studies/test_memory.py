@@ -1,5 +1,7 @@
 """The suite that measures peak memory, and the laws that are fitted to it."""
 
+import shutil
+
 import pandas as pd
 import pytest
 
@@ -86,10 +88,10 @@ def test_suite_measures_records_and_draws(tmp_path):
     assert len(rows) == 2 * 3 * len(ALL_GRADIENTS) + 32 + len(ALL_GRADIENTS)
     figures = tmp_path / "memory" / "figures"
     drawn = {"memory_steps.png", "memory_blocks.png", "memory_tradeoff.png", "laws.md"}
-    assert drawn < {file.name for file in figures.iterdir()}
+    assert drawn < {file.name for file in figures.glob("*/*")}
     one = line.replace(f",{CHAIN}2", "").replace("1,2,4", "1,2")
-    for file in figures.iterdir():
-        file.unlink()
+    shutil.rmtree(figures)
     more = ["--gradient", "anode,backprop", "--plots-only", "--out", str(tmp_path)]
     assert run_bench.main([*one.split(), *more]) == 0  # without chains there are no laws
-    assert {file.name for file in figures.rglob("*.*")} == {"memory_steps.png", "memory_steps.svg"}
+    drawn = {file.name for file in figures.glob("*/*")}
+    assert drawn == {"memory_steps.png", "memory_steps.svg", "report.html"}

@@ -68,7 +68,7 @@ def test_suite_measures_records_and_draws(tmp_path, monkeypatch):
     assert run_bench.main([*line.split(), "--out", str(tmp_path)]) == 0
     rows = read_rows(tmp_path / "ode-gradients" / "measurements.csv", OdeGradientRow)
     assert len(rows) == 2 * (5 + 1)  # Nt; five activations, and trained weights
-    drawn = {file.name for file in (tmp_path / "ode-gradients" / "figures").iterdir()}
+    drawn = {file.name for file in (tmp_path / "ode-gradients" / "figures").glob("*/*")}
     kinds = ["initial-relu", "trained-relu", "initial-leaky_relu", "initial-softplus"]
     assert {f"ode_{what}-{kind}.png" for what in ("distances", "shares") for kind in kinds} < drawn
     assert "ode_gradients.md" in drawn
