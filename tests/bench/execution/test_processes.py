@@ -136,8 +136,7 @@ def test_resumed_run_is_reported_from_its_checkpoint(tmp_path):
 def test_record_that_cannot_be_written_ends_the_suite_and_its_workers(tmp_path):
     slow = experiment(**{**ONE_EPOCH, "num_epochs": 10_000}, gradient=f"{__name__}:IS_SLOW")
     other, place = experiment(**ONE_EPOCH), workload(tmp_path, jobs=2)
-    place.folder.mkdir()
-    (place.folder / other.name).write_text("no folder")
+    (place.folder / other.name / "epochs.csv").mkdir(parents=True)
     with pytest.raises(UsageError, match="cannot write .*what is recorded already is kept"):
         run_all(place, [slow, other], Heard())
     assert multiprocessing.active_children() == []
