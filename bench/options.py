@@ -232,11 +232,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Once(argparse.Action):
-    """Store a value; refuse a second one."""
+    """Store a value; refuse a second one, and none, which argparse makes of `--option=--`."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         if self.dest in namespace.given:
             raise argparse.ArgumentError(self, "it is given twice: give it once")
+        if values == []:
+            raise argparse.ArgumentError(self, "expected a value")
         namespace.given.add(self.dest)
         setattr(namespace, self.dest, values)
 

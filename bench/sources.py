@@ -56,6 +56,17 @@ def changed(environments: Iterable[Mapping[str, Any]], now: Mapping[str, str]) -
     return [name for name, source in now.items() if then.get(name, source) != source]
 
 
+def without(
+    environments: Iterable[Mapping[str, Any]], objects: Iterable[str]
+) -> list[dict[str, Any]]:
+    """These environments without the sources of these objects."""
+    left_out = {*objects}
+    return [
+        {**e, "sources": {k: v for k, v in e.get("sources", {}).items() if k not in left_out}}
+        for e in environments
+    ]
+
+
 def rows_of(rows: Sequence[Row], objects: Iterable[str]) -> list[Row]:
     """The rows in whose names one of these objects stands, with parameters or without."""
     starts = tuple(f"{name}:" for name in objects)

@@ -14,7 +14,7 @@ def table(columns: Columns, rows: pd.DataFrame | Iterable[Any]) -> str:
     """A Markdown table, without a line break at its end. A frame's rows are named tuples."""
     if isinstance(rows, pd.DataFrame):
         rows = rows.itertuples(index=False)
-    cells = [[str(column(row)) for column in columns.values()] for row in rows]
+    cells = [[str(f(row)).replace("|", r"\|") for f in columns.values()] for row in rows]
     lines = [[*columns], ["---"] * len(columns), *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

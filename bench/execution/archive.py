@@ -86,7 +86,7 @@ def put_changed_rows_aside(
     kept, place = [row for row in rows if row not in old], _place(file.parent)
     with writing(place):
         records.write_rows(place / MEASUREMENTS, kind, old, where)
-        records.write_rows(file, kind, kept, where)
+        records.write_rows(file, kind, kept, sources.without(where, changed))
     say(_made_anew(f"{len(old)} of {len(rows)} measurements", changed, place))
     return kept
 

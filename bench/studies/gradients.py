@@ -76,7 +76,9 @@ class GradientComparison(Comparison[GradientRow]):
             return f"its cosine was {reference.cosine:.6g} and is {row.cosine:.6g}"
         if math.isclose(row.error, reference.error, rel_tol=MOVED, abs_tol=NOTHING):
             return None
-        moved = abs(row.error - reference.error) / max(abs(reference.error), 1e-300)
+        if not reference.error:
+            return f"was 0 and is {row.error:.2g}"
+        moved = abs(row.error / reference.error - 1)
         return f"was {reference.error:.6g}: moved by {moved:.1e} of it"
 
     def describe(self, row: GradientRow) -> dict[str, str]:

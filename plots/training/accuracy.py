@@ -1,4 +1,4 @@
-"""Test accuracy as min / max / avg, with the numbers of the ANODE repository's README."""
+"""Test accuracy after the last epoch, as min / max / avg over the seeds."""
 
 from pathlib import Path
 

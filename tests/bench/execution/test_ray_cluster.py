@@ -101,8 +101,7 @@ def test_machine_that_does_not_see_the_results_folder_stops_the_suite(executor, 
 
 def test_record_that_cannot_be_written_stops_the_suite(executor, tmp_path):
     place, endless = workload(tmp_path, jobs=2), experiment(**{**ONE_EPOCH, "num_epochs": 10_000})
-    place.folder.mkdir()
-    (place.folder / ONE.name).write_text("no folder")
+    (place.folder / ONE.name / "epochs.csv").mkdir(parents=True)
     with pytest.raises(
         UsageError, match="cannot write .*what is recorded already is kept"
     ) as error:
