@@ -169,5 +169,6 @@ SUITES: Registry[Suite | Study] = Registry(
         )
     },
     check=_is_no_suite,
+    own="package.module:Object, or as a file NAME.toml",
 )
 DEFAULT_SUITE = "smoke"

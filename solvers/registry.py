@@ -15,6 +15,7 @@ class Registry(dict[str, Entry], Generic[Entry]):
 
     The fields of an entry that is a dataclass are its parameters: `name:key=value:key=value`.
     `check` is called with a foreign object and returns what it lacks, or None if it can be used.
+    own: how the user names an own entry, for messages.
     """
 
     def __init__(
@@ -24,9 +25,11 @@ class Registry(dict[str, Entry], Generic[Entry]):
         *,
         aliases: Mapping[str, str] | None = None,
         check: Callable[[Any], str | None] = lambda entry: None,
+        own: str = "package.module:Object",
     ) -> None:
         super().__init__(entries)
         self.kind, self.aliases, self._check = kind, dict(aliases or {}), check
+        self._own = own
         self._made: dict[str, Any] = {}
 
     def resolve(self, spec: str | Entry) -> Entry:
@@ -69,7 +72,7 @@ class Registry(dict[str, Entry], Generic[Entry]):
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise ValueError(
                 f"unknown {self.kind} {base!r}{hint}: choose from {', '.join(self)}, "
-                "or name your own as package.module:Object"
+                f"or name your own as {self._own}"
             )
         values = _values(self.kind, name, self._loaded(name), given) if given else {}
         return ":".join([name, *(f"{key}={value}" for key, value in sorted(values.items()))])

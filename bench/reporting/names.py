@@ -37,7 +37,7 @@ def _facts(experiment: Experiment) -> dict[str, str]:
         "scheme": "" if experiment.is_baseline else f"{experiment.method} nt{experiment.n_steps}",
         "gradient": experiment.gradient,
         "seed": f"seed {experiment.seed}",
-        "epochs": f"{experiment.num_epochs} epochs",
+        "epochs": f"{experiment.num_epochs} epoch{'s' * (experiment.num_epochs > 1)}",
         "batch": f"batch {experiment.batch_size}",
         "lr": f"lr {experiment.lr:g}",
         "train": f"{train} training images" if train else "",
