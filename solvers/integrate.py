@@ -104,6 +104,8 @@ def step_grid(
 
 def _add(z: Tensor, combination: Combination, slopes: list[Tensor], step: Step) -> Tensor:
     """z + dt · (w₁k₁ + w₂k₂ + …) · scale."""
+    if not any(combination.weights):
+        return z
     if combination.single and step.length is not None and is_power_of_two(step.length):
         # One pass over memory instead of three, with the same bits.
         index, factor = combination.single
@@ -127,7 +129,7 @@ def _increment(combination: Combination, slopes: list[Tensor], step: Step) -> Te
             total = total - part
         else:
             total = total + weight * part
-    assert total is not None, "a combination needs a weight that is not zero"
+    assert total is not None, "a combination without weights has no increment"
     increment = total * step.dt if combination.dt_last else step.dt * total
     return increment if combination.scale == 1 else increment * combination.scale
 

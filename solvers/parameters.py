@@ -17,7 +17,9 @@ from solvers.proof import InexactError
 def trainable_parameters(rhs: Any) -> list[Tensor]:
     """The tensors of `rhs` that require a gradient, each once: its parameters, and attributes of
     its modules that it did not compute itself, such as an input on which the solution is
-    conditioned. A plain function has none. Raises ValueError for a lazy module without parameters.
+    conditioned. An attribute that was computed from another one of these is left out: its gradient
+    is part of that one's. A plain function has none. Raises ValueError for a lazy module without
+    parameters, and for a buffer that requires a gradient.
     """
     tensors: list[Tensor] = [*rhs.parameters()] if isinstance(rhs, nn.Module) else []
     tensors += [tensor for _, _, tensor in tensor_attributes(rhs)]
@@ -26,7 +28,22 @@ def trainable_parameters(rhs: Any) -> list[Tensor]:
         raise ValueError(
             "the right-hand side has lazy modules without parameters: evaluate it once first"
         )
-    return wanted
+    buffers = rhs.buffers() if isinstance(rhs, nn.Module) else ()
+    if any(buffer.requires_grad for buffer in buffers):
+        raise ValueError("a buffer of the right-hand side requires a gradient: make it a parameter")
+    return [tensor for tensor in wanted if tensor.is_leaf or not _reaches(tensor, wanted)]
+
+
+def _reaches(tensor: Tensor, others: Sequence[Tensor]) -> bool:
+    """Return whether a tensor that is no leaf was computed from another one of these."""
+    ends = [get_gradient_edge(other) for other in others if other is not tensor]
+    goals = {(end.node, end.output_nr) for end in ends}
+    seen: set[Any] = set()
+    ahead: set[Any] = {(tensor.grad_fn, tensor.output_nr)}
+    while ahead and not ahead & goals:
+        seen |= ahead
+        ahead = {edge for node, _ in ahead for edge in node.next_functions if edge[0]} - seen
+    return bool(ahead)
 
 
 def tensor_attributes(rhs: Any) -> Iterator[tuple[dict[str, Any], str, Tensor]]:

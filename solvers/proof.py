@@ -1,5 +1,6 @@
 """Prove that a second pass through a right-hand side was the first one, by checksums."""
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -22,7 +23,7 @@ class InexactError(ValueError):
 
 
 def checksum(tensors: Sequence[Tensor]) -> list[Checksum]:
-    """A number of 64 bits for each tensor, from all its bits and their places in memory.
+    """A number of 64 bits for each tensor, from all its bits, their places in memory and its shape.
 
     Integer sums, so the same in any order of summation. On the CPU they are Python's numbers, on
     another device scalar tensors, for which the host does not wait.
@@ -40,7 +41,10 @@ def require_same(tensors: Sequence[Tensor], expected: Sequence[Checksum]) -> Non
 def sample(tensor: Tensor) -> Tensor:
     """A copy of about a thousand values, evenly spread over the tensor."""
     flat = _flat(tensor.detach())
-    return flat[:: len(flat) // 1000 | 1].clone()
+    stride = max(1, len(flat) // 1000)
+    while math.gcd(stride, len(flat)) > 1:  # else it could miss whole channels
+        stride += 1
+    return flat[::stride].clone()
 
 
 def require_close(found: Tensor, expected: Tensor, tolerance: float) -> None:
@@ -109,7 +113,7 @@ def _checksum(tensor: Tensor) -> Checksum:
         sums += body[begin : begin + step].sum(0, dtype=int64)
     sums[: len(rest)] += rest
     total = (sums * weights).sum()
-    return int(total) if on_cpu else total
+    return (int(total) if on_cpu else total) + hash((tensor.shape, _order(tensor))) // 2
 
 
 @cache
@@ -122,5 +126,11 @@ def _weights(device: torch.device) -> Any:
 
 def _flat(tensor: Tensor) -> Tensor:
     """All values in their order in memory, not copied where they are dense."""
-    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
-    return tensor.permute(order).reshape(-1)
+    ones = [d for d in range(tensor.dim()) if tensor.shape[d] == 1]
+    return tensor.permute([*_order(tensor), *ones]).reshape(-1)
+
+
+def _order(tensor: Tensor) -> tuple[int, ...]:
+    """The dimensions of more than one element, in their order in memory."""
+    dimensions = [d for d in range(tensor.dim()) if tensor.shape[d] != 1]
+    return tuple(sorted(dimensions, key=tensor.stride, reverse=True))

@@ -169,6 +169,11 @@ def test_checksum_sees_the_signs_of_zeros(count):
     assert checksum([zeros]) != checksum([-zeros])
 
 
+def test_checksum_sees_a_transposed_tensor():
+    square = torch.randn(4, 4)
+    assert checksum([square]) != checksum([square.mT])
+
+
 def in_a_class(weight):
     class Rhs(nn.Module):
         hidden = (weight,)
@@ -241,6 +246,25 @@ class Potential(nn.Module):
         with torch.enable_grad():
             x = z.detach().requires_grad_()
             return -torch.autograd.grad(self.layer(x).sin().sum(), x, create_graph=True)[0]
+
+
+@pytest.mark.parametrize("gradient", ["anode", "anode-auto", "symplectic", "node"])
+def test_attribute_computed_from_a_parameter_is_counted_once(gradient):
+    torch.manual_seed(0)
+    weight, z0, found = nn.Parameter(torch.randn(3, 3)), torch.randn(2, 3), []
+    for evaluate in (lambda rhs, z: z @ rhs.weight.t(), lambda rhs, z: z @ rhs.derived):
+        rhs = Holding(None, lambda held, z, evaluate=evaluate: evaluate(rhs, z))  # noqa: B023
+        rhs.weight, rhs.derived, weight.grad = weight, weight.t(), None
+        odeint(rhs, z0, method="euler", n_steps=2, gradient=gradient).sum().backward()
+        found.append(weight.grad)
+    torch.testing.assert_close(*found)
+
+
+def test_buffer_that_requires_a_gradient_is_refused():
+    rhs = Holding(None, lambda held, z: z)
+    rhs.register_buffer("weight", torch.ones(3, requires_grad=True))
+    with pytest.raises(ValueError, match="a buffer .* requires a gradient: make it a parameter"):
+        odeint(rhs, torch.ones(2, 3), method="euler", n_steps=1, gradient="anode")
 
 
 @pytest.mark.parametrize("gradient", [name for name in RUN_AGAIN if name != "reversible"])
