@@ -37,7 +37,7 @@ def labels(*cases: Any) -> dict[str, str]:
 
 
 def described(*cases: Any) -> dict[str, dict[str, str]]:
-    """What an environment says of the user's own code."""
+    """The entries `sources` and `labels` of an environment."""
     return {"sources": of(*cases), "labels": labels(*cases)}
 
 

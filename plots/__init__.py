@@ -56,7 +56,7 @@ MEASURED_FIGURES: Mapping[str, Figure] = {
 
 _PROTOCOL = ["num_classes", "num_epochs", "batch_size", "lr", "precision"]
 _PROTOCOL += ["train_images", "test_images", "fingerprint"]
-"""What runs must share to be in one figure of `draw_folder`."""
+"""Columns that all runs in one figure of `draw_folder` must share."""
 
 
 def draw(

@@ -35,7 +35,7 @@ GRADIENTS = {
     "backprop-rk45": "Backprop, adaptive RK45",
     "backprop-torchdiffeq": "Backprop through torchdiffeq",
 }
-"""Where a figure has room for six, those that come first here are in the first figure."""
+"""Order in which methods are chosen for the first figure, which has room for six."""
 PEERS = {
     "bench.peers.original:ORIGINAL": "ANODE, as its code was published",
     "bench.peers.torch_checkpoint:BLOCK": "torch.utils.checkpoint, block",

@@ -113,7 +113,7 @@ def _place(
 def _parts(
     figures: Mapping[str, Figure], rows: Any, place: Path, folder: Path, how: How
 ) -> list[Part]:
-    """What each figure draws, under the title that its module has."""
+    """Draw each figure; return its files under the title of its module."""
     parts = []
     for figure in figures.values():
         title = (

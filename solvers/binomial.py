@@ -18,7 +18,7 @@ Run = Callable[[RightHandSide, Tensor, int, int], Tensor]
 
 
 def is_available() -> bool:
-    """Whether the package with the schedules is installed."""
+    """Return whether the package with the schedules is installed."""
     return importlib.util.find_spec("checkpoint_schedules") is not None
 
 

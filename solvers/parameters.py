@@ -56,7 +56,7 @@ def tensor_attributes(rhs: Any) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
 
 
 def is_parameter(tensor: Tensor) -> bool:
-    """Whether a tensor of a right-hand side requires a gradient and was not computed by it."""
+    """Return whether a tensor of rhs requires a gradient and was not computed by rhs."""
     return tensor.requires_grad and not hasattr(tensor, "is_computed")
 
 
@@ -67,7 +67,7 @@ def mark_computed(tensor: Tensor) -> Tensor:
 
 
 def wants_gradient(z0: Tensor, parameters: list[Tensor]) -> bool:
-    """Whether a backward pass may follow."""
+    """Return whether a backward pass may follow."""
     return torch.is_grad_enabled() and (z0.requires_grad or bool(parameters))
 
 
@@ -79,7 +79,7 @@ def add(total: Tensor | None, part: Tensor | None) -> Tensor | None:
 
 
 def edges(tensors: Sequence[Tensor]) -> list[GradientEdge]:
-    """Where the graphs of these tensors end; unlike the tensors they do not keep their values."""
+    """Ends of the graphs of these tensors; unlike the tensors they do not keep their values."""
     return [get_gradient_edge(tensor) for tensor in tensors if tensor.requires_grad]
 
 

@@ -1,4 +1,4 @@
-"""What the gradient methods that call torchdiffeq share."""
+"""Base class and helpers of the gradient methods that call torchdiffeq."""
 
 from contextlib import nullcontext
 from functools import cache

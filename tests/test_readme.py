@@ -1,4 +1,4 @@
-"""What the README and the pages in docs/ show works as it stands there."""
+"""The commands and examples of the README and the pages in docs/ work as written."""
 
 import dataclasses
 import os

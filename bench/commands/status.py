@@ -107,7 +107,7 @@ def _of_checkpoint(file: Path) -> tuple[int, str]:
 
 
 def of_cases(suite_folder: Path, row: type[Any], key: Sequence[str], cases: Iterable[Any]) -> State:
-    """How many of the cases of a study are measured; `epochs` is their number.
+    """The number of measured cases of a study, as `epochs`.
 
     key: the study's. Where it is empty, all cases are measured anew by each command, and the rows
     do not say which cases they belong to.

@@ -35,7 +35,7 @@ class Dataset:
 
     @property
     def is_cifar(self) -> bool:
-        """Whether the classes are those of CIFAR-10 or CIFAR-100."""
+        """True if the classes are those of CIFAR-10 or CIFAR-100."""
         return self.classes == CLASSES.get(len(self.classes))
 
     @property

@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 from bench.errors import UsageError
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
-"""What is read, whatever the file's name ends with."""
+"""Pillow's names of the formats that are read; the suffix of the file does not matter."""
 
 RESIZE = (
     "resize the images to that, for example with ImageMagick in the data folder: "

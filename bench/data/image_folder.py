@@ -28,7 +28,7 @@ LARGEST_FILE = 2**20
 """Bytes; an image of 32×32 pixels needs some thousands of them."""
 
 _LITTER = {"Thumbs.db", "desktop.ini"}
-"""What Windows puts into folders. It is passed over, as are names that begin with a dot."""
+"""Files that Windows puts into folders: ignored, as are names that begin with a dot."""
 
 _DECODING = b"2\n"
 """Changes with how pixels come from files, so that older caches are not used."""
@@ -126,7 +126,7 @@ def _images(folder: Path, inside: Path) -> Iterator[Path]:
 
 
 def _check_link(path: Path, inside: Path) -> None:
-    """What lies outside of a data folder is none of its images, and may be somebody's secret."""
+    """Raise UsageError for a file outside of the data folder: it may be private."""
     if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):
         raise UsageError(
             f"{path} is a link that leads out of the data folder: put there what it leads to"
@@ -134,7 +134,7 @@ def _check_link(path: Path, inside: Path) -> None:
 
 
 def _entries(folder: Path) -> list["os.DirEntry[str]"]:
-    """What a folder shows, litter aside."""
+    """The entries of a folder without hidden and system files."""
     try:
         with os.scandir(folder) as entries:
             return [e for e in entries if not e.name.startswith(".") and e.name not in _LITTER]
@@ -198,8 +198,7 @@ def _status(file: Path) -> os.stat_result:
 
 
 class _Stored(NamedTuple):
-    """How an array stands in the cache: numpy's header, which tells its type and shape, and then
-    its bytes."""
+    """An array in the cache: numpy's header, which states its type and shape, and its bytes."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -227,7 +226,7 @@ class _Stored(NamedTuple):
 
 
 def _stored(counts: Mapping[str, int]) -> dict[str, _Stored]:
-    """What the cache of so many images holds, and nothing else."""
+    """The arrays that the cache of this many images must hold, with their types and shapes."""
     stored = {
         "signature": _Stored(np.dtype("<U64"), ()),
         "fingerprint": _Stored(np.dtype("<U16"), ()),

@@ -15,12 +15,12 @@ from bench.training import checkpoint
 from bench.training.checkpoint import DamagedError, ForeignError, RunState
 
 Process = tuple[str, int]
-"""When a run began, and how often it was resumed: differs for each process that ran it."""
+"""Start time of a run and number of its resumes: unique for each process that ran it."""
 
 
 @dataclass
 class _Seen:
-    """What is known of a run. before: the process of the checkpoint that it starts from.
+    """The reported state of a run. before: the process of the checkpoint that it starts from.
     process: the one whose checkpoint was seen last. changed: the time of that file."""
 
     before: Process | None

@@ -18,7 +18,7 @@ PART = ".part"
 """The end of the name of a file that is still being written."""
 
 FIGURE_FORMATS = ("pdf", "svg", "png", "tex")
-"""What figures are written as; with "tex", tables are written as LaTeX."""
+"""Formats of figures; "tex" writes tables as LaTeX."""
 
 
 _PLAIN = re.compile(r"[a-z0-9._-]+(:[a-z0-9_]+=[a-z0-9.-]+)*")

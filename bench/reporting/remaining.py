@@ -1,4 +1,4 @@
-"""How far a run is, and the time that runs still need."""
+"""The position of a run, and the remaining time of all runs."""
 
 import time
 from dataclasses import dataclass

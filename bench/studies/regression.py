@@ -12,7 +12,7 @@ Row = TypeVar("Row")
 
 
 class Comparison(ABC, Generic[Row]):
-    """How the rows of a study are compared with those of its reference.
+    """Comparison of the rows of a study with those of its reference.
 
     key: the fields that a measured row and its reference have in common. experiment_key: fields of
     an experiment by which a missing reference is found before anything is measured; empty if some
@@ -24,7 +24,7 @@ class Comparison(ABC, Generic[Row]):
 
     @abstractmethod
     def problem(self, row: Row, reference: Row) -> str | None:
-        """What is wrong with a row, in words, or None."""
+        """Describe the difference of a row from its reference; None if there is none."""
 
     @abstractmethod
     def describe(self, row: Row) -> dict[str, str]:

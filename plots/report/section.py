@@ -15,7 +15,7 @@ from plots.training.recorded import BASELINE
 
 @dataclass(frozen=True)
 class Part:
-    """What one entry of a suite's figures drew: pictures, and other files, such as tables."""
+    """Files that one entry of a suite's figures wrote: pictures, and others, such as tables."""
 
     title: str
     pictures: Sequence[Picture]

@@ -28,7 +28,7 @@ class Scheme:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether an exact gradient of this scheme is the baseline's: z + f(z)."""
+        """True if a step of this scheme is the baseline's block, z + f(z)."""
         return self.method == "euler" and self.n_steps == 1
 
     @property

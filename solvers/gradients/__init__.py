@@ -28,7 +28,7 @@ parameter gradients are summed. inexact, the default: another gradient."""
 
 @runtime_checkable
 class GradientMethod(Protocol):
-    """What a gradient method has to be; see docs/extend.md.
+    """Interface of a gradient method; see docs/extend.md.
 
     It may also have `check(method, n_steps)`, which raises ValueError, saying what to do, for a
     combination that it cannot do; and state these facts, each false or absent by default:
@@ -57,7 +57,7 @@ class GradientMethod(Protocol):
 
 
 def exactness(method: Any) -> str:
-    """What a gradient method states of its exactness, one of EXACTNESS."""
+    """The exactness that a gradient method states, one of EXACTNESS."""
     return getattr(method, "exactness", "inexact")
 
 

@@ -70,7 +70,7 @@ class NodeStages:
 
 
 def _is_symmetric(tableau: Tableau) -> bool:
-    """Whether each backward stage has the time of a stage, or of the step's end."""
+    """Return whether each backward stage has the time of a stage, or of the step's end."""
     known = tableau.times if _reaches_end(tableau) else (*tableau.times, 1.0)
     pairs = zip(tableau.times, reversed(known), strict=False)
     return all(isclose(1 - c, found, abs_tol=1e-9) for c, found in pairs)

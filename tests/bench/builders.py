@@ -88,7 +88,7 @@ class Heard:
         self.notes.append(line)
 
     def events(self, of):
-        """What happened to one experiment."""
+        """The events of one experiment."""
         return [what for name, what in self.told if name == of.name]
 
 

@@ -29,7 +29,7 @@ ROWS: Mapping[str, str] = {
 
 @dataclass
 class Row:
-    """How often each outcome was seen, and how the tests ended."""
+    """Counts of the outcomes, and results of the tests."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     tests: Counter[str] = field(default_factory=Counter)

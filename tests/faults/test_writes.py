@@ -31,7 +31,7 @@ COMMANDS = {
     "reference": f"{MEMORY} --update-reference --reference out/own.csv",
 }
 FAILURES = [(FULL, True), (FULL, False), (READ_ONLY, False)]
-"""What fails, and whether it goes on to fail."""
+"""Error of a write, and whether all later writes fail too."""
 
 NO_CACHE = re.compile(r"The decoded images could not be kept in \S+ \([^)\n]+\)\.\n")
 """The decoded images only save time: that they cannot be kept is no error."""

@@ -52,7 +52,7 @@ def captions(monkeypatch):
 
 
 def draw(tmp_path, **second):
-    """What is drawn from two runs, of which the second differs from the first."""
+    """The files drawn from two runs, of which the second differs from the first."""
     first = run("node", epochs=[row(1)], gradient="node", environment=HERE, data=DATA)
     other = {"gradient": "anode", "environment": HERE, "data": DATA, **second}
     for made in (first, run("anode", epochs=[row(1)], **other)):

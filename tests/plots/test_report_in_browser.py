@@ -64,7 +64,7 @@ def page(request, recorded):  # noqa: F811
 
 
 def open_in(browser, file, tmp_path, size):
-    """What WATCH and LOOK see in a copy of the page."""
+    """The findings of WATCH and LOOK in a copy of the page."""
     copy = tmp_path / "copy.html"
     text = file.read_text(encoding="utf-8")
     copy.write_text(

@@ -1,4 +1,4 @@
-"""Where the second pass is not the first one again, backward says so: exact, or an error."""
+"""Exact, or an error: backward raises where its second pass differs from the first."""
 
 import copy
 import random
@@ -67,7 +67,7 @@ BETWEEN = {
     "the mode": lambda rhs: rhs.eval(),
     "the random state": lambda rhs: torch.manual_seed(1),
 }
-"""What changes between the forward and the backward pass."""
+"""Changes between the forward and the backward pass."""
 
 HARMLESS = {"a frozen parameter", "the mode", "the random state"}
 

@@ -1,4 +1,4 @@
-"""What the gradient methods with torchdiffeq's adaptive solver share."""
+"""Base class of the gradient methods with torchdiffeq's adaptive solver."""
 
 import math
 from dataclasses import dataclass

@@ -27,7 +27,7 @@ class Remembered:
         self._results.append((result, result._version, checksum(tensors), how))
 
     def is_intact(self) -> bool:
-        """Whether no result was changed in place, as by an activation."""
+        """Return whether no result was changed in place, as by an activation."""
         return all(result._version == version for result, version, *_ in self._results)
 
     def pop(self, given: Sequence[Any]) -> Tensor:

@@ -11,7 +11,7 @@ from solvers.gradients.anode_auto.convolutions import Counted
 
 
 class Measurement:
-    """What autograd stores of the computation inside `running`, and its convolutions.
+    """Bytes that autograd stores for the computation inside `running`, and its convolutions.
 
     bytes: all but the state and the parameters given to `close`; shared: of that state, if it is
     stored.

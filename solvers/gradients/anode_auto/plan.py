@@ -1,4 +1,4 @@
-"""How much of a network's ODE blocks to store in the forward pass, within a memory budget."""
+"""Plan of what the forward pass of a network's ODE blocks stores, within a memory budget."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

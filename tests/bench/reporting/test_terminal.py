@@ -20,7 +20,7 @@ from tests.bench.builders import write_images
 TINY = ["--network", "resnet4", "--gradient", "anode", "--num_epochs", "1"]
 TINY += ["--train-images", "20", "--test-images", "10", "--batch_size", "10"]
 MOVES = re.compile(r"\r|\x1b\[[^m]*[A-LN-Za-ln-z]")
-"""What a live display writes: returns, and escape sequences other than colours."""
+"""Output of a live display: returns, and escape sequences other than colours."""
 
 
 def narrow(width=80):

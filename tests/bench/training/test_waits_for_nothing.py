@@ -68,7 +68,7 @@ def training_on(device, gradient, network):
 
 
 def reads_of_constants(gradient, network):
-    """What the host reads in a step, recorded on the CPU."""
+    """The host's reads in a step, recorded on the CPU."""
     step = training_on(CPU, gradient, network)
     for _ in range(SETTLED):
         with RecordHostReads(CPU) as recording:

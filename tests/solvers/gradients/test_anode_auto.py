@@ -37,7 +37,7 @@ def step(network, images):
 
 
 def evaluations(network, batches):
-    """How often the right-hand sides are evaluated in a step on each batch."""
+    """Number of evaluations of the right-hand sides in a step on each batch."""
     counter = EvaluationCounter(network)
     return [(step(network, images), counter.take())[1] for images in batches]
 

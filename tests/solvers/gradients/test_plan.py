@@ -1,4 +1,4 @@
-"""What is stored within a budget: plans over numbers, before any tensor."""
+"""Plans within a budget, from sizes alone, without tensors."""
 
 from itertools import product
 
