@@ -4,16 +4,19 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 from solvers import METHODS, InexactError, Tableau, odeint
 from solvers.methods import Combination
 from tests.solvers import test_proof
 from tests.solvers.right_hand_sides import Counting, Tanh, Tricky
-from tests.solvers.test_exactness import observe
+from tests.solvers.test_exactness import (
+    RANDOM_CASE,
+    assert_same_gradient,
+    observe,
+    random_problem,
+)
 
 RALSTON = Tableau(
     "ralston",
@@ -35,51 +38,19 @@ OWN_ADJOINT = [METHODS["rk4"], METHODS["rk4_38"], KUTTA3]
 """Schemes that are their own discrete adjoint: at the stage states no error is left."""
 
 
-@given(
-    seed=st.integers(0, 2**32),
-    method=st.sampled_from(OWN_ADJOINT),
-    n_steps=st.integers(1, 4),
-    channels_last=st.booleans(),
-    training=st.booleans(),
-    backwards=st.integers(1, 2),
-    norm=st.booleans(),
-    dropout=st.booleans(),
-    time=st.booleans(),
-    frozen=st.booleans(),
-    unused=st.booleans(),
-    activation=st.sampled_from([nn.ReLU, nn.Tanh, nn.Softplus]),
-)
-@hypothesis_settings(max_examples=60)
+@given(**{**RANDOM_CASE, "method": st.sampled_from(OWN_ADJOINT)})
+@settings(max_examples=60)
 def test_scheme_that_is_its_own_discrete_adjoint_has_backprops_gradient(
-    seed, method, n_steps, channels_last, training, backwards, **layers
+    seed, method, n_steps, backwards, dtype, autocast, m, **problem
 ):
     """And the forward pass and the statistics that it leaves have backprop's bits."""
-    torch.manual_seed(seed)
-    rhs = Tricky(**layers).double().train(training)
-    z0 = torch.randn(3, 4, 5, 5, dtype=torch.float64)
-    if channels_last:
-        rhs = rhs.to(memory_format=torch.channels_last)
-        z0 = z0.contiguous(memory_format=torch.channels_last)
+    rhs, z0 = random_problem(seed, torch.float64, **problem)
     case = {"method": method, "n_steps": n_steps, "backwards": backwards, "seed": seed % 1000}
     ours = observe(rhs, z0, gradient="node-stages", **case)
-    reference = observe(rhs, z0, gradient="backprop", **case)
-    assert ours.keys() == reference.keys()
-    # Behind a bias that BatchNorm removes the gradient is rounding alone: all are judged together.
-    differentiated = [n for n in reference if n == "z0" or n.startswith("gradient of")]
-    difference, whole = [], []
-    for name, other in reference.items():
-        one = ours[name]
-        if one is None or other is None:
-            assert one is other, name
-        elif name in differentiated:
-            difference.append((one - other).norm())
-            whole.append(other.norm())
-        else:
-            assert torch.equal(one, other), name
-    assert float(torch.stack(difference).norm()) <= 1e-14 * float(torch.stack(whole).norm())
+    assert_same_gradient(ours, observe(rhs, z0, gradient="backprop", **case), 1e-14)
 
 
-@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("autocast", [None, "forward"])
 @pytest.mark.parametrize("method", ["euler", "rk2"])
 def test_forward_pass_and_its_statistics_have_backprops_bits(method, autocast):
     torch.manual_seed(0)
@@ -155,7 +126,7 @@ def test_backward_pass_evaluates_each_stage_twice_and_an_end_that_is_none_once(m
     n_steps=st.integers(2, 4),
     method=st.sampled_from(["rk4", "rk4_38"]),
 )
-@hypothesis_settings(max_examples=60)
+@settings(max_examples=60)
 def test_change_between_the_passes_is_an_error_or_changes_no_gradient(**case):
     expected = test_proof.gradients("backprop", **case)
     try:
