@@ -1,6 +1,6 @@
 """The tensors that a right-hand side depends on, and gradients with respect to them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import repeat
 from typing import Any
@@ -36,14 +36,8 @@ def trainable_parameters(rhs: Any) -> list[Tensor]:
 
 def _reaches(tensor: Tensor, others: Sequence[Tensor]) -> bool:
     """Return whether a tensor that is no leaf was computed from another one of these."""
-    ends = [get_gradient_edge(other) for other in others if other is not tensor]
-    goals = {(end.node, end.output_nr) for end in ends}
-    seen: set[Any] = set()
-    ahead: set[Any] = {(tensor.grad_fn, tensor.output_nr)}
-    while ahead and not ahead & goals:
-        seen |= ahead
-        ahead = {edge for node, _ in ahead for edge in node.next_functions if edge[0]} - seen
-    return bool(ahead)
+    goals = _places(edges(other for other in others if other is not tensor))
+    return any(place in goals for place in _upstream(_places(edges([tensor]))))
 
 
 def tensor_attributes(rhs: Any) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
@@ -78,7 +72,7 @@ def add(total: Tensor | None, part: Tensor | None) -> Tensor | None:
     return total + part
 
 
-def edges(tensors: Sequence[Tensor]) -> list[GradientEdge]:
+def edges(tensors: Iterable[Tensor]) -> list[GradientEdge]:
     """Ends of the graphs of these tensors; unlike the tensors they do not keep their values."""
     return [get_gradient_edge(tensor) for tensor in tensors if tensor.requires_grad]
 
@@ -110,19 +104,25 @@ def other_leaves(
     ends: Sequence[GradientEdge], inputs: Sequence[Tensor | GradientEdge]
 ) -> list[TensorWeakRef]:
     """The leaves of the graph above these ends that are not among the inputs."""
-    starts = [get_gradient_edge(x) if isinstance(x, Tensor) else x for x in inputs]
-    seen: set[Any] = {(edge.node, edge.output_nr) for edge in starts}
-    found = []
-    ahead: set[Any] = {(edge.node, edge.output_nr) for edge in ends} - seen
+    starts = _places(get_gradient_edge(x) if isinstance(x, Tensor) else x for x in inputs)
+    return [
+        TensorWeakRef(node.variable)
+        for node, _ in _upstream(_places(ends), starts)
+        if type(node).__name__ == "AccumulateGrad"
+    ]
+
+
+def _places(ends: Iterable[GradientEdge]) -> set[Any]:
+    return {(end.node, end.output_nr) for end in ends}
+
+
+def _upstream(ends: set[Any], stops: Collection[Any] = ()) -> Iterator[Any]:
+    """These places in autograd's graph and those above them, each once, up to the stops."""
+    seen, ahead = {*stops}, ends.difference(stops)
     while ahead:
+        yield from ahead
         seen |= ahead
-        found += [
-            TensorWeakRef(node.variable)
-            for node, _ in ahead
-            if type(node).__name__ == "AccumulateGrad"
-        ]
-        ahead = {edge for node, _ in ahead for edge in node.next_functions if edge[0]} - seen
-    return found
+        ahead = {place for node, _ in ahead for place in node.next_functions if place[0]} - seen
 
 
 def require_none(others: Sequence[TensorWeakRef]) -> None:
