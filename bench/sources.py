@@ -56,13 +56,15 @@ def changed(environments: Iterable[Mapping[str, Any]], now: Mapping[str, str]) -
     return [name for name, source in now.items() if then.get(name, source) != source]
 
 
-def without(
-    environments: Iterable[Mapping[str, Any]], objects: Iterable[str]
-) -> list[dict[str, Any]]:
-    """These environments without the sources of these objects."""
-    left_out = {*objects}
+def of_rows(environments: Iterable[Mapping[str, Any]], rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """These environments, each with the sources of those objects alone that the rows name."""
     return [
-        {**e, "sources": {k: v for k, v in e.get("sources", {}).items() if k not in left_out}}
+        {
+            **e,
+            "sources": {
+                name: s for name, s in e.get("sources", {}).items() if rows_of(rows, [name])
+            },
+        }
         for e in environments
     ]
 

@@ -86,7 +86,7 @@ def put_changed_rows_aside(
     kept, place = [row for row in rows if row not in old], _place(file.parent)
     with writing(place):
         records.write_rows(place / MEASUREMENTS, kind, old, where)
-        records.write_rows(file, kind, kept, sources.without(where, changed))
+        records.write_rows(file, kind, kept, sources.of_rows(where, kept))
     say(_made_anew(f"{len(old)} of {len(rows)} measurements", changed, place))
     return kept
 
@@ -132,4 +132,4 @@ def _move_step_costs(workload: Workload, experiments: Sequence[Experiment], plac
         where = checksums.environments(table)
         records.write_rows(place / MEASUREMENTS, Measurement, old, where)
         rest = [row for row in known if row.configuration not in asked]
-        records.write_rows(table, Measurement, rest, where)
+        records.write_rows(table, Measurement, rest, sources.of_rows(where, rest))

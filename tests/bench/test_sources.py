@@ -96,6 +96,9 @@ def test_measurements_of_edited_code_are_made_anew(edit, command, tmp_path):
     rows = records.read_rows(tmp_path / "results/memory/measurements.csv", records.MemoryRow)
     found = sorted((row.gradient, row.n_steps) for row in rows)
     assert found == [("anode", 1), ("mine:MINE", 1), ("mine:MINE", 2)]
+    where = records.environments(tmp_path / "results/memory/measurements.csv")
+    stated = {source for e in where for source in e["sources"].values()}
+    assert stated == set(sources.of(*rows).values())  # the old source belongs to no row
 
 
 def test_run_does_not_go_on_from_the_checkpoint_of_other_code(edit, command, tmp_path, monkeypatch):
