@@ -13,7 +13,7 @@ from bench.records import write_whole
 from bench.records.comparison import ACCURACY, Comparison, compare
 from bench.records.files import check_writable, make_writable
 from bench.reporting import terminal
-from bench.reporting.progress import count
+from bench.reporting.terminal import count
 
 VERDICTS = ("same", "within noise", "better", "worse")
 MOST_ROWS, MOST_NAMES = 20, 5

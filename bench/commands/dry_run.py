@@ -4,7 +4,7 @@ from rich.console import Console
 
 from bench import cli
 from bench.errors import DONE
-from bench.reporting.progress import count
+from bench.reporting.terminal import count
 
 
 def print_runs(request: cli.TrainingRequest, console: Console) -> int:

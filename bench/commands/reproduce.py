@@ -16,8 +16,9 @@ from bench.experiment import Experiment
 from bench.records import ASIDE, WALL_CLOCK_COLUMNS, Run
 from bench.records.files import make_writable
 from bench.reporting import terminal
-from bench.reporting.progress import SuiteProgress, count
+from bench.reporting.progress import SuiteProgress
 from bench.reporting.remaining import Plan
+from bench.reporting.terminal import count
 
 AGAIN = f"{ASIDE}reproduced"
 """The end of the name of the folder in which it is run again, which `records.load` ignores."""

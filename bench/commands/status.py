@@ -14,7 +14,7 @@ from bench.execution import position
 from bench.experiment import Experiment
 from bench.records import MEASUREMENTS, RESULTS, checksums, locks
 from bench.records.checksums import DamagedRecordError
-from bench.reporting import progress
+from bench.reporting import progress, terminal
 from bench.training import checkpoint
 from bench.training.checkpoint import DamagedError
 
@@ -47,7 +47,7 @@ def show_runs(request: cli.TrainingRequest, console: Console) -> int:
     more = others(folder, request.experiments)
     console.print(
         f"{request.suite.name} in {there}: {summary(states)}"
-        + (f"; {progress.count(more, 'run')} with other options besides" if more else ""),
+        + (f"; {terminal.count(more, 'run')} with other options besides" if more else ""),
         markup=False,
     )
     return errors.DONE
@@ -88,7 +88,7 @@ def _of_run(suite_folder: Path, experiment: Experiment) -> State:
     if is_running:
         reached = position.read(folder)
         if reached and reached.epoch > epochs:  # later than the checkpoint
-            detail = f"in epoch {reached.epoch}, {progress.count(reached.step, 'step')}"
+            detail = f"in epoch {reached.epoch}, {terminal.count(reached.step, 'step')}"
         return State(name, RUNNING, epochs, detail)
     if run is not None:
         return State(name, FAILED, len(run.epochs), progress.describe(run))
@@ -103,7 +103,7 @@ def _of_checkpoint(file: Path) -> tuple[int, str]:
         return 0, f"its checkpoint cannot be used: {error}"
     if found is None:
         return 0, ""
-    return len(found.rows), f"in epoch {found.epoch}, {progress.count(found.steps, 'step')}"
+    return len(found.rows), f"in epoch {found.epoch}, {terminal.count(found.steps, 'step')}"
 
 
 def of_cases(suite_folder: Path, row: type[Any], key: Sequence[str], cases: Iterable[Any]) -> State:
@@ -122,13 +122,13 @@ def of_cases(suite_folder: Path, row: type[Any], key: Sequence[str], cases: Iter
         return State(name, RUNNING if is_running else DAMAGED, 0, str(error))
     if not key and rows and not is_running:
         when = [str(found["recorded_at"]) for found in checksums.environments(file)]
-        return State(name, MEASURED, len(rows), f"{progress.count(len(rows), 'row')}, {when[-1]}")
+        return State(name, MEASURED, len(rows), f"{terminal.count(len(rows), 'row')}, {when[-1]}")
     old = sources.changed(checksums.environments(file), sources.of(*cases))
     valid = {records.key_of(row, key) for row in rows}
     valid -= {records.key_of(row, key) for row in sources.rows_of(rows, old)}
     done = len(wanted & valid)
     state = RUNNING if is_running else DONE if done == len(wanted) else STOPPED if done else LEFT
-    detail = f"{done} of {progress.count(len(wanted), 'case')} measured" if key else ""
+    detail = f"{done} of {terminal.count(len(wanted), 'case')} measured" if key else ""
     return State(name, state, done, detail)
 
 

@@ -19,8 +19,9 @@ from bench.records import Run, locks
 from bench.records.files import check_writable, make_writable
 from bench.reporting import terminal
 from bench.reporting.names import shared
-from bench.reporting.progress import Reporter, SuiteProgress, count, duration
+from bench.reporting.progress import Reporter, SuiteProgress, duration
 from bench.reporting.tensorboard import TensorBoard, writer_class
+from bench.reporting.terminal import count
 
 
 def run(request: cli.TrainingRequest, console: Console) -> int:

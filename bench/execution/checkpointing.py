@@ -10,8 +10,8 @@ from bench.environment import part
 from bench.errors import check_there, writing
 from bench.experiment import Experiment
 from bench.records import EpochRow
-from bench.reporting.progress import count
 from bench.reporting.remaining import Position
+from bench.reporting.terminal import count
 from bench.training import checkpoint
 from bench.training.checkpoint import DamagedError, ForeignError, Owner, RunState
 from bench.training.interrupts import Interrupts

@@ -38,7 +38,8 @@ from bench.execution.work_queue import RecordStamp
 from bench.experiment import Experiment
 from bench.records import Measurement, Run, locks
 from bench.records.files import write_whole
-from bench.reporting.progress import Reporter, count
+from bench.reporting.progress import Reporter
+from bench.reporting.terminal import count
 
 RETRIES = 10
 """Restarts of a task whose process or machine died."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from bench.experiment import Experiment
+from bench.reporting.terminal import count
 
 
 def short_names(experiments: Iterable[Experiment]) -> dict[Experiment, str]:
@@ -37,7 +38,7 @@ def _facts(experiment: Experiment) -> dict[str, str]:
         "scheme": "" if experiment.is_baseline else f"{experiment.method} nt{experiment.n_steps}",
         "gradient": experiment.gradient,
         "seed": f"seed {experiment.seed}",
-        "epochs": f"{experiment.num_epochs} epoch{'s' * (experiment.num_epochs > 1)}",
+        "epochs": count(experiment.num_epochs, "epoch"),
         "batch": f"batch {experiment.batch_size}",
         "lr": f"lr {experiment.lr:g}",
         "train": f"{train} training images" if train else "",

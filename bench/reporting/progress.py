@@ -16,6 +16,7 @@ from bench.experiment import Experiment
 from bench.records import EpochRow, Run
 from bench.reporting.names import short_names
 from bench.reporting.remaining import Clock, Plan, Position
+from bench.reporting.terminal import count
 
 SECONDS_BETWEEN_LINES = 60.0
 """The least interval between two lines of one run in a log."""
@@ -247,8 +248,3 @@ def brief(seconds: float) -> str:
     if seconds < 100 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
-
-
-def count(number: int, noun: str) -> str:
-    """ "1 run", "2 runs"."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")

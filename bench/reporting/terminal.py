@@ -55,3 +55,8 @@ def table(
     for row in rows:
         made.add_row(*map(str, row))
     return made
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 run", "2 runs"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
