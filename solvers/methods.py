@@ -1,6 +1,7 @@
 """Explicit Runge–Kutta methods as data; `solvers.integrate` steps them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +20,11 @@ class Combination:
     weights: tuple[float, ...]
     scale: float = 1.0
     dt_last: bool = False
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """The factor of each slope."""
+        return tuple(weight * self.scale for weight in self.weights)
 
     @cached_property
     def single(self) -> tuple[int, float] | None:
@@ -44,8 +50,9 @@ class Tableau:
     update: how a step combines all slopes.
     torchdiffeq: torchdiffeq's name of the same scheme, or None if it has none.
 
-    Raises ValueError unless there is a stage for each time but the first, which is 0, each stage's
-    weights sum to its time, and the update has a weight for each slope, which sum to 1.
+    Raises ValueError unless all sequences are tuples, there is a stage for each time but the first,
+    which is 0, each stage's weights sum to its time, the update has a weight for each slope, which
+    sum to 1, and torchdiffeq's scheme of that name is this one.
     """
 
     name: str
@@ -56,24 +63,54 @@ class Tableau:
     torchdiffeq: str | None
 
     def __post_init__(self) -> None:
-        rows = [(), *(c.weights for c in self.stages), self.update.weights]
-        if [len(row) for row in rows] != [*range(self.n_stages + 1)]:
-            raise ValueError(
-                f"the tableau {self.name!r} needs a stage for each time but the first, with a "
-                "weight for each slope before it, and an update with a weight for each slope"
+        if problem := self._problem():
+            raise ValueError(f"the tableau {self.name!r} {problem}")
+
+    def _problem(self) -> str | None:
+        combinations = (*self.stages, self.update)
+        sequences = (self.times, self.stages, *(c.weights for c in combinations))
+        if not all(isinstance(sequence, tuple) for sequence in sequences):
+            return "needs tuples for its times, stages and weights"
+        rows = [c.factors for c in combinations]
+        if [len(row) for row in rows] != [*range(1, self.n_stages + 1)]:
+            return (
+                "needs a stage for each time but the first, with a weight for each slope before "
+                "it, and an update with a weight for each slope"
             )
-        sums = [0.0, *(sum(c.weights) * c.scale for c in (*self.stages, self.update))]
-        wanted = [*self.times, 1.0]
-        if not all(math.isclose(*pair, abs_tol=1e-12) for pair in zip(sums, wanted, strict=True)):
-            raise ValueError(
-                f"the tableau {self.name!r} is not consistent: the weights of its stages and of "
-                f"its update must sum to {wanted}, and sum to {sums}"
+        sums, wanted = [0.0, *map(sum, rows)], [*self.times, 1.0]
+        if not _are_close(sums, wanted):
+            return (
+                "is not consistent: the weights of its stages and of its update must sum to "
+                f"{wanted}, and sum to {sums}"
             )
+        own, library = [factor for row in rows for factor in row], self.torchdiffeq
+        if library is not None and not _are_close(own, _TORCHDIFFEQ.get(library, ())):
+            return (
+                f"is not torchdiffeq's {library!r}: give the name of the same scheme, one of "
+                f"{', '.join(_TORCHDIFFEQ)}, or None"
+            )
+        return None
 
     @property
     def n_stages(self) -> int:
         """Evaluations of the right-hand side in a step."""
         return len(self.times)
+
+
+_TORCHDIFFEQ: dict[str, tuple[float, ...]] = {
+    "euler": (1,),
+    "midpoint": (1 / 2, 0, 1),
+    "heun2": (1, 1 / 2, 1 / 2),
+    "heun3": (1 / 3, 0, 2 / 3, 1 / 4, 0, 3 / 4),
+    "rk4": (1 / 3, -1 / 3, 1, 1, -1, 1, 1 / 8, 3 / 8, 3 / 8, 1 / 8),
+}
+"""torchdiffeq's name of a scheme → factors of the slopes in each stage, then in the update."""
+
+
+def _are_close(found: Sequence[float], expected: Sequence[float]) -> bool:
+    return len(found) == len(expected) and all(
+        math.isclose(a, b, abs_tol=1e-12) for a, b in zip(found, expected, strict=True)
+    )
 
 
 EULER = Tableau("euler", 1, (0.0,), (), Combination((1.0,)), "euler")

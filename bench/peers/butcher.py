@@ -11,6 +11,5 @@ def butcher(tableau: Tableau) -> tuple[Weights, tuple[Weights, ...], Weights]:
     Returns times c; in a a row of weights for each stage, the first one empty; weights b of the
     update.
     """
-    rows = [tuple(w * stage.scale for w in stage.weights) for stage in tableau.stages]
-    update = tableau.update
-    return tableau.times, ((), *rows), tuple(w * update.scale for w in update.weights)
+    rows = [stage.factors for stage in tableau.stages]
+    return tableau.times, ((), *rows), tableau.update.factors

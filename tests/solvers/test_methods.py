@@ -16,19 +16,23 @@ FIXED_STEPS = [name for name in GRADIENTS if "rk45" not in name]
 
 
 @pytest.mark.parametrize(
-    ("times", "stage", "update", "said"),
+    ("times", "stage", "update", "library", "said"),
     [
-        ((0.0, 0.5), (1.0,), (0.0, 1.0), r"must sum to \[0.0, 0.5, 1.0\], and sum to"),
-        ((0.0, 1.0), (1.0,), (0.5, 0.4), "is not consistent: the weights"),
-        ((0.5, 1.0), (1.0,), (0.5, 0.5), "is not consistent: the weights"),
-        ((0.0, 1.0), (1.0, 0.0), (0.5, 0.5), "needs a stage for each time but the first"),
-        ((0.0,), (1.0,), (1.0,), "needs a stage for each time but the first"),
-        ((0.0, 1.0), (1.0,), (float("nan"), 0.5), "is not consistent: the weights"),
+        ((0.0, 0.5), (1.0,), (0.0, 1.0), None, r"must sum to \[0.0, 0.5, 1.0\], and sum to"),
+        ((0.0, 1.0), (1.0,), (0.5, 0.4), None, "is not consistent: the weights"),
+        ((0.5, 1.0), (1.0,), (0.5, 0.5), None, "is not consistent: the weights"),
+        ((0.0, 1.0), (1.0, 0.0), (0.5, 0.5), None, "needs a stage for each time but the first"),
+        ((0.0,), (1.0,), (1.0,), None, "needs a stage for each time but the first"),
+        ((0.0, 1.0), (1.0,), (float("nan"), 0.5), None, "is not consistent: the weights"),
+        ([0.0, 1.0], (1.0,), (0.5, 0.5), None, "needs tuples for its times, stages and weights"),
+        ((0.0, 1.0), [1.0], (0.5, 0.5), None, "needs tuples for its times, stages and weights"),
+        ((0.0, 1.0), (1.0,), (0.5, 0.5), "heun", "is not torchdiffeq's 'heun'.* midpoint, heun2,"),
+        ((0.0, 1.0), (1.0,), (0.5, 0.5), "midpoint", "is not torchdiffeq's 'midpoint'"),
     ],
 )
-def test_tableau_checks_itself(times, stage, update, said):
+def test_tableau_checks_itself(times, stage, update, library, said):
     with pytest.raises(ValueError, match=said):
-        Tableau("mine", 2, times, (Combination(stage),), Combination(update), None)
+        Tableau("mine", 2, times, (Combination(stage),), Combination(update), library)
 
 
 @pytest.mark.parametrize("gradient", ["backprop", "reversible"])
@@ -63,11 +67,7 @@ BY_TORCHDIFFEQ = ("node", "node-grid", "backprop-torchdiffeq")
 @pytest.mark.parametrize("gradient", EVALUATIONS)
 @pytest.mark.parametrize("method", METHODS)
 def test_passes_evaluate_each_stage_as_often_as_promised(method, gradient):
-    if METHODS[method].torchdiffeq is None and gradient in (
-        "node",
-        "node-grid",
-        "backprop-torchdiffeq",
-    ):
+    if METHODS[method].torchdiffeq is None and gradient in BY_TORCHDIFFEQ:
         method = "rk4_38"
     rhs, stages = Counting(Tanh()), METHODS[method].n_stages
     z0 = torch.ones(1, 3, dtype=torch.float64)
