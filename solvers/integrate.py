@@ -67,9 +67,11 @@ def evaluate(
     return (z, *slopes)
 
 
-def time_grid(n_steps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The n_steps + 1 grid times from 0 to 1, in the state's precision as in torchdiffeq."""
-    return torch.linspace(0, 1, n_steps + 1, dtype=dtype, device=device)
+def time_grid(n_steps: int, dtype: torch.dtype, *, backwards: bool) -> Tensor:
+    """The n_steps + 1 grid times from 0 to 1 or from 1 to 0, on the CPU; in the state's precision,
+    as in torchdiffeq."""
+    times = torch.linspace(0, 1, n_steps + 1, dtype=dtype, device="cpu")
+    return times.flip(0) if backwards else times
 
 
 @cache
@@ -90,10 +92,8 @@ def step_grid(
     """
     # A grid first needed under inference_mode must also serve training.
     with torch.inference_mode(False), torch.no_grad():
-        grid = time_grid(n_steps, dtype, torch.device("cpu"))
-        grid = grid.flip(0) if backwards else grid
         steps = []
-        for start, end in pairwise(grid):
+        for start, end in pairwise(time_grid(n_steps, dtype, backwards=backwards)):
             dt = end - start
             times = [start if c == 0 else end if c == 1 else start + dt * c for c in tableau.times]
             numbers = tuple(map(float, times))

@@ -1,6 +1,6 @@
 """The tensors that a right-hand side depends on, and gradients with respect to them."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import repeat
 from typing import Any
@@ -12,6 +12,8 @@ from torch.nn.parameter import is_lazy
 from torch.utils.weak import TensorWeakRef
 
 from solvers.proof import InexactError
+
+Input = Tensor | GradientEdge
 
 
 def trainable_parameters(rhs: Any) -> list[Tensor]:
@@ -36,8 +38,8 @@ def trainable_parameters(rhs: Any) -> list[Tensor]:
 
 def _reaches(tensor: Tensor, others: Sequence[Tensor]) -> bool:
     """Return whether a tensor that is no leaf was computed from another one of these."""
-    goals = _places(edges(other for other in others if other is not tensor))
-    return any(place in goals for place in _upstream(_places(edges([tensor]))))
+    goals = {edge[:2] for edge in edges(other for other in others if other is not tensor)}
+    return any(place in goals for place in upstream(edges([tensor])))
 
 
 def tensor_attributes(rhs: Any) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
@@ -79,18 +81,22 @@ def edges(tensors: Iterable[Tensor]) -> list[GradientEdge]:
 
 def differentiate(
     ends: list[GradientEdge],
-    inputs: Sequence[Tensor | GradientEdge],
+    inputs: Sequence[Input],
     gradients: Sequence[Tensor],
+    *,
+    is_stored: bool = False,
 ) -> list[Any]:
     """The gradient with respect to each input, in one differentiation; None for inputs that require
     none or on which the ends do not depend. Empties `ends`, so that the graph is freed.
 
-    Hooks of the inputs are not called: autograd calls them later, with their whole gradient. Raises
-    InexactError if the ends depend on a leaf that is not among the inputs.
+    is_stored: the graph is that of the forward pass, not of a replay. Hooks of the inputs are not
+    called: autograd calls them later, with their whole gradient. Raises InexactError if the ends
+    depend on a leaf that is not among the inputs, or a replay updated statistics that are not its
+    own.
     """
     wants = [not isinstance(x, Tensor) or x.requires_grad for x in inputs]
     wanted: Any = [x for x, wants_one in zip(inputs, wants, strict=True) if wants_one]
-    others = other_leaves(ends, wanted)
+    others = foreign_tensors(ends, wanted, with_statistics=not is_stored)
     found: Iterator[Any] = repeat(None)
     if ends and wanted:
         with _without_hooks([x for x in wanted if isinstance(x, Tensor)]):
@@ -100,25 +106,43 @@ def differentiate(
     return [next(found) if wants_one else None for wants_one in wants]
 
 
-def other_leaves(
-    ends: Sequence[GradientEdge], inputs: Sequence[Tensor | GradientEdge]
+_BATCH_NORMS = {f"{name}BatchNormBackward0" for name in ("Native", "Cudnn", "Miopen")}
+
+
+def foreign_tensors(
+    ends: Sequence[GradientEdge], inputs: Sequence[Input], *, with_statistics: bool = False
 ) -> list[TensorWeakRef]:
-    """The leaves of the graph above these ends that are not among the inputs."""
-    starts = _places(get_gradient_edge(x) if isinstance(x, Tensor) else x for x in inputs)
-    return [
-        TensorWeakRef(node.variable)
-        for node, _ in _upstream(_places(ends), starts)
-        if type(node).__name__ == "AccumulateGrad"
-    ]
+    """The leaves of the graph above these ends that are not among the inputs; and on demand the
+    running means that BatchNorm updated there, other than a replay's copies.
+
+    Raises InexactError for a reentrant checkpoint, whose graph autograd does not show.
+    """
+    starts = [get_gradient_edge(x) if isinstance(x, Tensor) else x for x in inputs]
+    found = []
+    for node, _ in upstream(ends, starts):
+        kind, tensor = type(node).__name__, None
+        if kind == "AccumulateGrad":
+            tensor = node.variable
+        elif with_statistics and kind in _BATCH_NORMS and node._saved_training:
+            tensor = getattr(node._raw_saved_running_mean, "data", None)
+        elif kind == "CheckpointFunctionBackward":
+            raise InexactError(
+                "the right-hand side calls torch.utils.checkpoint with use_reentrant=True, inside "
+                "which no gradient can be asked for: write use_reentrant=False, or choose the "
+                "gradient method backprop"
+            )
+        if isinstance(tensor, Tensor) and not hasattr(tensor, "is_computed"):
+            found.append(TensorWeakRef(tensor))
+    return found
 
 
-def _places(ends: Iterable[GradientEdge]) -> set[Any]:
-    return {(end.node, end.output_nr) for end in ends}
-
-
-def _upstream(ends: set[Any], stops: Collection[Any] = ()) -> Iterator[Any]:
-    """These places in autograd's graph and those above them, each once, up to the stops."""
-    seen, ahead = {*stops}, ends.difference(stops)
+def upstream(
+    ends: Iterable[tuple[Any, ...]], stops: Iterable[tuple[Any, ...]] = ()
+) -> Iterator[tuple[Any, int]]:
+    """The places in autograd's graph at these edges and above them, each once, up to the stops: a
+    node, and the number of one of its outputs."""
+    seen = {edge[:2] for edge in stops}
+    ahead = {edge[:2] for edge in ends} - seen
     while ahead:
         yield from ahead
         seen |= ahead
@@ -126,13 +150,17 @@ def _upstream(ends: set[Any], stops: Collection[Any] = ()) -> Iterator[Any]:
 
 
 def require_none(others: Sequence[TensorWeakRef]) -> None:
-    """Raises InexactError if one of these leaves outlives its graph. A leaf that does not was made
-    by the right-hand side itself, and nobody can ask for its gradient."""
-    kept = [leaf for other in others if (leaf := other()) is not None]
-    if kept:
-        names = " and ".join(
-            f"a {type(leaf).__name__} of shape {tuple(leaf.shape)}" for leaf in kept
+    """Raises InexactError if one of these tensors outlives its graph. One that does not was made by
+    the right-hand side itself, and nobody can ask for its gradient."""
+    kept = [tensor for other in others if (tensor := other()) is not None]
+    if not all(tensor.requires_grad for tensor in kept):
+        raise InexactError(
+            "the right-hand side calls a BatchNorm that is none of its submodules, and running it "
+            "again updated the running statistics a second time: make it a submodule of an "
+            "nn.Module that is the right-hand side, or choose the gradient method backprop"
         )
+    if kept:
+        names = " and ".join(f"a {type(x).__name__} of shape {tuple(x.shape)}" for x in kept)
         raise InexactError(
             f"the right-hand side depends on {names} that requires a gradient and was none of its "
             "parameters: make it a parameter, or an attribute, of an nn.Module that is the "

@@ -16,9 +16,8 @@ class Replay:
     """Everything that a forward pass of `rhs` depends on besides its inputs: the random state, the
     autocast setting, the training flags and a copy of the buffers, as they are before it.
 
-    `again` restores them for one computation, which then gives the same bits, and afterwards the
-    random state and the buffers (BatchNorm's running statistics among them) are as before it. Each
-    of the contexts `first`, `stored` and `again` yields the right-hand side to evaluate in it.
+    `again` restores them for one computation, which then gives the same bits, and undoes what that
+    changes of the random state and the buffers. Each context yields the right-hand side to use.
     """
 
     def __init__(self, rhs: RightHandSide, device: torch.device) -> None:
@@ -44,9 +43,8 @@ class Replay:
     def first(self) -> Iterator[RightHandSide]:
         """The forward pass itself, of which only values are stored.
 
-        Each evaluation builds its graph and frees it. A tensor that the right-hand side computes
-        from its parameters and keeps for a later evaluation, in a cache, thus keeps its graph, and
-        the second pass has its gradient; without a graph it would silently have none.
+        Each evaluation builds its graph and frees it. So a tensor that the right-hand side computes
+        from its parameters and keeps for a later evaluation has a gradient in the second pass.
         """
         # Autocast would cache a weight with the graph of one evaluation.
         with torch.no_grad(), self._as_cast(caches=False), self._attributes(mark_computed):
@@ -161,7 +159,7 @@ def _states(rhs: RightHandSide) -> list[_State]:
 
 
 def _copies(buffers: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
-    return {name: None if b is None else b.clone() for name, b in buffers.items()}
+    return {name: None if b is None else mark_computed(b.clone()) for name, b in buffers.items()}
 
 
 @contextmanager

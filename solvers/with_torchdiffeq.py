@@ -12,7 +12,7 @@ from solvers.integrate import RightHandSide, time_grid
 from solvers.methods import METHODS, Tableau
 from solvers.parameters import (
     edges,
-    other_leaves,
+    foreign_tensors,
     require_none,
     trainable_parameters,
     wants_gradient,
@@ -81,14 +81,15 @@ def _times(
     # Cached, since on a device each would cost a copy from the host, and since a CUDA graph reads
     # them at their addresses. A grid first needed under inference_mode must also serve training.
     with torch.inference_mode(False), torch.no_grad():
-        times = time_grid(n_steps, dtype, torch.device("cpu"))
-        return mark_constant((times.flip(0) if backwards else times).to(device))
+        return mark_constant(time_grid(n_steps, dtype, backwards=backwards).to(device))
 
 
 def last_state(solution: Tensor, z0: Tensor) -> Tensor:
     """z(1) of a solution, in the memory format of z0. torchdiffeq returns contiguous memory, with
     which the layers after the block would round differently."""
-    return solution[-1].contiguous(memory_format=_memory_format(z0))
+    formats = (torch.channels_last, torch.channels_last_3d)
+    own = (each for each in formats if z0.is_contiguous(memory_format=each))
+    return solution[-1].contiguous(memory_format=next(own, torch.contiguous_format))
 
 
 def adjoint(
@@ -107,27 +108,27 @@ def adjoint(
 
 
 class _Checked:
-    """A right-hand side whose graph is checked once: in the first evaluation of the backward solve;
-    or of the forward solve, if neither z0 nor a parameter requires a gradient."""
+    """A right-hand side whose graph is checked in every evaluation of the backward solve; or of the
+    forward solve, if neither z0 nor a parameter requires a gradient: there is a graph, then, only
+    if there is an error."""
 
     def __init__(self, rhs: RightHandSide, parameters: list[Tensor], z0: Tensor) -> None:
-        self._rhs, self._parameters, self.is_frozen, self._is_done = rhs, parameters, False, False
+        self._rhs, self._parameters, self.is_frozen = rhs, parameters, False
         self._in_forward = torch.is_grad_enabled() and not wants_gradient(z0, parameters)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._rhs, name)  # torchdiffeq calls attributes named callback_…
 
     def __call__(self, t: Tensor, z: Tensor) -> Tensor:
-        checks = not self._is_done and (torch.is_grad_enabled() or self._in_forward)
+        checks = self._in_forward or torch.is_grad_enabled()
         with (
             buffers_put_back(self._rhs) if self.is_frozen else nullcontext(),
-            torch.enable_grad() if checks else nullcontext(),
+            torch.set_grad_enabled(checks),
         ):
             slope = self._rhs(t, z)
         if checks:
-            self._is_done = True
             known = [x for x in (t, z, *self._parameters) if x.requires_grad]
-            others = other_leaves(edges([slope]), known)
+            others = foreign_tensors(edges([slope]), known)
             slope = slope.detach() if self._in_forward else slope
             require_none(others)
         return slope
@@ -145,11 +146,3 @@ def mark_constant(tensor: Tensor) -> Tensor:
 def is_constant(tensor: Tensor) -> bool:
     marked = getattr(tensor, "is_constant", None)
     return marked is not None and marked == tensor._version
-
-
-def _memory_format(z: Tensor) -> torch.memory_format:
-    for memory_format in (torch.channels_last, torch.channels_last_3d):
-        dimensions = 4 if memory_format == torch.channels_last else 5
-        if z.dim() == dimensions and z.is_contiguous(memory_format=memory_format):
-            return memory_format
-    return torch.contiguous_format

@@ -22,8 +22,8 @@ from solvers.methods import Tableau
 from solvers.registry import Registry
 
 EXACTNESS = ("exact", "up to summation", "inexact")
-"""exact: the reference's gradient bit for bit. up to summation: that, except for the order in which
-parameter gradients are summed. inexact, the default: another gradient."""
+"""exact: the reference's gradient bit for bit. up to summation: that in z0 bit for bit, and that in
+the parameters up to the order of summation. inexact, the default: another gradient."""
 
 
 @runtime_checkable

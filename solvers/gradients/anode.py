@@ -10,9 +10,8 @@ from solvers.methods import METHODS, Tableau
 class Anode:
     """Stores only the block's input; the backward pass solves the block again and stores all.
 
-    The gradient of the discrete forward pass, bit for bit that of backprop. Memory O(L) + O(Nt)
-    for L blocks of Nt steps, time one extra forward pass. It gains nothing over backprop in a
-    network with a single block.
+    Memory O(L) + O(Nt) for L blocks of Nt steps, time one extra forward pass. It gains nothing over
+    backprop in a network with a single block.
 
     Source: Gholami, Keutzer, Biros, "ANODE: Unconditionally Accurate Memory-Efficient Gradients
     for Neural ODEs", IJCAI 2019, section V and figure 6.

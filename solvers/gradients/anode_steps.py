@@ -1,19 +1,19 @@
 """One checkpoint for each time step, one step recomputed at a time."""
 
+from functools import partial
+
 from torch import Tensor
 
 from solvers.checkpoint import checkpointed
-from solvers.integrate import RightHandSide, Step, advance, step_grid
+from solvers.integrate import RightHandSide, advance, step_grid
 from solvers.methods import METHODS, Tableau
 
 
 class AnodeSteps:
     """Stores the state at every time step; the backward pass runs one step again at a time.
 
-    Exact: the gradient in z0 is backprop's bit for bit, that in the parameters up to the order in
-    which the steps' contributions are summed. Memory O(L·Nt) states plus what one step stores;
-    time one extra forward pass. Not for many blocks of many steps: there the states add up, and
-    anode or anode-revolve stores fewer.
+    Memory O(L·Nt) states plus what one step stores; time one extra forward pass. Not for many
+    blocks of many steps, where anode or anode-revolve stores fewer states.
 
     Source: Gholami, Keutzer, Biros, "ANODE", IJCAI 2019, section V.
     """
@@ -27,9 +27,5 @@ class AnodeSteps:
         tableau = METHODS.resolve(method)
         z = z0
         for step in step_grid(tableau, n_steps, z0.dtype, z0.device):
-
-            def one_step(rhs: RightHandSide, z: Tensor, step: Step = step) -> Tensor:
-                return advance(rhs, z, tableau, (step,))
-
-            z = checkpointed(one_step, rhs, z)
+            z = checkpointed(partial(advance, tableau=tableau, steps=(step,)), rhs, z)
         return z

@@ -4,13 +4,7 @@ from torch import Tensor
 
 from solvers.integrate import RightHandSide
 from solvers.methods import Tableau
-from solvers.with_torchdiffeq import (
-    FixedSteps,
-    last_state,
-    library,
-    n_equal_steps,
-    unit_interval,
-)
+from solvers.with_torchdiffeq import FixedSteps, last_state, library, n_equal_steps, unit_interval
 
 
 class BackpropTorchdiffeq(FixedSteps):
@@ -27,11 +21,5 @@ class BackpropTorchdiffeq(FixedSteps):
     leaves_statistics = True
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
-        solution = library().odeint(
-            rhs,
-            z0,
-            unit_interval(z0),
-            method=self.scheme(method),
-            options=n_equal_steps(z0, n_steps),
-        )
-        return last_state(solution, z0)
+        how = {"method": self.scheme(method), "options": n_equal_steps(z0, n_steps)}
+        return last_state(library().odeint(rhs, z0, unit_interval(z0), **how), z0)

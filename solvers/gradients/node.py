@@ -13,20 +13,16 @@ from solvers.with_torchdiffeq import FixedSteps, adjoint, n_equal_steps, unit_in
 class Node(FixedSteps):
     """Stores only z(1) and solves state, adjoint and parameter integral backwards from it.
 
-    Memory O(L) for L blocks, whatever the number of steps. Not the gradient of the discrete
-    forward pass: the states solved backwards drift, and even at the forward pass's own states the
-    discretised adjoint equation differs from the discrete adjoint; for a smooth right-hand side
-    the error is O(dt^p) with a method of order p. Not for training where either matters. The
-    backward solve evaluates the right-hand side in training mode, so BatchNorm's running
-    statistics change a second time.
+    Memory O(L) for L blocks, whatever the number of steps. Not the gradient of the discrete forward
+    pass: the states drift, and even at the forward pass's own states the discretised adjoint
+    differs from the discrete one; O(dt^p) for a smooth right-hand side and a method of order p. Not
+    for training where this matters. The backward solve updates BatchNorm's running statistics.
 
-    grid, an ablation (`node-grid`): every time step's state is stored and restored in the backward
-    solve, so no drift is carried from step to step. Inside a step torchdiffeq still solves
-    backwards. Memory O(L·Nt) states; for training, anode-steps has the same memory and no error.
+    grid, an ablation (`node-grid`): the state of each step is stored and restored in the backward
+    solve, so no drift is carried from step to step. Memory O(L·Nt) states, as anode-steps.
 
     frozen, an ablation (`node-frozen`, `node-grid-frozen`): the backward solve leaves the
-    right-hand side's buffers unchanged, so BatchNorm's running statistics see the forward pass
-    alone. The weights are those of the method that is not frozen.
+    right-hand side's buffers unchanged; the weights are those of the method that is not frozen.
 
     Source: Chen, Rubanova, Bettencourt, Duvenaud, "Neural Ordinary Differential Equations",
     NeurIPS 2018; `torchdiffeq.odeint_adjoint`. The ablations are ours.

@@ -54,16 +54,12 @@ class NodeStages:
             )
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
-        self.check(method, n_steps)
         tableau = METHODS.resolve(method)
         steps = step_grid(tableau, n_steps, z0.dtype, z0.device)
         backwards = step_grid(tableau, n_steps, z0.dtype, z0.device, backwards=True)
         z = z0
         for step, backward in zip(steps, reversed(backwards), strict=True):
-
-            def one_step(rhs: RightHandSide, z: Tensor, step: Step = step) -> Tensor:
-                return advance(rhs, z, tableau, (step,))
-
+            one_step = partial(advance, tableau=tableau, steps=(step,))
             adjoint = partial(_adjoint_step, tableau, step, backward.times[0])
             z = checkpointed(one_step, CheckpointedEvaluations(rhs), z, adjoint)
         return z

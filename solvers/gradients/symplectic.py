@@ -22,8 +22,7 @@ class Symplectic:
     computes these sums: the graph of a step holds its linear combinations, which store no state,
     and one checkpoint for each evaluation. A weight bᵢ of 0 is therefore no special case.
 
-    Exact: the gradient in z0 is backprop's bit for bit, that in the parameters up to the order of
-    summation. The backward pass evaluates f twice for each stage. Memory O(L·Nt) states, plus two
+    The backward pass evaluates f twice for each stage. Memory O(L·Nt) states, plus two
     for each stage of a step and what one evaluation stores; with m the steps are checkpointed as in
     anode-revolve, O(L) + O(m) states. Not for Euler, where anode-steps stores less; not where the
     graph of a whole step fits.
@@ -48,6 +47,5 @@ class Symplectic:
             check_schedule(self.name, self.m, n_steps)
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
-        self.check(method, n_steps)
         over_steps = AnodeSteps() if self.m is None else AnodeRevolve(self.m)
         return over_steps.solve(CheckpointedEvaluations(rhs), z0, method, n_steps)

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
 
 from models import ODEBlock
 from solvers import GRADIENTS, InexactError, odeint
-from solvers.proof import checksum
+from solvers.proof import _on_cpu, _on_device, checksum, signed_sums
+from tests.solvers.gradients.test_reversible import Storing
 from tests.solvers.right_hand_sides import Holding
 from tests.solvers.test_exactness import RUN_AGAIN
 
@@ -73,14 +75,11 @@ HARMLESS = {"a frozen parameter", "the mode", "the random state"}
 
 
 def solve(gradient, rhs, z, method, n_steps):
-    """As odeint; "reversible, stored" is reversible's forward pass with stored evaluations."""
-    if gradient == "reversible, stored":
-        return GRADIENTS["reversible"].solve_storing(rhs, z, method, n_steps)
     return odeint(rhs, z, method=method, n_steps=n_steps, gradient=gradient)
 
 
 def reference_of(gradient):
-    return "reversible, stored" if gradient == "reversible" else "backprop"
+    return Storing() if gradient == "reversible" else "backprop"
 
 
 def gradients(gradient, *, sources, between, forward, n_steps, method):
@@ -167,6 +166,39 @@ def test_checksum_changes_with_every_bit_and_every_place(shape, dtype, seed, dat
 def test_checksum_sees_the_signs_of_zeros(count):
     zeros = torch.zeros(count)
     assert checksum([zeros]) != checksum([-zeros])
+
+
+@given(
+    length=st.one_of(st.integers(1, 3000), st.sampled_from([509, 1 << 14, 1 << 15, 1 << 16])),
+    places=st.lists(st.integers(0, 4), min_size=2, max_size=2, unique=True),
+    dtype=st.sampled_from([torch.bfloat16, torch.float32, torch.float64]),
+    signs=st.booleans(),
+    compute=st.sampled_from([_on_cpu, _on_device]),
+)
+@settings(max_examples=60)
+def test_checksum_sees_rows_of_any_length_that_change_places(length, places, dtype, signs, compute):
+    rows = torch.randn(5, length)
+    rows = (rows.sign() if signs else rows).to(dtype)
+    known = compute(rows.view(-1), 0)
+    one, other = places
+    is_same = torch.equal(rows[one], rows[other])
+    rows[[one, other]] = rows[[other, one]]
+    assert (compute(rows.view(-1), 0) == known) == is_same
+
+
+@given(
+    count=st.integers(1, 20_000),
+    place=st.floats(0, 1, exclude_max=True),
+    scale=st.sampled_from([1e-3, 1.0, 1e3]),
+)
+def test_a_value_far_off_shows_in_a_state_of_any_size(count, place, scale):
+    values = scale * torch.randn(count)
+    sums, other = signed_sums(values), values.clone()
+    off = 1e-3 * values.norm() + scale
+    other[int(place * count)] += off
+    differences = (signed_sums(other) - sums).abs()
+    assert len(sums) <= 2001
+    assert float(differences.max()) == pytest.approx(float(off), rel=1e-3)
 
 
 def test_checksum_sees_a_transposed_tensor():
@@ -265,6 +297,85 @@ def test_buffer_that_requires_a_gradient_is_refused():
     rhs.register_buffer("weight", torch.ones(3, requires_grad=True))
     with pytest.raises(ValueError, match="a buffer .* requires a gradient: make it a parameter"):
         odeint(rhs, torch.ones(2, 3), method="euler", n_steps=1, gradient="anode")
+
+
+UPDATING = [*RUN_AGAIN, "node-stages"]
+"""Methods that would update statistics a second time that are none of the right-hand side's."""
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+@pytest.mark.parametrize("gradient", [*UPDATING, "backprop", "anode-auto:budget=1000000"])
+def test_statistics_of_a_hidden_batch_norm_change_once_or_there_is_an_error(gradient, is_training):
+    norm, n_steps = nn.BatchNorm1d(3, affine=False).train(is_training), 2
+    for _ in range(2):  # anode-auto plans the second
+        norm.reset_running_stats()
+        z0 = torch.randn(4, 3, requires_grad=True)
+        z1 = odeint(lambda t, z: norm(z), z0, method="euler", n_steps=n_steps, gradient=gradient)
+        raises = is_training and "backprop" not in gradient
+        said = "a BatchNorm that is none of its submodules.* make it a submodule"
+        with pytest.raises(InexactError, match=said) if raises else nullcontext():
+            z1.sum().backward()
+        assert raises or int(norm.num_batches_tracked) == n_steps * is_training
+
+
+@pytest.mark.parametrize("gradient", UPDATING)
+def test_statistics_of_its_own_may_outlive_the_graph_that_is_kept(gradient):
+    norm, kept = nn.BatchNorm1d(3), []
+    norm.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    z0 = torch.randn(4, 3, requires_grad=True)
+    rhs = Holding(norm, lambda held, z: held(z))
+    odeint(rhs, z0, method="rk2", n_steps=2, gradient=gradient).sum().backward()
+    assert kept[-1].requires_grad
+    assert int(norm.num_batches_tracked) == (8 if gradient == "reversible" else 4)
+
+
+def differentiated_inside(layer, z):
+    result, product = torch.func.vjp(lambda x: torch.tanh(layer(x)), z)
+    return -product(torch.ones_like(result))[0]
+
+
+def checkpointed_inside(layer, z, *, use_reentrant):
+    return checkpoint(lambda x: torch.tanh(layer(x)), z, use_reentrant=use_reentrant)
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "error"),
+    [
+        (differentiated_inside, None),
+        (partial(checkpointed_inside, use_reentrant=False), None),
+        (partial(checkpointed_inside, use_reentrant=True), "write use_reentrant=False, or choose"),
+    ],
+    ids=["torch.func.vjp", "checkpoint", "reentrant checkpoint"],
+)
+@pytest.mark.parametrize("gradient", [*RUN_AGAIN, "node"])
+def test_right_hand_side_that_differentiates_or_checkpoints(gradient, evaluate, error):
+    torch.manual_seed(0)
+    rhs, gradients = Holding(nn.Linear(3, 3).double(), evaluate), []
+    z0 = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    for name in (reference_of(gradient), gradient, gradient):
+        rhs.zero_grad()
+        z1 = solve(name, rhs, z0, "euler", 2)
+        raises = error is not None and name is gradient
+        with pytest.raises(InexactError, match=error) if raises else nullcontext():
+            z1.square().sum().backward()
+        gradients.append(rhs.held.weight.grad)
+    if not error and gradient != "node":
+        torch.testing.assert_close(gradients[1:], gradients[:1] * 2)
+
+
+@pytest.mark.parametrize(
+    ("used", "z0_requires_grad"), [(1.0, True), (0.5, True), (0.0, False), (0.5, False)]
+)
+def test_node_finds_a_hidden_parameter_in_whichever_evaluation_uses_it(used, z0_requires_grad):
+    """In the backward solve, or in the forward solve if there would be none."""
+    weight, z0 = torch.ones(3, requires_grad=True), torch.ones(2, 3)
+    z0.requires_grad_(z0_requires_grad)
+
+    def hiding(t, z):
+        return z * weight if float(t.detach()) == used else -z
+
+    with pytest.raises(InexactError, match=r"shape \(3,\).* was none of its parameters"):
+        odeint(hiding, z0, method="rk2", n_steps=1, gradient="node").sum().backward()
 
 
 @pytest.mark.parametrize("gradient", [name for name in RUN_AGAIN if name != "reversible"])

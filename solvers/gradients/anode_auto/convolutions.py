@@ -13,40 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from solvers.proof import Checksum, checksum, require, require_same
 
 
-class Remembered:
-    """The results of the convolutions of one pass, in their order."""
-
-    def __init__(self) -> None:
-        self._results: list[tuple[Tensor, int, list[Checksum], list[Any]]] = []
-
-    def append(self, result: Tensor, given: Sequence[Any]) -> None:
-        tensors, how = _split(given)
-        # Inside a dispatch mode only this lets the copy count changes of the result in place.
-        with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.ADInplaceOrView, False):
-            result = result.detach()
-        self._results.append((result, result._version, checksum(tensors), how))
-
-    def is_intact(self) -> bool:
-        """Return whether no result was changed in place, as by an activation."""
-        return all(result._version == version for result, version, *_ in self._results)
-
-    def pop(self, given: Sequence[Any]) -> Tensor:
-        """Remove and return the next result. Raises InexactError unless this convolution has the
-        same arguments."""
-        require(bool(self._results))
-        result, _, known, known_how = self._results.pop(0)
-        tensors, how = _split(given)
-        require(how == known_how)
-        require_same(tensors, known)
-        return result
-
-
-def _split(given: Sequence[Any]) -> tuple[list[Tensor], list[Any]]:
-    """The tensors among the arguments of a convolution, and everything but their values."""
-    tensors = [x for x in given if isinstance(x, Tensor)]
-    return tensors, [x.shape if isinstance(x, Tensor) else x for x in given]
-
-
 class _Convolutions(TorchDispatchMode):
     """Context in which `convolve` computes the convolutions. Their gradients are autograd's."""
 
@@ -62,23 +28,47 @@ class _Convolutions(TorchDispatchMode):
 
 
 class Remember(_Convolutions):
-    """Context that remembers the results of the convolutions inside."""
+    """Context that remembers the results of the convolutions inside, in their order."""
 
-    def __init__(self, remembered: Remembered) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._remembered = remembered
+        self.results: list[tuple[Tensor, int, list[Checksum], list[Any]]] = []
 
     def convolve(self, operator: Callable[..., Tensor], given: Sequence[Any]) -> Tensor:
         result = operator(*given)
-        self._remembered.append(result, given)
+        tensors, how = _split(given)
+        # Inside a dispatch mode only this lets the copy count changes of the result in place.
+        with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.ADInplaceOrView, False):
+            copy = result.detach()
+        self.results.append((copy, copy._version, checksum(tensors), how))
+        return result
+
+    def is_intact(self) -> bool:
+        """Return whether no result was changed in place, as by an activation."""
+        return all(result._version == version for result, version, *_ in self.results)
+
+
+class Recall(_Convolutions):
+    """Context in which the convolutions have remembered results, each once. Raises InexactError
+    unless they have the same arguments."""
+
+    def __init__(self, remembered: Remember) -> None:
+        super().__init__()
+        self._results = remembered.results
+
+    def convolve(self, operator: Callable[..., Tensor], given: Sequence[Any]) -> Tensor:
+        require(bool(self._results))
+        result, _, known, known_how = self._results.pop(0)
+        tensors, how = _split(given)
+        require(how == known_how)
+        require_same(tensors, known)
         return result
 
 
-class Recall(Remember):
-    """Context in which the convolutions have their remembered results."""
-
-    def convolve(self, operator: Callable[..., Tensor], given: Sequence[Any]) -> Tensor:
-        return self._remembered.pop(given)
+def _split(given: Sequence[Any]) -> tuple[list[Tensor], list[Any]]:
+    """The tensors among the arguments of a convolution, and everything but their values."""
+    tensors = [x for x in given if isinstance(x, Tensor)]
+    return tensors, [x.shape if isinstance(x, Tensor) else x for x in given]
 
 
 class Counted(_Convolutions):

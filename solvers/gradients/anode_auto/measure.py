@@ -1,69 +1,62 @@
-"""Measure the bytes that autograd stores."""
+"""Measure the bytes that autograd stores, in its graph."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
 from solvers.gradients.anode_auto.convolutions import Counted
+from solvers.gradients.anode_auto.plan import BlockSize
+from solvers.parameters import edges, upstream
 
 
-class Measurement:
-    """Bytes that autograd stores for the computation inside `running`, and its convolutions.
-
-    bytes: all but the state and the parameters given to `close`; shared: of that state, if it is
-    stored.
-    """
-
-    def __init__(self) -> None:
-        self._sizes: dict[int, int] = {}
-        self.bytes = self.shared = 0
-        self.convolutions = Counted()
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        with saved_tensors_hooks(self._note, lambda tensor: tensor), self.convolutions:
-            yield
-
-    def _note(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        self._sizes[storage._cdata] = storage.nbytes()
-        return tensor.detach()  # an output stored as it is would keep itself alive
-
-    def close(self, z0: Tensor, parameters: Sequence[Tensor]) -> None:
-        self.shared = self._sizes.pop(z0.untyped_storage()._cdata, 0)
-        for parameter in parameters:
-            self._sizes.pop(parameter.untyped_storage()._cdata, None)
-        self.bytes = sum(self._sizes.values())
+def measured(
+    size: BlockSize, ends: Sequence[Tensor], inputs: Sequence[Tensor], convolutions: Counted
+) -> BlockSize:
+    """The size of a block with what its evaluations store, after they computed `ends` from the
+    inputs, which are z0 and the parameters, by these convolutions."""
+    kept = _stored(edges(ends), edges(inputs))
+    z0, *parameters = inputs
+    for parameter in parameters:
+        kept.pop(_key(parameter), None)
+    each = size.n_evaluations
+    return replace(
+        size,
+        evaluation=-(-sum(kept.values()) // each),
+        shared=kept.get(_key(z0), 0),
+        products=-(-convolutions.bytes // each),
+        operations=convolutions.operations // each,
+        moved=convolutions.moved // each,
+    )
 
 
-def bytes_since_last_block(z: Tensor) -> int:
-    """Bytes that the layers between the last ODE block and z store for their backward passes,
-    together with that block's result."""
-    kept = {z.untyped_storage()._cdata: z.nbytes}
-    weights: set[int] = set()
-    seen: set[Any] = set()
-    nodes = [z.grad_fn]
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen or hasattr(node, "block"):  # the node of a block
-            continue
-        seen.add(node)
-        nodes += [parent for parent, _ in node.next_functions]
+def bytes_since(blocks: Iterable[tuple[Any, int]], z: Tensor) -> int:
+    """Bytes that the layers between ODE blocks and z store for their backward passes, together with
+    the blocks' results. blocks: the results' places in the graph."""
+    return sum((_stored(edges([z]), blocks) | {_key(z): z.nbytes}).values())
+
+
+def _stored(ends: Iterable[Any], stops: Iterable[Any]) -> dict[int, int]:
+    """The bytes of each storage that autograd keeps between these edges, leaves excepted."""
+    kept: dict[int, int] = {}
+    leaves = set()
+    for node, _ in upstream(ends, stops):
         if hasattr(node, "variable"):
-            weights.add(node.variable.untyped_storage()._cdata)
-        for tensor in _saved(node):
-            storage = tensor.untyped_storage()
-            kept[storage._cdata] = storage.nbytes()
-    return sum(size for key, size in kept.items() if key not in weights)
+            leaves.add(_key(node.variable))
+        kept |= {_key(tensor): tensor.untyped_storage().nbytes() for tensor in _saved(node)}
+    return {key: size for key, size in kept.items() if key not in leaves}
 
 
 def _saved(node: Any) -> Iterator[Tensor]:
-    values = [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
-    values += getattr(node, "saved_tensors", ())
-    for value in values:
-        yield from (
-            v for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, Tensor)
-        )
+    for name in dir(node):
+        if name.startswith("_raw_saved_"):
+            saved = getattr(node, name)
+            for one in saved if isinstance(saved, tuple) else (saved,):
+                # Unpacking would run a layer again that torch.utils.checkpoint wraps.
+                if isinstance(tensor := getattr(one, "data", None), Tensor):
+                    yield tensor
+
+
+def _key(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata

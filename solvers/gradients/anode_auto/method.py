@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from solvers.binomial import run_schedule, schedule
-from solvers.gradients.anode_auto.convolutions import Recall, Remember, Remembered
-from solvers.gradients.anode_auto.measure import Measurement
+from solvers.gradients.anode_auto.convolutions import Counted, Recall, Remember
+from solvers.gradients.anode_auto.measure import measured
 from solvers.gradients.anode_auto.planner import Block, Planner
 from solvers.integrate import RightHandSide, evaluate, integrate, step_grid
 from solvers.methods import METHODS, Tableau
@@ -31,10 +31,8 @@ class AnodeAuto:
     stores (docs/performance.md: where the peak is higher). The first pass through a network is
     anode's, and is measured for a plan, which is made again when shapes, modes or steps change.
 
-    Exact: bit for bit backprop's where blocks are stored or run again as a whole; where a block is
-    divided, parameter gradients may differ by the order of summation. A network with a single
-    block is stored as a whole, at backprop's cost. Not where every byte counts: anode-revolve
-    needs less than anode.
+    Only where a block is divided, parameter gradients may differ by the order of summation. A
+    single block is stored as a whole. Not where every byte counts: anode-revolve needs less.
 
     Source: ours; that the last block need not be recomputed is in Gholami, Keutzer, Biros, "ANODE",
     IJCAI 2019, figure 6.
@@ -61,7 +59,6 @@ class AnodeAuto:
             raise ValueError(f"{self.name} needs a budget of at least one byte: choose more")
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
-        self.check(method, n_steps)
         tableau = METHODS.resolve(method)
         parameters = trainable_parameters(rhs)
         if not wants_gradient(z0, parameters):
@@ -94,17 +91,17 @@ class _Planned(torch.autograd.Function):
         begin = end - (block.plan.stored if block.plan else 0)
         carried: tuple[Tensor, ...] = (z0.detach(),)
         ctx.checksums = {}  # by number of evaluations
-        ctx.remembered = Remembered() if block.plan and block.plan.remembers else None
+        ctx.remembered = Remember() if block.plan and block.plan.remembers else None
         if begin > 0:
-            remember = Remember(ctx.remembered) if ctx.remembered else nullcontext()
-            with replay.first() as rhs, remember:
+            with replay.first() as rhs, ctx.remembered or nullcontext():
                 carried = run(rhs, carried, begin=0, end=begin)
             ctx.checksums[begin] = checksum(carried)
         if begin < end:
             wanted = begin > 0 or ctx.needs_input_grad[4]
             with replay.stored() as rhs:
-                carried = _started(carried) if wanted else carried
-                starts = edges(carried) if wanted else []
+                trigger = torch.empty(0, device=z0.device, requires_grad=wanted)
+                carried = _Start.apply(trigger, *carried)
+                starts = edges(carried)
                 carried = run(rhs, carried, begin=begin, end=end)
             ctx.tape = starts, edges(carried)
             ctx.checksums[end] = checksum(carried)  # for a second backward pass
@@ -122,16 +119,16 @@ class _Planned(torch.autograd.Function):
             assert block.plan is not None, "a block that is measured is not stored"
             left -= block.plan.stored
             starts, ends = tape
-            gradients = differentiate(ends, (*starts, *ctx.parameters), [gradient])
+            inputs = (*starts, *ctx.parameters)
+            gradients = differentiate(ends, inputs, [gradient], is_stored=True)
             arriving, found = [*gradients[: len(starts)]], [*gradients[len(starts) :]]
             del tape, gradient, gradients
-        measurement = None
         if left:
-            z0_gradient, parts, measurement = _run_again(ctx, left, arriving)
+            z0_gradient, *parts = _run_again(ctx, left, arriving)
             found = [add(a, b) for a, b in zip(found, parts, strict=True)]
         else:
             z0_gradient = arriving[0] if arriving else None
-        ctx.planner.leave(block, measurement)
+        ctx.planner.leave(block)
         return (None, None, None, None, z0_gradient, *found)
 
 
@@ -148,19 +145,9 @@ class _Start(torch.autograd.Function):
         return (None,) * (len(gradients) + 1)
 
 
-def _started(values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    trigger = torch.empty(0, device=values[0].device, requires_grad=True)
-    started: tuple[Tensor, ...] = _Start.apply(trigger, *values)
-    return started
-
-
-def _run_again(
-    ctx: Any, left: int, arriving: Sequence[Tensor | None]
-) -> tuple[Tensor | None, list[Tensor | None], Measurement | None]:
-    """Gradients over the first `left` evaluations; and the measurement, in the first pass.
-
-    arriving: the gradients in their results, the state and slopes.
-    """
+def _run_again(ctx: Any, left: int, arriving: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    """The gradients in z0 and in the parameters over the first `left` evaluations, from those that
+    arrive in their results, the state and slopes. Measures the block in its first pass."""
     block: Block = ctx.block
     if block.plan and block.plan.checkpoints:
         assert arriving[0] is not None, "the state has a gradient"
@@ -171,21 +158,18 @@ def _run_again(
             n = block.size.n_stages
             return ctx.run(rhs, (z,), begin=begin * n, end=end * n)[0]
 
-        how = (actions, run, ctx.replay, z0, ctx.parameters, end, arriving[0])
-        gradient, *parts = run_schedule(*how)
-        return gradient, parts, None
+        return run_schedule(actions, run, ctx.replay, z0, ctx.parameters, end, arriving[0])
     z0 = ctx.saved_tensors[0].detach().requires_grad_(ctx.needs_input_grad[4])
-    measurement = None if block.plan else Measurement()
-    remembered: Remembered | None = ctx.remembered
+    remembered: Remember | None = ctx.remembered
     ctx.remembered = None  # serves one backward pass
+    counted = None if block.plan else Counted()
     recall = Recall(remembered) if remembered and remembered.is_intact() else nullcontext()
     del remembered
-    watch = measurement.running() if measurement else nullcontext()
-    with ctx.replay.again() as rhs, watch, recall:
+    with ctx.replay.again() as rhs, counted or recall:
         carried = ctx.run(rhs, (z0,), begin=0, end=left)
     require_same(carried, ctx.checksums[left])
-    if measurement:
-        measurement.close(z0, ctx.parameters)
+    if counted:
+        block.size = measured(block.size, carried, (z0, *ctx.parameters), counted)
     arrived = [
         (end, gradient)
         for end, gradient in zip(carried, arriving, strict=True)
@@ -193,5 +177,4 @@ def _run_again(
     ]
     ends, gradients = edges([end for end, _ in arrived]), [gradient for _, gradient in arrived]
     del carried, arrived  # their values are not needed
-    gradient, *parts = differentiate(ends, (z0, *ctx.parameters), gradients)
-    return gradient, parts, measurement
+    return differentiate(ends, (z0, *ctx.parameters), gradients)

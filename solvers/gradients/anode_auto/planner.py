@@ -3,13 +3,13 @@
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from solvers.gradients.anode_auto.measure import Measurement, bytes_since_last_block
+from solvers.gradients.anode_auto.measure import bytes_since
 from solvers.gradients.anode_auto.plan import BlockPlan, BlockSize, plan
 from solvers.integrate import RightHandSide
 from solvers.methods import Tableau
@@ -64,32 +64,20 @@ class Planner:
         )
         known: tuple[BlockPlan | None, BlockSize] | None = self._plans.get(rhs, {}).get(key)
         if known is None:
-            before = blocks[-1].size.before + bytes_since_last_block(z0) if blocks else z0.nbytes
+            results = [(block.graph(), 0) for block in blocks]
+            before = blocks[-1].size.before + bytes_since(results, z0) if blocks else z0.nbytes
             size = BlockSize(n_steps, tableau.n_stages, 0, z0.nbytes, before, parameters=parameters)
             known = None, size
         block = Block(key, *known, blocks, weakref.ref(rhs), budget)
         blocks.append(block)
         return block
 
-    def leave(self, block: Block, measurement: Measurement | None) -> None:
-        """End a block's backward pass. measurement: from its first pass. After that of the first
-        block, plan for all of them."""
+    def leave(self, block: Block) -> None:
+        """End a block's backward pass. After that of the first block, plan for all of them."""
         block.is_done = True
-        if measurement is not None:
-            each = block.size.n_evaluations
-            convolutions = measurement.convolutions
-            block.size = replace(
-                block.size,
-                evaluation=-(-(measurement.bytes + measurement.shared) // each),
-                shared=measurement.shared,
-                products=-(-convolutions.bytes // each),
-                operations=convolutions.operations // each,
-                moved=convolutions.moved // each,
-            )
         blocks = block.blocks
-        if block is not blocks[0] or not any(b.plan is None for b in blocks):
-            return
-        if all(b.is_done for b in blocks):
+        is_over = block is blocks[0] and all(b.is_done for b in blocks)
+        if is_over and any(b.plan is None for b in blocks):
             plans = plan([b.size for b in blocks], block.budget)
             for one, made in zip(blocks, plans, strict=True):
                 rhs = one.rhs()

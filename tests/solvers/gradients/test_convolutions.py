@@ -13,7 +13,7 @@ from models import ODEBlock
 from models.layers import Autonomous
 from solvers import InexactError
 from solvers.gradients.anode_auto import planner
-from solvers.gradients.anode_auto.convolutions import Recall, Remember, Remembered
+from solvers.gradients.anode_auto.convolutions import Recall, Remember
 from solvers.gradients.anode_auto.method import AnodeAuto
 from solvers.gradients.anode_auto.plan import BlockPlan
 from tests.solvers.right_hand_sides import Holding
@@ -48,8 +48,8 @@ def test_recalled_convolution_has_the_bits_and_the_gradients_of_its_own(name, dt
     torch.manual_seed(0)
     shape, make = LAYERS[name]
     layer, x = make().to(dtype), torch.randn(shape, dtype=dtype, requires_grad=True)
-    remembered, expected = Remembered(), layer(x)
-    with torch.no_grad(), Remember(remembered):
+    remembered, expected = Remember(), layer(x)
+    with torch.no_grad(), remembered:
         layer(x)
     with Recall(remembered):
         found = layer(x)
@@ -61,15 +61,15 @@ def test_recalled_convolution_has_the_bits_and_the_gradients_of_its_own(name, dt
 
 def test_keyword_arguments_are_understood_and_changed_results_are_noticed():
     x, weight = torch.randn(1, 2, 5, 5), torch.randn(3, 2, 3, 3, requires_grad=True)
-    remembered, expected = Remembered(), F.conv2d(x, weight, padding=1)
-    with torch.no_grad(), Remember(remembered):
+    remembered, expected = Remember(), F.conv2d(x, weight, padding=1)
+    with torch.no_grad(), remembered:
         F.conv2d(x, weight, padding=1)
     with Recall(remembered):
         found = F.conv2d(input=x, weight=weight, padding=1)
     assert torch.equal(found, expected)
     assert torch.equal(*(torch.autograd.grad(y.sum(), weight)[0] for y in (found, expected)))
-    remembered = Remembered()
-    with torch.no_grad(), Remember(remembered):
+    remembered = Remember()
+    with torch.no_grad(), remembered:
         result = F.conv2d(x, weight, padding=1)
     assert remembered.is_intact()
     result.relu_()

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from solvers import GRADIENTS, METHODS
+from solvers import METHODS
+from solvers.gradients.reversible import CoupledPair, Reversible
 from tests.solvers.right_hand_sides import Tricky
 from tests.solvers.test_exactness import observe
 
@@ -14,7 +15,10 @@ class Storing:
     """The forward pass of reversible, with every evaluation stored for backpropagation."""
 
     name = "reversible, stored"
-    solve = staticmethod(GRADIENTS["reversible"].solve_storing)
+
+    def solve(self, rhs, z0, method, n_steps):
+        pair = CoupledPair.of(rhs, METHODS.resolve(method), Reversible.coupling, n_steps, z0)
+        return pair.solve(z0)[0]
 
 
 @given(
