@@ -35,6 +35,7 @@ def run(request: cli.TrainingRequest, console: Console) -> int:
             moved, place = archive.put_aside(workload, request.experiments)
             console.print(describe_archived(moved, place))
         left = work_queue.left_to_run(workload, request.experiments, say)
+        archive.put_changed_aside(workload, left, say)
         dataset = workload.dataset
         console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
         if not dataset.is_cifar and not dataset.is_generated:
