@@ -29,7 +29,8 @@ def run(request: cli.TrainingRequest, console: Console) -> int:
     if request.tensorboard:
         writer_class()  # raises UsageError where it is not installed
     say = partial(console.print, markup=False)
-    with executors.EXECUTORS[request.executor](say) as executor:
+    folder = request.out / request.suite.name
+    with executors.EXECUTORS[request.executor](say) as executor, locks.no_trace_of_errors(folder):
         workload = _workload(request, executor, console)
         if request.fresh:
             moved, place = archive.put_aside(workload, request.experiments)
