@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -105,15 +106,21 @@ def legend(figure: Figure, entries: Sequence[Entry]) -> None:
         drawn.remove()
 
 
-def caption(figure: Figure, text: str) -> None:
-    """Write the caption below the legend, in lines of about one length."""
+def caption(figure: Figure, text: str, *, exact: bool = False) -> None:
+    """Write the caption below the legend, in lines of about one length.
+
+    exact: curves with one entry in the legend are equal, and not only within `series.SAME`.
+    """
     figure.draw_without_rendering()  # the height of a legend is known only then
     names = [name.get_text() for legend in figure.legends for name in legend.get_texts()]
     if any("\n= " in name for name in names):  # series.name
-        text += " =: the same curve, within 1%."
+        text += f" =: {'equal in every value' if exact else 'the same curve, within 1%'}."
     lines = [line for axis in figure.axes for line in axis.get_lines()]
-    if any(isinstance(line.get_markevery(), tuple) for line in lines):  # series.plot
+    coinciding = [line for line in lines if isinstance(line.get_markevery(), tuple)]  # series.plot
+    if any(np.size(line.get_xdata()) > 1 for line in coinciding):
         text += " Dashes of several colours: curves that coincide."
+    if any(np.size(line.get_xdata()) == 1 for line in coinciding):
+        text += " A mark inside another: values that coincide."
     text += conditions.note()
     lowest = min((legend.get_window_extent().y0 for legend in figure.legends), default=0.0)
     figure.text(

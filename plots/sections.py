@@ -18,11 +18,13 @@ from plots import conditions, labels, latex, output, style
 from plots.report import Part, Section
 from plots.report.facts import facts_of_environments, facts_of_runs
 from plots.report.section import measured_files, rows_of_runs
-from plots.training.recorded import read
+from plots.training.recorded import BASELINE, read
 
 Figure = Callable[[Any, Path], list[Path]]
 
 _DESCRIBED = ("network", "problem", "method", "scheme", "n_steps", "gradient")
+_SCHEME = ("method", "n_steps")
+"""Columns that mean nothing in the rows of a baseline."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,13 @@ def _place(
     place = suite_folder / "figures"
     if whole is None or {*chosen} == {*whole}:
         return place
-    values = [str(value) for name in _DESCRIBED if name in rows for value in rows[name].unique()]
+    with_scheme = rows[rows["gradient"] != BASELINE] if "gradient" in rows else rows
+    values = [
+        str(value)
+        for name in _DESCRIBED
+        if name in rows
+        for value in (with_scheme if name in _SCHEME else rows)[name].unique()
+    ]
     described = re.sub(r"[^A-Za-z0-9.-]+", "_", "-".join(values))[:60].strip("-_")
     digest = hashlib.sha256(repr(sorted(map(str, chosen))).encode()).hexdigest()[:6]
     return place / f"{described}-{digest}"

@@ -1,7 +1,7 @@
 """Curves of gradient methods: those that coincide are one curve, and a figure has at most six."""
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,7 @@ def plot(
     **looks: Any,
 ) -> None:
     """Draw one curve for each group. Curves that would hide each other in this panel are one line,
-    whose dashes have their colours in turn.
+    whose dashes have their colours in turn; points are one mark inside another.
 
     spread: the error bars of a curve's rows, as `Axes.errorbar` takes them. log: the axes with a
     logarithmic scale. looks: replace a curve's entries of `style.curve`.
@@ -98,14 +98,21 @@ def plot(
             values = own[own["gradient"] == gradient].sort_values(x)
             look = {**style.curve(gradient, leaders), **looks}
             if len(together) > 1:
-                look |= _in_turn(turn, len(together))
+                nested = _nested if len(values) == 1 else _in_turn
+                look |= nested(turn, len(together), look)
             axis.errorbar(values[x], values[y], yerr=spread(values), elinewidth=0.7, **look)
 
 
-def _in_turn(turn: int, count: int) -> dict[str, Any]:
+def _in_turn(turn: int, count: int, look: Mapping[str, Any]) -> dict[str, Any]:
     dash = 3.0
     pattern = (-turn * dash, (dash, dash * (count - 1)))
     return {"linestyle": pattern, "linewidth": 1.8, "markevery": (turn, count), "zorder": 2.1}
+
+
+def _nested(turn: int, count: int, look: Mapping[str, Any]) -> dict[str, Any]:
+    """The look of a point: the first one is the largest and lies below the others."""
+    size = look["markersize"] * (count - turn)
+    return {"markersize": size, "markevery": (0, 1), "zorder": 2.1 + turn / count}
 
 
 def entries(groups: Sequence[Group], **looks: Any) -> list[Entry]:

@@ -38,6 +38,12 @@ def run(request: cli.StudyRequest, console: Console) -> int:
     """Measure the missing cases, record them, and draw the figures."""
     session = Session.begin(request, console)
     folder = request.out / request.suite.name
+    with locks.no_trace_of_errors(folder):
+        return _measure_and_draw(session, request, folder)
+
+
+def _measure_and_draw(session: "Session", request: cli.StudyRequest, folder: Path) -> int:
+    console = session.console
     make_writable(folder)
     console.print(f"data: {session.data['source']}, fingerprint {session.data['fingerprint']}")
     if request.fresh:

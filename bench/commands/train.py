@@ -12,7 +12,7 @@ from bench.commands.draw import draw_runs
 from bench.commands.places import describe_archived
 from bench.context import Workload
 from bench.errors import SOME_FAILED
-from bench.execution import archive, executors, work_queue
+from bench.execution import archive, checkpointing, executors, work_queue
 from bench.execution.step_costs import configuration, plan
 from bench.experiment import Experiment
 from bench.records import Run, locks
@@ -29,12 +29,14 @@ def run(request: cli.TrainingRequest, console: Console) -> int:
     if request.tensorboard:
         writer_class()  # raises UsageError where it is not installed
     say = partial(console.print, markup=False)
-    with executors.EXECUTORS[request.executor](say) as executor:
+    folder = request.out / request.suite.name
+    with executors.EXECUTORS[request.executor](say) as executor, locks.no_trace_of_errors(folder):
         workload = _workload(request, executor, console)
         if request.fresh:
             moved, place = archive.put_aside(workload, request.experiments)
             console.print(describe_archived(moved, place))
         left = work_queue.left_to_run(workload, request.experiments, say)
+        archive.put_changed_aside(workload, left, say)
         dataset = workload.dataset
         console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
         if not dataset.is_cifar and not dataset.is_generated:
@@ -83,7 +85,8 @@ def _train(
     costs = [m for m in costs if m.configuration in wanted]  # without other precisions, say
     sizes = len(workload.dataset.train_labels), len(workload.dataset.test_labels)
     plans = {e: plan(e, costs, train_images=sizes[0], test_images=sizes[1]) for e in left}
-    seconds = sum(plan.total for plan in plans.values())
+    reached = {e: checkpointing.reached(workload, e) for e in left}
+    seconds = sum(plan.total - plan.until(*reached[e]) for e, plan in plans.items())
     console.print(
         f"{count(len(left), 'run')}, about {duration(seconds)} on this device"
         + (f" one after another, {request.jobs} at once" if request.jobs > 1 else "")
@@ -91,7 +94,7 @@ def _train(
     )
     console.print(f"in each: {shared(left)}", soft_wrap=False)
     with ExitStack() as reporting:
-        progress = SuiteProgress(console, plans, request.jobs)
+        progress = SuiteProgress(console, plans, request.jobs, reached)
         reporter: Reporter = reporting.enter_context(progress)
         if request.tensorboard:
             reporter = reporting.enter_context(TensorBoard(reporter, workload.folder))

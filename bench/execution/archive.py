@@ -3,8 +3,8 @@
 import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from bench.experiment import Experiment
 from bench.records import ASIDE, MEASUREMENTS, PICTURES, Measurement, checksums, locks
 from bench.records.checksums import DamagedRecordError
 from bench.records.files import write_whole
+from bench.reporting.terminal import count
 
 
 def put_aside(workload: Workload, experiments: Sequence[Experiment]) -> tuple[int, Path]:
@@ -55,19 +56,46 @@ def put_measurements_aside(suite_folder: Path) -> tuple[int, Path]:
     return count, place
 
 
+def put_changed_aside(
+    workload: Workload, experiments: Sequence[Experiment], say: Callable[[str], None]
+) -> None:
+    """Move the runs and step costs of an earlier version of the user's own code to one folder.
+
+    `say` is called with one line about them. A run that another process is working on stays.
+    """
+    if not sources.of(*experiments):
+        return
+    folder, place = workload.folder, _place(workload.folder)
+    names: list[str] = []
+    what: list[str] = []
+    n_runs = 0
+    for experiment in (e for e in experiments if sources.of(e)):
+        with locks.claim(folder, experiment.name) as is_ours:
+            if is_ours and (changed := _changed(folder, experiment)):
+                _move(folder / experiment.name, place)
+                names, n_runs = [*names, *changed], n_runs + 1
+    if n_runs:
+        what.append(count(n_runs, "run"))
+    file = folder / MEASUREMENTS
+    with locks.wait_for(folder, locks.MEASUREMENTS), suppress(DamagedRecordError):
+        _, moved, changed = _move_changed_rows(file, Measurement, experiments, place)
+        names, what = [*names, *changed], [*what, moved] if moved else what
+    if what:
+        say(_made_anew(" and ".join(what), names, place))
+
+
 def put_changed_run_aside(
     workload: Workload, experiment: Experiment, say: Callable[[str], None]
 ) -> None:
-    """Move the run's folder away if the user's own code has changed since it was recorded.
+    """Move the run's folder away if the user's own code has changed since it was recorded: by
+    another process, after `put_changed_aside`.
 
     `say` is called with a line about it. The caller holds the run's lock.
     """
-    folder = workload.folder / experiment.name
-    found = records.read_run(folder)
-    changed = found and sources.changed([found.environment], sources.of(experiment))
+    changed = _changed(workload.folder, experiment)
     if changed:
         place = _place(workload.folder)
-        _move(folder, place)
+        _move(workload.folder / experiment.name, place)
         say(_made_anew(experiment.name, changed, place))
 
 
@@ -78,22 +106,41 @@ def put_changed_rows_aside(
 
     `say` is called with a line about it. The caller holds the lock.
     """
+    place = _place(file.parent)
+    kept, moved, changed = _move_changed_rows(file, kind, cases, place)
+    if moved:
+        say(_made_anew(moved, changed, place))
+    return kept
+
+
+def _changed(suite_folder: Path, experiment: Experiment) -> list[str]:
+    """The user's objects that have changed since the run was recorded, if it is."""
+    found = records.read_run(suite_folder / experiment.name)
+    return sources.changed([found.environment], sources.of(experiment)) if found else []
+
+
+def _move_changed_rows(
+    file: Path, kind: type[Any], cases: Sequence[Any], place: Path
+) -> tuple[list[Any], str, list[str]]:
+    """Returns the rows that stay, what was moved in words, and the objects that have changed."""
+    if not file.exists():
+        return [], "", []
     rows, where = records.read_rows(file, kind), checksums.environments(file)
     changed = sources.changed(where, sources.of(*cases))
     old = sources.rows_of(rows, changed)
     if not old:
-        return rows
-    kept, place = [row for row in rows if row not in old], _place(file.parent)
+        return rows, "", []
+    kept = [row for row in rows if row not in old]
     with writing(place):
         records.write_rows(place / MEASUREMENTS, kind, old, where)
         records.write_rows(file, kind, kept, sources.of_rows(where, kept))
-    say(_made_anew(f"{len(old)} of {len(rows)} measurements", changed, place))
-    return kept
+    return kept, f"{len(old)} of {len(rows)} measurements", changed
 
 
-def _made_anew(what: str, changed: Sequence[str], place: Path) -> str:
-    are = "has" if len(changed) == 1 else "have"
-    return f"{what}: {', '.join(changed)} {are} changed since: made anew, and the old is in {place}"
+def _made_anew(what: str, changed: Iterable[str], place: Path) -> str:
+    names = [*dict.fromkeys(changed)]
+    are = "has" if len(names) == 1 else "have"
+    return f"{what}: {', '.join(names)} {are} changed since: made anew, and the old is in {place}"
 
 
 def _hold(held: ExitStack, suite_folder: Path, name: str) -> None:

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from bench.context import Workload
@@ -38,6 +39,23 @@ class Listener(Protocol):
     def note(self, line: str) -> None: ...
 
 
+def reached(workload: Workload, experiment: Experiment) -> tuple[int, int]:
+    """The epoch, from 1, and the number of its finished steps from which the run will go on."""
+    try:
+        state = checkpoint.read(_file(workload, experiment), _owner(workload, experiment))
+    except (DamagedError, ForeignError):  # the run sets it aside and begins again
+        state = None
+    return (state.epoch, state.steps) if state else (1, 0)
+
+
+def _file(workload: Workload, experiment: Experiment) -> Path:
+    return workload.folder / experiment.name / checkpoint.NAME
+
+
+def _owner(workload: Workload, experiment: Experiment) -> Owner:
+    return Owner.of(experiment, workload.dataset.fingerprint, workload.device)
+
+
 class Checkpointer:
     """Reads and writes the checkpoint of one experiment, whose lock this process holds."""
 
@@ -45,8 +63,8 @@ class Checkpointer:
         self, workload: Workload, experiment: Experiment, listener: Listener, interrupts: Interrupts
     ) -> None:
         self._folder = workload.folder
-        self._file = workload.folder / experiment.name / checkpoint.NAME
-        self._owner = Owner.of(experiment, workload.dataset.fingerprint, workload.device)
+        self._file = _file(workload, experiment)
+        self._owner = _owner(workload, experiment)
         self._device = workload.device
         self._experiment = experiment
         self._listener = listener

@@ -9,6 +9,7 @@ lock service, Lustre mounted with `flock`.
 """
 
 import itertools
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -48,6 +49,25 @@ def claim(suite_folder: Path, name: str) -> Iterator[bool]:
         yield lock.is_locked
     finally:
         lock.release()
+
+
+@contextmanager
+def no_trace_of_errors(suite_folder: Path) -> Iterator[None]:
+    """A context in which a folder of results is used. If it ends with an error and the folder is
+    new and holds nothing but locks, the folders that were made are removed."""
+    made = [f for f in (suite_folder, *suite_folder.absolute().parents) if not f.exists()]
+    is_new = not (suite_folder / LOCKS).exists()
+    try:
+        yield
+    except BaseException:
+        files = [*(suite_folder / LOCKS).glob("*.lock")]
+        held = any(is_held(suite_folder, file.name.removesuffix(".lock")) for file in files)
+        if is_new and not held and {f.name for f in suite_folder.glob("*")} <= {LOCKS}:
+            shutil.rmtree(suite_folder / LOCKS, ignore_errors=True)
+            with suppress(OSError):  # another process has begun to use one
+                for folder in made:
+                    folder.rmdir()
+        raise
 
 
 def is_held(suite_folder: Path, name: str) -> bool:

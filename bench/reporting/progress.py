@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Protocol
 
 from rich.console import Console
@@ -57,18 +58,25 @@ class Reporter(Protocol):
 class SuiteProgress:
     """A reporter that shows a line for each running experiment and one for the suite, as a context.
 
-    plans: of each experiment. at_once: how many of them are expected to run at a time.
+    plans: of each experiment. at_once: how many of them are expected to run at a time. reached: the
+    epoch and step from which a run goes on, of those that have a checkpoint.
     """
 
     def __init__(
-        self, console: Console, plans: Mapping[Experiment, Plan], at_once: int = 1
+        self,
+        console: Console,
+        plans: Mapping[Experiment, Plan],
+        at_once: int = 1,
+        reached: Mapping[Experiment, tuple[int, int]] = MappingProxyType({}),
     ) -> None:
         self._console = console
         typical = max((plan.step for plan in plans.values()), default=0.0) or 1.0
         self._plans = {  # a step that could not be timed may be as long as the longest one
             e.name: plan if plan.step else replace(plan, step=typical) for e, plan in plans.items()
         }
-        self._left = {name: plan.total for name, plan in self._plans.items()}
+        done = {e.name: self._plans[e.name].until(*place) for e, place in reached.items()}
+        self._at_start = {n: plan.total - done.get(n, 0.0) for n, plan in self._plans.items()}
+        self._left = {**self._at_start}
         names = short_names(plans) if console.is_interactive else {e: e.name for e in plans}
         self._names = {experiment.name: name for experiment, name in names.items()}
         self._finished = 0
@@ -96,8 +104,8 @@ class SuiteProgress:
         self._move(experiment.name, run.plan.until(run.epoch), run.is_timed)
 
     def run_postponed(self, experiment: Experiment) -> None:
-        run = self._running.pop(experiment.name)
-        self._left[experiment.name] = run.plan.total
+        self._running.pop(experiment.name)
+        self._left[experiment.name] = self._at_start[experiment.name]
 
     def note(self, line: str) -> None:
         self._say(line)

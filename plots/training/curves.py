@@ -42,7 +42,7 @@ def _draw(
         axis.set_ylabel(label)
     figure.suptitle(scheme.title, fontsize=9)
     drawing.legend(figure, epochs.entries(recorded, groups))
-    drawing.caption(figure, recorded.protocol())
+    drawing.caption(figure, recorded.protocol(), exact=True)
     return drawing.save(figure, folder, name)
 
 

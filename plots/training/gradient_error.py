@@ -52,5 +52,5 @@ def _draw(
     axes[0, 0].set_ylabel("gradient error\n" r"$\|g - g_{ref}\|_2\,/\,\|g_{ref}\|_2$")
     figure.suptitle(scheme.title, fontsize=9)
     drawing.legend(figure, epochs.entries(recorded, groups))
-    drawing.caption(figure, recorded.protocol())
+    drawing.caption(figure, recorded.protocol(), exact=True)
     return drawing.save(figure, folder, name)

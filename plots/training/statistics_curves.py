@@ -49,6 +49,7 @@ def _draw(
         figure,
         "Before the last epoch, the accuracy with each test batch's own statistics is measured on "
         f"up to 5,000 shuffled test images. {recorded.protocol()}",
+        exact=True,
     )
     return drawing.save(figure, folder, name)
 

@@ -38,6 +38,24 @@ def test_overrides_of_the_published_driver():
     assert not request.generated
 
 
+class WrongShape:
+    name = "wrong-shape"
+
+    def solve(self, rhs, z0, method, n_steps):
+        return z0[:1]
+
+
+WRONG_SHAPE = WrongShape()
+
+
+@pytest.mark.parametrize("suite", ["smoke --train-images 20", "memory --Nt 1 --batch_size 2"])
+def test_gradient_method_that_is_refused_leaves_no_folder(suite, tmp_path, capsys):
+    line = f"--suite {suite} --network resnet4 --gradient {__name__}:WRONG_SHAPE".split()
+    assert run_bench.main([*line, "--out", str(tmp_path / "new" / "results")]) == 2
+    assert "must return z(1) in the shape of z0" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
 BAD = {
     "--suite smok": "unknown suite 'smok' (did you mean 'smoke'?): choose from smoke,",
     "--suite os:sep": "suite os:sep cannot be used: it is not a suite",

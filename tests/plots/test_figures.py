@@ -221,6 +221,9 @@ def test_figures_of_other_runs_leave_those_of_the_whole_suite(recorded):
     assert plots.draw(["accuracy_table"], folder, chosen, names) == [csv, text, page]
     (other, *_) = plots.draw(["accuracy_table"], folder, chosen[:1], names)
     assert other != csv
+    chosen = [name for name in names if name.startswith("resnet4")]
+    (csv, *_) = plots.draw(["accuracy_table"], folder, chosen, names)
+    assert csv.parent.name.startswith("resnet4-rk2-2-baseline-node-anode-")  # not the baseline's
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from plots import labels, series
-from plots.drawing import caption
+from plots.drawing import caption, legend
 
 METHODS = [*labels.GRADIENTS, *labels.PEERS, "anode-revolve:m=1", "mine:A", "mine:B"]
 
@@ -44,6 +44,27 @@ def test_curve_that_hides_another_in_one_panel_has_the_dashes_of_both():
     assert [line.get_markevery() for line in (first, second, alone)] == [(0, 2), (1, 2), None]
     caption(axis.figure, "One step.")
     assert "curves that coincide" in axis.figure.texts[0].get_text()
+
+
+def test_points_that_coincide_are_one_mark_inside_another():
+    axis = Figure().subplots()
+    groups = [("node",), ("anode",), ("backprop",)]
+    table = rows(node=[0.1], anode=[0.1], backprop=[0.2])
+    series.plot(axis, table, "n_steps", "error", groups, log="")
+    below, above, alone = axis.get_lines()
+    assert below.get_markersize() == 2 * above.get_markersize()
+    assert below.get_zorder() < above.get_zorder()
+    assert alone.get_markevery() is None
+    caption(axis.figure, "One step.")
+    assert axis.figure.texts[0].get_text().endswith("A mark inside another: values that coincide.")
+
+
+@pytest.mark.parametrize(("exact", "said"), [(True, "equal in every value"), (False, "within 1%")])
+def test_caption_says_how_far_curves_with_one_entry_agree(exact, said):
+    figure = Figure()
+    legend(figure, series.entries([("anode", "backprop")]))
+    caption(figure, "One step.", exact=exact)
+    assert said in figure.texts[0].get_text()
 
 
 @pytest.mark.parametrize("lost", [0.0, float("inf"), float("nan")])

@@ -59,8 +59,10 @@ def test_stopped_run_is_shown_with_its_progress(place, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         record_experiment(place, ONE, stop, None)
     assert state_of(place) == status.State(ONE.name, "stopped", 1, "in epoch 2, 0 steps")
+    assert checkpointing.reached(place, ONE) == (2, 0)
     (place.folder / ONE.name / checkpoint.NAME).write_bytes(b"no checkpoint")
     assert "cannot be used: it does not begin as a checkpoint" in state_of(place).detail
+    assert checkpointing.reached(place, ONE) == (1, 0)
 
 
 def test_run_of_another_process_is_shown_as_running(place):

@@ -107,6 +107,16 @@ def test_runs_at_once_share_the_planned_time():
     assert shown._suite_seconds_left() == pytest.approx(20.0, rel=0.01)
 
 
+def test_steps_before_a_checkpoint_are_not_left():
+    first, second = experiment(seed=0), experiment(seed=1)
+    plans = {first: Plan(2, 10, 1.0), second: Plan(2, 10, 1.0)}
+    shown = SuiteProgress(Console(file=io.StringIO()), plans, reached={first: (2, 5)})
+    assert shown._suite_seconds_left() == pytest.approx(25.0, rel=0.01)
+    shown.run_started(first)
+    shown.run_postponed(first)
+    assert shown._suite_seconds_left() == pytest.approx(25.0, rel=0.01)
+
+
 def test_terminal_of_80_columns_shows_all_that_run_and_the_suite(clock):
     first, second, shown, output = suite(
         80, force_terminal=True, force_interactive=True, color_system=None
