@@ -6,6 +6,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 from matplotlib.figure import Figure
 
@@ -13,6 +14,7 @@ from bench.data import generated
 from tests.faults.report import FaultsReport
 
 generated.load = cache(generated.load)  # takes a second, and many tests train on it
+torch.set_num_threads(1)  # several wait for each other in busy loops: slow beside other work
 settings.register_profile("bench", deadline=None, derandomize=True)
 settings.load_profile("bench")
 

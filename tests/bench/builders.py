@@ -2,11 +2,13 @@
 
 import struct
 import zlib
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -15,6 +17,7 @@ from bench.data import Dataset
 from bench.data.classes import CLASSES
 from bench.data.generated import load as load_generated
 from bench.execution import position
+from bench.execution.checkpointing import Checkpointer
 from bench.execution.run import record_experiment
 from bench.experiment import Experiment
 from bench.records import EpochRow, Run
@@ -51,6 +54,21 @@ def ran(place: Workload, of: Experiment) -> Run:
 def train(folder, **changes) -> Run:
     """Train a small experiment; nothing is written into the folder."""
     return ran(workload(folder), experiment(**changes))
+
+
+@contextmanager
+def interrupted_after_an_epoch():
+    """Context in which Ctrl-C comes after the checkpoint of a run's first epoch."""
+    original = Checkpointer.write
+
+    def stop(self, trainer):
+        original(self, trainer)
+        if trainer.state.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Checkpointer, "write", stop)
+        yield
 
 
 class Heard:

@@ -8,8 +8,7 @@ import pytest
 
 import run_bench
 from bench import records, sources
-from bench.execution.checkpointing import Checkpointer
-from tests.bench.builders import ONE_EPOCH_LINE, run
+from tests.bench.builders import ONE_EPOCH_LINE, interrupted_after_an_epoch, run
 
 USUAL = """
 from solvers import odeint
@@ -101,17 +100,9 @@ def test_measurements_of_edited_code_are_made_anew(edit, command, tmp_path):
     assert stated == set(sources.of(*rows).values())  # the old source belongs to no row
 
 
-def test_run_does_not_go_on_from_the_checkpoint_of_other_code(edit, command, tmp_path, monkeypatch):
+def test_run_does_not_go_on_from_the_checkpoint_of_other_code(edit, command, tmp_path):
     line = ONE_EPOCH_LINE.replace("--num_epochs 1", "--num_epochs 2 --gradient mine:MINE")
-    original = Checkpointer.write
-
-    def stop(self, trainer):
-        original(self, trainer)
-        if trainer.state.epoch == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Checkpointer, "write", stop)
+    with interrupted_after_an_epoch():
         command(line=line, code=130)
         assert "goes on in epoch 2" in command(line=line, code=130)
     edit(0.5)

@@ -98,7 +98,11 @@ def test_wrong_parameter_or_object_says_why(spec, said):
             for m in (0, -1, 4)
         ),
         *((f"reversible:coupling={c}", "needs 0 < coupling ≤ 1") for c in ("0", "1.5", "nan")),
-        *((f"node-rk45:{p}", "must be positive") for p in ("rtol=0", "atol=-1", "rtol=nan")),
+        *(
+            (f"{family}:{p}", "rtol and atol must be positive numbers")
+            for family in ("node-rk45", "anode-rk45")
+            for p in ("rtol=0", "atol=-1", "rtol=nan", "atol=inf")
+        ),
     ],
 )
 def test_parameter_out_of_its_range_is_an_error(gradient, said):

@@ -1,5 +1,7 @@
 import hashlib
+import os
 import pickle
+import shutil
 import tempfile
 import urllib.error
 from pathlib import Path
@@ -125,101 +127,55 @@ def test_no_cache_is_no_error(tmp_path, monkeypatch, capsys):
     assert "Permission denied" in " ".join(capsys.readouterr().err.split())
 
 
-def spoil_missing(folder):
-    return folder / "nowhere"
+def moved_outside_behind_a_link(folder):
+    outside = folder.parent / "elsewhere"
+    (folder / "train" / "cat").rename(outside)
+    (folder / "train" / "cat").symlink_to(outside)
 
 
-def spoil_empty(folder):
-    empty = folder / "empty"
-    empty.mkdir()
-    return empty
-
-
-def spoil_no_test(folder):
-    (folder / "test").rename(folder / "tests")
-    return folder
-
-
-def spoil_class_name(folder):
-    (folder / "train" / "airplane").rename(folder / "train" / "aeroplane")
-    return folder
-
-
-def spoil_empty_class(folder):
-    for file in (folder / "test" / "ship").iterdir():
-        file.unlink()
-    return folder
-
-
-def spoil_image(folder):
-    (folder / "train" / "dog" / "0001.png").write_bytes(b"no image")
-    return folder
-
-
-def spoil_truncated(folder):
-    file = folder / "train" / "dog" / "0001.png"
-    file.write_bytes(file.read_bytes()[:200])
-    return folder
-
-
-def spoil_size(folder):
-    Image.new("RGB", (64, 48)).save(folder / "train" / "dog" / "0001.png")
-    return folder
-
-
-def spoil_photo(folder):
-    (folder / "train" / "dog" / "0001.png").write_bytes(bytes(2**20 + 1))
-    return folder
-
-
-def spoil_single_class(folder):
-    return write_images(folder.with_name("single"), classes=["cat"])
-
-
-def spoil_link(folder):
-    (folder / "train" / "cat" / "zz.png").symlink_to(folder / "nowhere.png")
-    return folder
-
-
-def spoil_link_outside(folder):
-    (folder / "train" / "cat" / "zz.png").symlink_to(__file__)
-    return folder
-
-
-def spoil_class_outside(folder):
-    (folder / "train" / "cat").rename(folder.parent / "elsewhere")
-    (folder / "train" / "cat").symlink_to(folder.parent / "elsewhere")
-    return folder
-
-
-def spoil_large_file(folder):
-    with (folder / "train" / "cat" / "zz.png").open("wb") as stream:
-        stream.truncate(100 * 2**20)
-    return folder
-
-
+ODD, DOG = Path("train/cat/zz.png"), Path("train/dog/0001.png")
+RESIZE = "resize .* mogrify -resize '32x32!'"
 SPOILED = {
-    spoil_link_outside: "zz.png is a link that leads out of the data folder",
-    spoil_class_outside: "cat is a link that leads out of the data folder",
-    spoil_large_file: "zz.png has 104857600 bytes, more than an image of 32×32 pixels",
-    spoil_link: r"zz.png cannot be read \(No such file or directory\): replace it",
-    spoil_missing: "nowhere does not exist: give another --data-dir",
-    spoil_empty: "holds neither train/<class>/ .* nor cifar-10-batches-py",
-    spoil_no_test: "has no .*test: it must hold",
-    spoil_class_name: r"test has other classes than train/ \(aeroplane missing, airplane unknown",
-    spoil_single_class: "holds 1 class: .* at least two",
-    spoil_empty_class: "ship holds no image",
-    spoil_image: "dog/0001.png cannot be read as an image",
-    spoil_truncated: "dog/0001.png cannot be read as an image",
-    spoil_size: "dog/0001.png is 64×48 pixels, not 32×32: resize .* mogrify -resize '32x32!'",
-    spoil_photo: "dog/0001.png has 1048577 bytes, .*: resize .* mogrify -resize '32x32!'",
+    "zz.png is a link that leads out of the data folder": (
+        lambda folder: (folder / ODD).symlink_to(__file__)
+    ),
+    "cat is a link that leads out of the data folder": moved_outside_behind_a_link,
+    r"zz.png cannot be read \(No such file or directory\): replace it": (
+        lambda folder: (folder / ODD).symlink_to(folder / "nowhere.png")
+    ),
+    "zz.png has 104857600 bytes, more than an image of 32×32 pixels": (
+        lambda folder: ((folder / ODD).touch(), os.truncate(folder / ODD, 100 * 2**20))
+    ),
+    f"dog/0001.png has 1048577 bytes, .*: {RESIZE}": (
+        lambda folder: (folder / DOG).write_bytes(bytes(2**20 + 1))
+    ),
+    f"dog/0001.png is 64×48 pixels, not 32×32: {RESIZE}": (
+        lambda folder: Image.new("RGB", (64, 48)).save(folder / DOG)
+    ),
+    "dog/0001.png cannot be read as an image": lambda folder: os.truncate(folder / DOG, 200),
+    "images does not exist: give another --data-dir": shutil.rmtree,
+    "holds neither train/<class>/ .* nor cifar-10-batches-py": (
+        lambda folder: [shutil.rmtree(folder / part) for part in ("train", "test")]
+    ),
+    "has no .*test: it must hold": lambda folder: shutil.rmtree(folder / "test"),
+    r"test has other classes than train/ \(aeroplane missing, airplane unknown": (
+        lambda folder: (folder / "train/airplane").rename(folder / "train/aeroplane")
+    ),
+    "holds 1 class: .* at least two": (
+        lambda folder: [shutil.rmtree(place) for place in folder.glob("*/[!c]*[!t]")]
+    ),
+    "ship holds no image": (
+        lambda folder: [file.unlink() for file in (folder / "test/ship").iterdir()]
+    ),
 }
+"""What is said → what was done to the folder."""
 
 
-@pytest.mark.parametrize("spoil", SPOILED)
-def test_bad_image_folder_is_named_and_leaves_no_cache(tmp_path, spoil):
-    folder = spoil(write_images(tmp_path / "images"))
-    with pytest.raises(UsageError, match=SPOILED[spoil]) as caught:
+@pytest.mark.parametrize("said", SPOILED)
+def test_bad_image_folder_is_named_and_leaves_no_cache(tmp_path, said):
+    folder = write_images(tmp_path / "images")
+    SPOILED[said](folder)
+    with pytest.raises(UsageError, match=said) as caught:
         data.load(folder, 10, generate=False)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.glob("*.npz"))

@@ -214,8 +214,8 @@ def test_other_threads_and_another_cpu_are_told_and_recorded(tmp_path, monkeypat
     before, threads = environment.part(CPU)["cpu"], torch.get_num_threads()
     stopped(place, of)
     monkeypatch.setattr(environment, "_cpu_name", lambda: "another")
-    with environment.threads(threads + 1):
-        run = recorded(place, of, heard)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
+    run = recorded(place, of, heard)
     assert (run.environment["cpu"], run.environment["threads"]) == ("another", threads + 1)
     (part,) = run.environment["earlier_parts"]
     assert (part["cpu"], part["threads"]) == (before, threads)

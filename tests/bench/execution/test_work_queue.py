@@ -2,13 +2,17 @@
 
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench import records
+from bench.execution import position
 from bench.execution.executors import Local, run_all, step_costs
+from bench.execution.run import record_experiment
+from bench.execution.watch import RunWatcher
 from bench.execution.work_queue import left_to_run
 from bench.records import locks
 from bench.training import checkpoint
@@ -61,10 +65,31 @@ def test_lock_of_a_process_that_is_killed_is_taken_over(tmp_path, other_process)
     assert not locks.is_held(tmp_path, "a")
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_run_of_a_process_that_dies_is_taken_over_at_the_end(tmp_path, other_process, jobs):
+class Here:
+    """A pool whose processes are this one."""
+
+    def __init__(self, place):
+        self._place, self._ended = place, []
+
+    def start(self, of, stamp):
+        with position.written(self._place, of) as listener:
+            record_experiment(self._place, of, listener, stamp)
+        self._ended.append((of, None))
+
+    def ended(self, seconds):
+        time.sleep(seconds)
+        while self._ended:
+            yield self._ended.pop()
+
+
+def watched(place, experiments, heard):
+    return RunWatcher(place, experiments, heard).run_all(Here(place), 2)
+
+
+@pytest.mark.parametrize("run_all", [run_all, watched])
+def test_run_of_a_process_that_dies_is_taken_over_at_the_end(tmp_path, other_process, run_all):
     first, second = experiment(**ONE_EPOCH), experiment(**ONE_EPOCH, seed=1)
-    place = workload(tmp_path, jobs=jobs)
+    place = workload(tmp_path)
     other = other_process(place.folder, first.name)
     heard = Heard(lambda row: other.kill())  # after the second's epoch
     runs = run_all(place, [first, second], heard)

@@ -6,10 +6,9 @@ import pytest
 
 import run_bench
 from bench import records
-from bench.execution import checkpointing
 from bench.reporting.progress import Reporter
 from bench.reporting.tensorboard import TensorBoard, scalars
-from tests.bench.builders import row, run
+from tests.bench.builders import interrupted_after_an_epoch, row, run
 
 LINE = "--network resnet4 --num_epochs 3 --train-images 20 --test-images 10 --batch_size 10"
 
@@ -42,19 +41,11 @@ def test_events_are_the_record(tmp_path):
         check_like_the_record(tmp_path, name)
 
 
-def test_events_of_a_run_that_went_on_are_the_record(tmp_path, monkeypatch):
+def test_events_of_a_run_that_went_on_are_the_record(tmp_path):
     """Though it was begun without TensorBoard."""
     line = [*LINE.split(), "--gradient", "anode", "--out", str(tmp_path)]
-    write, written = checkpointing.Checkpointer.write, []
-
-    def stop(*args):
-        write(*args)
-        written.append(1)
-        if len(written) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpointing.Checkpointer, "write", stop)
-    assert run_bench.main(line) == 130
+    with interrupted_after_an_epoch():
+        assert run_bench.main(line) == 130
     assert run_bench.main([*line, "--tensorboard"]) == 0
     (name,) = [f.name for f in (tmp_path / "smoke").iterdir() if "-seed0" in f.name]
     check_like_the_record(tmp_path, name)

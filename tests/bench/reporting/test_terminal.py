@@ -3,8 +3,6 @@
 import io
 import pty
 import re
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given
@@ -46,6 +44,8 @@ def test_list_in_a_log_holds_no_live_display_and_every_suite(tmp_path, monkeypat
     assert run_bench.main(["--list", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert not MOVES.search(said)
+    for suite, runs in (("smoke", 12), ("cifar10-short", 84), ("cifar10", 140), ("cifar100", 3)):
+        assert re.search(rf" {suite} +│ {runs} ", said)
     assert all(suite in said for suite in SUITES)
 
 
@@ -67,14 +67,13 @@ def test_status_shows_every_name_whole_in_a_line_of_its_own(tmp_path):
     assert [line.split()[0] for line in lines[:-1]] == names
 
 
-def test_name_that_a_log_of_status_shows_is_what_reproduce_takes(tmp_path):
-    command = [sys.executable, run_bench.__file__, "--out", str(tmp_path)]
-    assert run_bench.main([*TINY, "--out", str(tmp_path)]) == 0
-    shown = subprocess.run(
-        [*command, *TINY, "--status"], capture_output=True, text=True, check=True
-    ).stdout
-    name = shown.split()[0]
-    assert run_bench.main(["--reproduce", name, "--out", str(tmp_path)]) == 0
+def test_name_that_a_log_of_status_shows_is_what_reproduce_takes(tmp_path, capsys):
+    out = ["--out", str(tmp_path)]
+    assert run_bench.main([*TINY, *out]) == 0
+    capsys.readouterr()
+    assert run_bench.main([*TINY, *out, "--status"]) == 0
+    name = capsys.readouterr().out.split()[0]
+    assert run_bench.main(["--reproduce", name, *out]) == 0
 
 
 @given(st.text("abc-_.", min_size=1), st.integers(24, 80))

@@ -37,7 +37,7 @@ def test_bfloat16_evaluates_the_network_in_bfloat16_and_keeps_weights_and_logits
 
 
 def test_precision_is_in_the_name_and_in_the_record(tmp_path):
-    half = {**ONE_EPOCH, "precision": "bfloat16"}
+    half = {**ONE_EPOCH, "train_images": 4, "precision": "bfloat16"}
     assert experiment(**half).name.endswith("-bfloat16")
     run = train(tmp_path, **half)
     assert run.status == "ok", run.reason

@@ -14,11 +14,8 @@ from bench.training.step import training_step
 from solvers import odeint
 from tests.bench.builders import CPU, experiment, train, workload
 
-
-def rows(tmp_path, **changes):
-    run = train(tmp_path, **changes)
-    assert run.status == "ok", run.reason
-    return run.epochs
+SMALL = {"train_images": 40, "test_images": 10, "batch_size": 16, "probe_images": 4}
+"""Three steps an epoch, the last on 8 images."""
 
 
 def without_clock(rows):
@@ -28,42 +25,56 @@ def without_clock(rows):
     ]
 
 
-def test_same_seed_gives_the_same_record_whatever_the_random_state(tmp_path):
-    torch.manual_seed(1)
-    one = without_clock(rows(tmp_path, seed=1))
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The epochs of runs with one step each, and the batches that they trained on."""
+    original, found = trainer.train_batches, {}
+    for gradient in ("anode", "backprop", "node"):
+        batches = []
+
+        def spy(*args, batches=batches, **kwargs):
+            for batch in original(*args, **kwargs):
+                batches.append(batch)
+                yield batch
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(trainer, "train_batches", spy)
+            run = train(tmp_path_factory.mktemp(gradient), gradient=gradient, **ONE_STEP)
+        assert run.status == "ok", run.reason
+        found[gradient] = run.epochs, batches
+    return found
+
+
+ONE_STEP = {"num_epochs": 3, "train_images": 16, "test_images": 10, "probe_images": 4, "seed": 1}
+
+
+def test_same_seed_gives_the_same_record_whatever_the_random_state(trained, tmp_path):
+    known = without_clock(trained["anode"][0])
     torch.manual_seed(2)
-    assert without_clock(rows(tmp_path, seed=1)) == one
-    assert without_clock(rows(tmp_path, seed=2))[0] != one[0]
+    assert without_clock(train(tmp_path, **ONE_STEP).epochs) == known
+    other = train(tmp_path, **{**ONE_STEP, "seed": 2}).epochs
+    assert without_clock(other)[0] != known[0]
 
 
-def test_anode_trains_as_backprop_does_bit_for_bit(tmp_path):
-    anode, backprop = (without_clock(rows(tmp_path, gradient=g)) for g in ("anode", "backprop"))
+def test_anode_trains_as_backprop_does_bit_for_bit(trained):
+    anode, backprop = (without_clock(trained[g][0]) for g in ("anode", "backprop"))
     for one, other in zip(anode, backprop, strict=True):
         assert (one.pop("nfe_backward"), other.pop("nfe_backward")) == (4, 0)
         assert one == other
 
 
-def test_node_starts_from_the_same_forward_pass_and_then_departs(tmp_path):
-    anode, node = (rows(tmp_path, gradient=g, batch_size=80) for g in ("anode", "node"))
-    assert node[0].train_loss == anode[0].train_loss  # one step an epoch
+def test_node_starts_from_the_same_forward_pass_and_then_departs(trained):
+    anode, node = (trained[g][0] for g in ("anode", "node"))
+    assert node[0].train_loss == anode[0].train_loss
     assert node[1].train_loss != anode[1].train_loss
     assert node[0].gradient_error > 1e-3
     assert anode[0].gradient_error == 0
 
 
-def test_gradient_methods_see_the_same_batches(tmp_path, monkeypatch):
-    original, seen = trainer.train_batches, {"anode": [], "node": []}
-    for gradient in seen:
-
-        def spy(*args, batches=seen[gradient], **kwargs):
-            for batch in original(*args, **kwargs):
-                batches.append(batch)
-                yield batch
-
-        monkeypatch.setattr(trainer, "train_batches", spy)
-        rows(tmp_path, gradient=gradient)
-    assert len(seen["anode"]) == 2 * 3
-    for one, other in zip(*seen.values(), strict=True):
+def test_gradient_methods_see_the_same_batches(trained):
+    anode, node = (trained[g][1] for g in ("anode", "node"))
+    assert len(anode) == 3
+    for one, other in zip(anode, node, strict=True):
         assert torch.equal(one[0], other[0])
         assert torch.equal(one[1], other[1])
 
@@ -95,7 +106,7 @@ def test_optimiser_and_schedule_are_the_published_ones():
 
 
 def test_run_records_evaluations_peak_memory_and_the_gradient_error_of_each_block(tmp_path):
-    counts, small = {}, {"network": "resnet10", "num_epochs": 1, "train_images": 32}
+    counts, small = {}, {"network": "resnet10", "num_epochs": 1, **SMALL, "train_images": 8}
     for gradient in ("baseline", "backprop", "anode", "node"):
         run = train(tmp_path, gradient=gradient, **small)
         (row,) = run.epochs
@@ -109,14 +120,15 @@ def test_run_records_evaluations_peak_memory_and_the_gradient_error_of_each_bloc
 
 
 def test_training_learns(tmp_path):
-    learnt = rows(tmp_path, num_epochs=4, train_images=300, test_images=100, batch_size=20)
+    size = {"num_epochs": 4, "train_images": 200, "test_images": 50, "batch_size": 20}
+    learnt = train(tmp_path, **size, probe_images=1).epochs
     assert learnt[-1].train_loss < 0.8 * learnt[0].train_loss
-    assert learnt[-1].test_accuracy > 0.4
+    assert learnt[-1].test_accuracy > 0.3
 
 
 def test_loss_that_is_not_finite_ends_the_run_as_diverged(tmp_path):
     # ReLU, BatchNorm and the last layer survive much; weights of 1e38 they do not.
-    run = train(tmp_path, lr=1e38, num_epochs=5)
+    run = train(tmp_path, lr=1e38, num_epochs=5, **SMALL)
     assert run.status == "diverged"
     assert "in epoch" in run.reason
     assert len(run.epochs) < 5
@@ -133,7 +145,7 @@ class GoesWrong:
 
     def solve(self, rhs, z0, method, n_steps):
         self.calls -= 1
-        if len(z0) == 16 and self.calls < 0:  # the last batch of an epoch has 80 - 2·32
+        if len(z0) == 8 and self.calls < 0:  # the last batch of an epoch
             raise self.error
         return odeint(rhs, z0, method=method, n_steps=n_steps, gradient="backprop")
 
@@ -162,7 +174,7 @@ EXHAUSTS_HOST = GoesWrong(RuntimeError("DefaultCPUAllocator: can't allocate memo
     ],
 )
 def test_error_ends_the_run_alone_and_keeps_what_was_recorded(tmp_path, gradient, status, said):
-    run = train(tmp_path, gradient=f"{__name__}:{gradient}", num_epochs=3)
+    run = train(tmp_path, gradient=f"{__name__}:{gradient}", num_epochs=3, **SMALL)
     assert run.status == status
     assert said in run.reason
     assert 1 <= len(run.epochs) < 3

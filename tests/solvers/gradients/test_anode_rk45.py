@@ -9,13 +9,11 @@ from hypothesis import strategies as st
 from bench.instruments.memory import peak_bytes
 from models.resnet import right_hand_side
 from solvers import InexactError, odeint
-from solvers.gradients import reference
 from solvers.gradients.adaptive import steps as adaptive
 from tests.solvers import test_proof
-from tests.solvers.right_hand_sides import Counting, Tanh, Tricky
+from tests.solvers.right_hand_sides import Counting, Tanh
 from tests.solvers.test_exactness import (
     RANDOM_CASE,
-    assert_same_bits,
     assert_same_gradient,
     observe,
     random_problem,
@@ -48,7 +46,7 @@ class Recording(Counting):
 
 
 @given(exponent=st.floats(1, 7), scale=st.floats(0.1, 5), **RANDOM_CASE)
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_gradient_is_backprops_through_the_accepted_steps(
     exponent, scale, seed, dtype, autocast, backwards, layers, method, n_steps, m, **problem
 ):
@@ -126,23 +124,12 @@ def test_memory_is_six_states_for_each_accepted_step():
     assert (peaks[1] - peaks[0]) / (accepted[1] - accepted[0]) == pytest.approx(6, abs=0.1)
 
 
-def test_batchnorm_statistics_see_the_forward_pass_alone():
-    torch.manual_seed(0)
-    rhs, z0 = Tricky(dropout=False), torch.randn(3, 4, 5, 5)
-    ours, stored = (
-        observe(rhs, z0, gradient=gradient, **CASE)
-        for gradient in ("anode-rk45", reference("anode-rk45"))
-    )
-    buffers = [name for name in stored if name.startswith("buffer")]
-    assert_same_bits({k: ours[k] for k in buffers}, {k: stored[k] for k in buffers})
-
-
 @given(
     sources=st.frozensets(st.sampled_from(["python", "numpy", "torch", "counter"]), max_size=2),
     between=st.lists(st.sampled_from(list(test_proof.BETWEEN)), max_size=2, unique=True),
     forward=st.sampled_from(["plain", "plain", "functional_call", "a mode"]),
 )
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_gradient_is_exact_or_an_error_whatever_changes_between_the_passes(**case):
     # A loose tolerance, so that no random number ends a solve.
     expected = test_proof.gradients(named("backprop-rk45", 1), **case, **CASE)
@@ -154,13 +141,6 @@ def test_gradient_is_exact_or_an_error_whatever_changes_between_the_passes(**cas
         return
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("parameter", ["rtol=0", "atol=-1", "rtol=nan", "atol=inf"])
-@pytest.mark.parametrize("family", ["anode-rk45", "node-rk45"])
-def test_tolerances_must_be_positive_numbers(family, parameter):
-    with pytest.raises(ValueError, match="rtol and atol must be positive numbers"):
-        odeint(Tanh(), torch.ones(1, 3), gradient=f"{family}:{parameter}", **CASE)
 
 
 @pytest.mark.parametrize("family", ["anode-rk45", "node-rk45"])

@@ -14,7 +14,6 @@ from bench.instruments.memory import peak_bytes
 from models.resnet import right_hand_side
 from solvers import odeint
 from solvers.binomial import recomputed_steps, schedule
-from tests.solvers.right_hand_sides import Tanh
 
 
 @given(n_steps=st.integers(1, 60), m=st.integers(1, 12))
@@ -75,10 +74,3 @@ def test_memory_grows_by_that_number_of_states_a_step(gradient, method, growth):
 def test_memory_grows_by_that_number_of_states_a_stage(gradient, growth):
     one, four = (peak_states(gradient, method, 2) for method in ("euler", "rk4"))
     assert (four - one) / 3 == pytest.approx(growth, abs=0.5)
-
-
-@pytest.mark.parametrize("n_steps", [1, 2, 3, 5])
-def test_m_has_a_default_for_every_number_of_steps(n_steps):
-    z0 = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)
-    odeint(Tanh(), z0, method="rk2", n_steps=n_steps, gradient="anode-revolve").sum().backward()
-    assert z0.grad is not None

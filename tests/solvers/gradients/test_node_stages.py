@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from solvers import METHODS, InexactError, Tableau, odeint
 from solvers.methods import Combination
 from tests.solvers import test_proof
-from tests.solvers.right_hand_sides import Counting, Tanh, Tricky
+from tests.solvers.right_hand_sides import Counting, Tanh
 from tests.solvers.test_exactness import (
     RANDOM_CASE,
     assert_same_gradient,
@@ -38,30 +38,17 @@ OWN_ADJOINT = [METHODS["rk4"], METHODS["rk4_38"], KUTTA3]
 """Schemes that are their own discrete adjoint: at the stage states no error is left."""
 
 
-@given(**{**RANDOM_CASE, "method": st.sampled_from(OWN_ADJOINT)})
-@settings(max_examples=60)
+@given(**{**RANDOM_CASE, "method": st.sampled_from([METHODS["rk2"], *OWN_ADJOINT])})
+@settings(max_examples=40)
 def test_scheme_that_is_its_own_discrete_adjoint_has_backprops_gradient(
     seed, method, n_steps, backwards, dtype, autocast, m, **problem
 ):
-    """And the forward pass and the statistics that it leaves have backprop's bits."""
+    """And the forward pass and the statistics that any scheme leaves have backprop's bits."""
     rhs, z0 = random_problem(seed, torch.float64, **problem)
     case = {"method": method, "n_steps": n_steps, "backwards": backwards, "seed": seed % 1000}
     ours = observe(rhs, z0, gradient="node-stages", **case)
-    assert_same_gradient(ours, observe(rhs, z0, gradient="backprop", **case), 1e-14)
-
-
-@pytest.mark.parametrize("autocast", [None, "forward"])
-@pytest.mark.parametrize("method", ["euler", "rk2"])
-def test_forward_pass_and_its_statistics_have_backprops_bits(method, autocast):
-    torch.manual_seed(0)
-    rhs, z0 = Tricky(), torch.randn(3, 4, 5, 5)
-    case = {"method": method, "n_steps": 3, "autocast": autocast}
-    ours = observe(rhs, z0, gradient="node-stages", **case)
-    reference = observe(rhs, z0, gradient="backprop", **case)
-    for name in reference:
-        if name in ("z1", "random") or name.startswith("buffer"):
-            assert torch.equal(ours[name], reference[name]), name
-    assert not torch.equal(ours["z0"], reference["z0"])
+    tolerance = 1e-14 if method in OWN_ADJOINT else math.inf
+    assert_same_gradient(ours, observe(rhs, z0, gradient="backprop", **case), tolerance)
 
 
 def test_one_rk2_step_evaluates_the_jacobian_at_its_end_and_at_the_forward_midpoint():
@@ -79,34 +66,12 @@ def test_one_rk2_step_evaluates_the_jacobian_at_its_end_and_at_the_forward_midpo
     torch.testing.assert_close(torch.autograd.grad(z1, z0, adjoint)[0], expected)
 
 
-def gradients(rhs, z0, gradient, method, n_steps):
-    z1 = odeint(rhs, z0, method=method, n_steps=n_steps, gradient=gradient)
-    return torch.cat(
-        [g.flatten() for g in torch.autograd.grad(z1.square().sum(), (z0, rhs.matrix))]
-    )
-
-
-@pytest.mark.parametrize("method", ["euler", "rk2"])
-def test_error_has_the_order_of_the_method_where_all_is_smooth(method):
-    torch.manual_seed(0)
-    rhs, z0 = Tanh(), torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
-    errors = [
-        float(
-            (
-                gradients(rhs, z0, "node-stages", method, n)
-                - gradients(rhs, z0, "backprop", method, n)
-            ).norm()
-        )
-        for n in (32, 64)
-    ]
-    assert math.log2(errors[0] / errors[1]) == pytest.approx(METHODS[method].order, abs=0.1)
-
-
 def test_with_euler_it_is_node_grid():
     torch.manual_seed(0)
-    rhs, z0 = Tanh(), torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
-    found, grid = (gradients(rhs, z0, name, "euler", 5) for name in ("node-stages", "node-grid"))
-    torch.testing.assert_close(found, grid, rtol=1e-13, atol=1e-13)
+    rhs, z0 = Tanh(), torch.randn(4, 3, dtype=torch.float64)
+    case = {"method": "euler", "n_steps": 5}
+    found, grid = (observe(rhs, z0, gradient=g, **case) for g in ("node-stages", "node-grid"))
+    assert_same_gradient(found, grid, 1e-13)
 
 
 @pytest.mark.parametrize(("method", "more"), [("euler", 1), ("rk2", 1), ("rk4", 0), ("rk4_38", 0)])
@@ -126,7 +91,7 @@ def test_backward_pass_evaluates_each_stage_twice_and_an_end_that_is_none_once(m
     n_steps=st.integers(2, 4),
     method=st.sampled_from(["rk4", "rk4_38"]),
 )
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_change_between_the_passes_is_an_error_or_changes_no_gradient(**case):
     expected = test_proof.gradients("backprop", **case)
     try:

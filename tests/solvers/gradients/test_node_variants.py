@@ -3,6 +3,7 @@
 import contextlib
 import math
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -138,8 +139,13 @@ def test_grid_solves_for_the_states_inside_a_step_backwards():
     assert not torch.equal(backward[3], first)
 
 
-@pytest.mark.parametrize("gradient", ["node", "node-grid"])
-@pytest.mark.parametrize("method", SHARED)
+@pytest.mark.parametrize(
+    ("method", "gradient"),
+    [
+        *product(SHARED, ("node", "node-grid")),
+        *(("euler", "node-stages"), ("rk2", "node-stages")),
+    ],
+)
 def test_error_falls_at_the_order_of_the_method_where_all_is_smooth(method, gradient):
     torch.manual_seed(0)
     rhs, z0, errors = Tanh(), torch.randn(4, 3, dtype=torch.float64), []

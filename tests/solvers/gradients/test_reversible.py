@@ -1,7 +1,7 @@
 """reversible: its own discretisation, undone by algebra."""
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -30,6 +30,7 @@ class Storing:
     time=st.booleans(),
     activation=st.sampled_from([nn.Tanh, nn.Softplus]),
 )
+@settings(max_examples=40)
 def test_gradient_is_exact_for_its_own_forward_pass(seed, method, n_steps, **layers):
     # In float64; what is undone is rounded, by about 1e-16 a step.
     torch.manual_seed(seed)

@@ -5,11 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.data.generated import load
-from bench.experiment import Experiment
-from bench.suites import SUITES
 from solvers import odeint
-from tests.bench.builders import CPU
 from tests.solvers.right_hand_sides import Counting, Tanh
 from tests.solvers.test_exactness import SCHEMES
 
@@ -61,12 +57,3 @@ def test_right_hand_side_may_return_a_tensor_that_it_keeps(trainable):
     assert rhs.kept.is_leaf
     assert rhs.kept.requires_grad == trainable
     assert not trainable or torch.equal(rhs.kept.grad, z0.grad)
-
-
-def test_network_needs_less_memory_than_with_anode_steps_where_a_step_has_two_stages():
-    runner = SUITES["memory"].runner(load(10), CPU)
-    symplectic, steps = (
-        runner.measure(Experiment("resnet10", gradient, "rk2", 2, batch_size=8))[0]
-        for gradient in ("symplectic", "anode-steps")
-    )
-    assert symplectic.peak_bytes < steps.peak_bytes
