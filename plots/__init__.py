@@ -154,9 +154,9 @@ def _in_order(runs: pd.DataFrame) -> list[str]:
 
     def ranks(column: "pd.Series[Any]") -> Any:
         order = orders.get(str(column.name))
-        return (
-            column.map(lambda v: order.index(v) if v in order else len(order)) if order else column
-        )
+        if order is None:
+            return column
+        return column.map(lambda v: order.index(v) if v in order else len(order))
 
     keys = ["seed", "network", "method", "n_steps", "gradient", "run"]
     return list(runs.sort_values(keys, key=ranks)["run"])

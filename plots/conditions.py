@@ -14,7 +14,7 @@ MOST_VALUES = 3
 
 
 def differences(results: pd.DataFrame, what: str) -> str:
-    """Name the conditions in which results, one row each, differ; "" where they share all.
+    """Name the conditions in which results, one row each, differ; "" if all are the same.
 
     what: the noun for the results. Conditions are the columns that `records.load_runs` has for
     them, and precision and data where they are columns. Results that do not state a condition are

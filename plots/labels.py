@@ -76,7 +76,6 @@ CHAIN = "models.resnet:CHAIN:blocks="
 WIDE = "models.resnet:CHAIN:width="
 """Prefix of ResNet-4 with another number of channels, as the suite `growth` names it."""
 
-
 DEPTH_VARYING = "models.resnet:CHAIN:sets=2"
 """ResNet-4 with weights that depend on t, as the suite `ode-gradients` names it."""
 

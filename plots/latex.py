@@ -28,7 +28,7 @@ _TABLE = {ord(character): written for character, written in _SYMBOLS.items()}
 
 
 def escaped(text: str) -> str:
-    """A text for LaTeX, in which every character stands for itself."""
+    """A text for LaTeX, with LaTeX's special characters escaped."""
     return text.translate(_TABLE)
 
 
@@ -44,8 +44,8 @@ def figure(name: str, caption: str, label: str, *, is_wide: bool) -> str:
 def tables(text: str, label: str) -> str:
     """The tables of a Markdown text, each with the paragraphs that belong to it as its caption.
 
-    A table's own paragraph stands right before it; those that follow it and are not the next
-    table's are its notes. Labels are tab:LABEL-1, ….
+    A table's own paragraph is the one before it; further ones after it are its notes. Labels are
+    tab:LABEL-1, ….
     """
     found = [*_captioned(markdown.blocks(text))]
     return PACKAGES + "\n".join(

@@ -1,10 +1,13 @@
 """Tables in Markdown, and how they write numbers."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from markdown_it import MarkdownIt
+
+from bench.records import write_whole
 
 Columns = Mapping[str, Callable[[Any], object]]
 """Header → what a row has in this column."""
@@ -17,6 +20,17 @@ def table(columns: Columns, rows: pd.DataFrame | Iterable[Any]) -> str:
     cells = [[str(f(row)).replace("|", r"\|") for f in columns.values()] for row in rows]
     lines = [[*columns], ["---"] * len(columns), *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write(
+    folder: Path, name: str, paragraphs: Iterable[str], tables: Mapping[str, pd.DataFrame]
+) -> list[Path]:
+    """Write each table as a CSV file and the paragraphs as NAME.md; return the files."""
+    contents = {folder / f"{stem}.csv": table.to_csv(index=False) for stem, table in tables.items()}
+    contents[folder / f"{name}.md"] = "\n\n".join(paragraphs) + "\n"
+    for file, content in contents.items():
+        write_whole(file, content)
+    return [*contents]
 
 
 def value(name: Hashable, form: str) -> Callable[[Any], object]:

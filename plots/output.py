@@ -70,9 +70,8 @@ def write(figure: Figure, folder: Path, name: str) -> list[Path]:
         files.append(folder / f"{name}.{suffix}")
         if suffix == "tex":
             is_wide = figure.get_figwidth() > style.ONE_COLUMN
-            told, label = f"{output.title}. {caption}", f"{output.suite}-{name}"
-            text = latex.figure(name, told, label, is_wide=is_wide)
-            write_whole(files[-1], text)
+            text, label = f"{output.title}. {caption}", f"{output.suite}-{name}"
+            write_whole(files[-1], latex.figure(name, text, label, is_wide=is_wide))
         elif suffix != "pdf":
             write_whole(files[-1], _drawn(figure, suffix))
     for shown in captions:
@@ -86,8 +85,8 @@ def write(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def _drawn(figure: Figure, suffix: str, **metadata: str) -> bytes:
-    """The figure as a file's content: as wide as it is made, unless something stands out at its
-    sides, and as high as it needs to be."""
+    """The figure as a file's content: as wide as it is made, unless something extends beyond
+    its sides, and as high as it needs to be."""
     dates: Mapping[str, dict[str, str | None]] = {
         "svg": {"Date": None},
         "pdf": {"CreationDate": None},
@@ -102,7 +101,7 @@ def _drawn(figure: Figure, suffix: str, **metadata: str) -> bytes:
 
 
 def _short(svg: str) -> str:
-    """An SVG without its head, its metadata and the digits of its paths that nobody sees."""
+    """An SVG without its head, its metadata and invisible digits of its paths."""
     svg = re.sub(r"^.*?(?=<svg)|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     paths = re.compile(r' d="[^"]*"')
     svg = paths.sub(lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)

@@ -26,7 +26,7 @@ FLOORS = (
 """Rooms of bench, the highest floor first. A room imports from lower floors and from itself."""
 
 MOST_MODULES = 12
-"""A folder holds at most a dozen modules, `__init__.py` aside."""
+"""A folder holds at most a dozen modules, not counting `__init__.py`."""
 
 
 def imports(file):

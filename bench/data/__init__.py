@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100 and images of one's own from three kinds of source, as tensors."""
+"""CIFAR-10, CIFAR-100 and the user's own images, from three kinds of source, as tensors."""
 
 import os
 from pathlib import Path

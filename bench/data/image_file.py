@@ -21,7 +21,6 @@ _EIGHT_BITS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"}
 _SIXTEEN_BITS = {("PNG", "I;16"), ("PPM", "I")}
 """Formats and modes in which 0 is black and 65535 is white. In a TIFF white may be any number."""
 
-
 _TILE_WIDTH = 322
 """The TIFF tag."""
 

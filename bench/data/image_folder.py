@@ -1,17 +1,12 @@
 """A folder of images: train/<class>/* and test/<class>/*, 32×32."""
 
-import difflib
 import hashlib
-import io
 import os
-import stat
 import sys
 import warnings
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,11 +22,11 @@ from bench.records.files import remove_parts, whole
 LARGEST_FILE = 2**20
 """Bytes; an image of 32×32 pixels needs some thousands of them."""
 
-_LITTER = {"Thumbs.db", "desktop.ini"}
-"""Files that Windows puts into folders: ignored, as are names that begin with a dot."""
+_IGNORED = {"Thumbs.db", "desktop.ini"}
+"""System files of Windows. Names that begin with a dot are ignored as well."""
 
 _DECODING = b"2\n"
-"""Changes with how pixels come from files, so that older caches are not used."""
+"""Version of the decoding: caches of another version are not used."""
 
 _PARTS = ("train", "test")
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -51,21 +46,21 @@ def load(folder: Path) -> Dataset:
     signature = _signature(folder, [file for part in _PARTS for file, _ in files[part]])
     cache = folder.resolve().with_name(folder.resolve().name + "-decoded.npz")
     remove_parts(cache.parent, cache.name)
-    arrays = _read_cache(cache, signature, {part: len(files[part]) for part in _PARTS})
+    arrays = _read_cache(cache, signature)
     if arrays is None:
         arrays = {}
         for part in _PARTS:
             arrays[f"{part}_images"] = _decode(files[part], f"decoding {part} images")
             arrays[f"{part}_labels"] = np.array([label for _, label in files[part]], np.int64)
         _write_cache(cache, signature, arrays)
-    return Dataset(
-        *(torch.from_numpy(arrays[name]) for name in _ARRAYS),
-        classes=tuple(map(readable, names)),
-        source=f"folder of images in CIFAR-{len(names)}'s {len(names)} classes "
-        "(not verified to be the official pixels)"
-        if names == CLASSES.get(len(names))
-        else f"folder of images in {len(names)} classes of its own",
-    )
+    source = f"folder of images in {len(names)} classes of its own"
+    if names == CLASSES.get(len(names)):
+        source = (
+            f"folder of images in CIFAR-{len(names)}'s {len(names)} classes (not verified to be "
+            "the official pixels)"
+        )
+    images_and_labels = (torch.from_numpy(arrays[name]) for name in _ARRAYS)
+    return Dataset(*images_and_labels, classes=tuple(map(readable, names)), source=source)
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
@@ -110,11 +105,10 @@ def _labelled_files(root: Path, part: str, names: Sequence[str]) -> list[tuple[P
 
 
 def _images(folder: Path, inside: Path) -> Iterator[Path]:
-    """The files of a class. None is opened yet: reading from a pipe, say, might never end."""
+    """The files of a class."""
     _check_link(folder, inside)
     for entry in _entries(folder):
         file = folder / entry.name
-        # What kind of thing it is stands in the folder: that takes no time.
         if entry.is_symlink():
             _check_link(file, inside)
             _status(file)
@@ -137,24 +131,18 @@ def _entries(folder: Path) -> list["os.DirEntry[str]"]:
     """The entries of a folder without hidden and system files."""
     try:
         with os.scandir(folder) as entries:
-            return [e for e in entries if not e.name.startswith(".") and e.name not in _LITTER]
+            return [e for e in entries if not e.name.startswith(".") and e.name not in _IGNORED]
     except OSError as error:
         raise UsageError(f"{folder} cannot be read ({error.strerror}): make it readable") from error
 
 
 def _difference(found: set[str], expected: set[str]) -> str:
-    missing, extra = sorted(expected - found), sorted(found - expected)
-    said = []
-    if missing:
-        said.append(f"{_some(missing)} missing")
-    if extra:
-        near = difflib.get_close_matches(extra[0], missing, n=1)
-        said.append(f"{_some(extra)} unknown" + (f" (is it {near[0]}?)" if near else ""))
-    return ", ".join(said)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    parts = []
+    for names, what in ((expected - found, "missing"), (found - expected, "unknown")):
+        if names:
+            more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+            parts.append(f"{', '.join(sorted(names)[:10])}{more} {what}")
+    return ", ".join(parts)
 
 
 def _decode(files: list[tuple[Path, int]], description: str) -> np.ndarray:
@@ -197,71 +185,15 @@ def _status(file: Path) -> os.stat_result:
         raise UsageError(f"{file} cannot be read ({error.strerror}): replace it") from error
 
 
-class _Stored(NamedTuple):
-    """An array in the cache: numpy's header, which states its type and shape, and its bytes."""
-
-    dtype: np.dtype
-    shape: tuple[int, ...]
-
-    @property
-    def header(self) -> bytes:
-        stream = io.BytesIO()
-        said = {"descr": np.lib.format.dtype_to_descr(self.dtype), "shape": self.shape}
-        np.lib.format.write_array_header_1_0(stream, {**said, "fortran_order": False})
-        return stream.getvalue()
-
-    @property
-    def nbytes(self) -> int:
-        return len(self.header) + int(np.prod(self.shape)) * self.dtype.itemsize
-
-    def read(self, archive: zipfile.ZipFile, name: str) -> np.ndarray:
-        """The array; raises ValueError where the header or the size are not these."""
-        info = archive.getinfo(f"{name}.npy")
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != self.nbytes:
-            raise ValueError(f"{name} has another size")
-        with archive.open(info) as stream:
-            if stream.read(len(self.header)) != self.header:
-                raise ValueError(f"{name} has another header")
-            return np.frombuffer(bytearray(stream.read()), self.dtype).reshape(self.shape)
-
-
-def _stored(counts: Mapping[str, int]) -> dict[str, _Stored]:
-    """The arrays that the cache of this many images must hold, with their types and shapes."""
-    stored = {
-        "signature": _Stored(np.dtype("<U64"), ()),
-        "fingerprint": _Stored(np.dtype("<U16"), ()),
-    }
-    for part, count in counts.items():
-        stored[f"{part}_images"] = _Stored(np.dtype(np.uint8), (count, 3, 32, 32))
-        stored[f"{part}_labels"] = _Stored(np.dtype(np.int64), (count,))
-    return stored
-
-
-def _read_cache(
-    cache: Path, signature: str, counts: Mapping[str, int]
-) -> dict[str, np.ndarray] | None:
-    """The pixels, or None where they are not what was once written there.
-
-    What stands in somebody else's file is neither believed nor run: sizes are compared with those
-    that are right before there is memory for anything.
-    """
-    stored = _stored(counts)
+def _read_cache(cache: Path, signature: str) -> dict[str, np.ndarray] | None:
+    """The arrays of a cache; None if it is missing, damaged, or made from other files."""
     try:
-        status = cache.stat()
-        most = sum(array.nbytes for array in stored.values()) + _OF_THE_ARCHIVE
-        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
-            return None  # to open a pipe would block
-        with zipfile.ZipFile(cache) as archive:
-            arrays = {name: array.read(archive, name) for name, array in stored.items()}
+        with np.load(cache, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in _ARRAYS}
+            known = str(stored["signature"]), str(stored["fingerprint"])
+        return arrays if known == (signature, _fingerprint(arrays)) else None
     except Exception:  # whatever is wrong with it, the images are still there
         return None
-    if str(arrays.pop("signature")) != signature:
-        return None
-    return arrays if str(arrays.pop("fingerprint")) == _fingerprint(arrays) else None
-
-
-_OF_THE_ARCHIVE = 2**16
-"""Bytes, more than an archive needs for names and places."""
 
 
 def _write_cache(cache: Path, signature: str, arrays: dict[str, np.ndarray]) -> None:

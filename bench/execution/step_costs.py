@@ -141,7 +141,7 @@ def _measure(
 def _measurements(
     experiment: Experiment, stepper: MeasuredStep, device: str, seconds: timing.Seconds, peak: int
 ) -> list[Measurement]:
-    forward, backward = stepper.evaluations()
+    forward, backward = stepper.evaluations
     exact = (
         ("peak_memory", "bytes", peak),
         ("nfe_forward", "evaluations", forward),

@@ -6,20 +6,19 @@ per_evaluation, plain.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import chain
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.hooks import RemovableHandle
 
 from bench.data import DeviceData, evaluation_batches, train_batches
 from bench.data.batches import epoch_plan
 from bench.experiment import Experiment
 from bench.training.forward_statistics import batch_norms
-from bench.training.network import build_network
+from bench.training.network import build_network, tensors_of
 from bench.training.step import Evaluation, evaluate
 
 EVERY_EPOCH, AT_THE_END = ("forward", "batch"), ("reestimated", "per_evaluation", "plain")
@@ -108,11 +107,9 @@ class StatisticsTest:
         return {"forward": running, **found}
 
     def _copy(self, network: nn.Module, buffers: Mapping[str, Tensor]) -> None:
-        # Not by state_dict, which lacks buffers that are not persistent.
-        given = {**dict(network.named_parameters()), **dict(network.named_buffers()), **buffers}
-        own = chain(self._network.named_parameters(), self._network.named_buffers())
+        given = {**tensors_of(network), **buffers}
         with torch.no_grad():
-            for name, tensor in own:
+            for name, tensor in tensors_of(self._network).items():
                 tensor.copy_(given[name])
 
     def _estimated(
@@ -139,19 +136,17 @@ class StatisticsTest:
 class BatchStatistics(NamedTuple):
     """Means over batches of the statistics of each BatchNorm's input.
 
-    means and variances (unbiased): layer name → one float64 tensor (channels,) for each of its
-    evaluations in a pass through the network. is_regular: every pass had as many evaluations.
+    sets: layer name → mean and unbiased variance, float64 (2, channels), for each evaluation of the
+    layer in a pass through the network. is_regular: every pass had as many evaluations.
     """
 
-    means: dict[str, list[Tensor]]
-    variances: dict[str, list[Tensor]]
+    sets: dict[str, list[Tensor]]
     is_regular: bool
 
     def put_one_set_into(self, network: nn.Module) -> None:
         """Set each layer's running statistics to the mean over its evaluations."""
         for name, layer in batch_norms(network).items():
-            means, variances = torch.stack(self.means[name]), torch.stack(self.variances[name])
-            _put(layer, means.mean(0), variances.mean(0))
+            _put(layer, torch.stack(self.sets[name]).mean(0))
 
     @contextmanager
     def each_evaluation_of(self, network: nn.Module) -> Iterator[set[str]]:
@@ -162,20 +157,19 @@ class BatchStatistics(NamedTuple):
         evaluations: Counter[str] = Counter()
         without_statistics: set[str] = set()
 
-        def put(name: str, layer: _BatchNorm) -> None:
+        def put(name: str, layer: _BatchNorm, _: object) -> None:
             number = evaluations[name]
             evaluations[name] += 1
-            if number < len(self.means[name]):
-                _put(layer, self.means[name][number], self.variances[name][number])
+            if number < len(self.sets[name]):
+                _put(layer, self.sets[name][number])
             else:
                 without_statistics.add(name)
 
-        hooks = [network.register_forward_pre_hook(lambda *_: evaluations.clear())]
-        hooks += [
-            layer.register_forward_pre_hook(lambda layer, _, name=name: put(name, layer))
-            for name, layer in batch_norms(network).items()
-        ]
-        with _removed_after(hooks):
+        with ExitStack() as hooks:
+            hooks.enter_context(network.register_forward_pre_hook(lambda *_: evaluations.clear()))
+            for name, layer in batch_norms(network).items():
+                hook = partial(put, name)
+                hooks.enter_context(layer.register_forward_pre_hook(hook))
             yield without_statistics
 
 
@@ -188,26 +182,27 @@ def estimate(
     A batch is weighted by its number of images. Changes the network's running statistics.
     """
     layers = batch_norms(network)
-    sums: dict[str, list[list[Tensor]]] = {name: [] for name in layers}
+    sums: dict[str, list[Tensor]] = {name: [] for name in layers}
     evaluations: Counter[str] = Counter()
     weight = 0
 
-    def add(name: str, layer: _BatchNorm) -> None:
-        number, own = evaluations[name], _statistics(layer)
+    def add(name: str, layer: _BatchNorm, *_: object) -> None:
+        number, own = evaluations[name], torch.stack(_statistics(layer)).double()
         evaluations[name] += 1
         if number == len(sums[name]):
-            sums[name].append([torch.zeros_like(b, dtype=torch.float64) for b in own])
-        for total, found in zip(sums[name][number], own, strict=True):
-            total += weight * found.double()
+            sums[name].append(torch.zeros_like(own))
+        sums[name][number] += weight * own
 
-    hooks = [
-        layer.register_forward_hook(lambda layer, *_, name=name: add(name, layer))
-        for name, layer in layers.items()
-    ]
     counts, images_seen = set(), 0
     network.train()
-    # With a momentum of 1 the running statistics after an evaluation are the batch's own.
-    with _removed_after(hooks), _momentum(layers.values(), 1.0), _random_state_kept(network):
+    device = next(network.parameters()).device
+    cuda = [device] if device.type == "cuda" else []
+    with ExitStack() as restored, torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(0)  # for a network that has dropout
+        # With a momentum of 1 the running statistics after an evaluation are the batch's own.
+        _set_momentum(layers.values(), 1.0, restored)
+        for name, layer in layers.items():
+            restored.enter_context(layer.register_forward_hook(partial(add, name)))
         for images, _ in batches:
             weight = len(images)
             images_seen += weight
@@ -216,8 +211,7 @@ def estimate(
             counts.add(tuple(sorted(evaluations.items())))
             on_step_end()
     return BatchStatistics(
-        {name: [mean / images_seen for mean, _ in own] for name, own in sums.items()},
-        {name: [variance / images_seen for _, variance in own] for name, own in sums.items()},
+        {name: [total / images_seen for total in own] for name, own in sums.items()},
         len(counts) == 1,
     )
 
@@ -230,38 +224,18 @@ def _own_statistics(network: nn.Module) -> Iterator[None]:
     def train(layer: nn.Module, inputs: object) -> None:
         layer.train()
 
-    hooks = [layer.register_forward_pre_hook(train) for layer in layers]
-    with _removed_after(hooks), _momentum(layers, 0.0):
+    with ExitStack() as restored:
+        _set_momentum(layers, 0.0, restored)
+        for layer in layers:
+            restored.enter_context(layer.register_forward_pre_hook(train))
         yield
 
 
-@contextmanager
-def _removed_after(hooks: list[RemovableHandle]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def _momentum(layers: Iterable[_BatchNorm], value: float) -> Iterator[None]:
-    before = [(layer, layer.momentum) for layer in layers]
-    for layer, _ in before:
+def _set_momentum(layers: Iterable[_BatchNorm], value: float, restored: ExitStack) -> None:
+    """Set the momentum of the layers until `restored` ends."""
+    for layer in layers:
+        restored.callback(setattr, layer, "momentum", layer.momentum)
         layer.momentum = value
-    try:
-        yield
-    finally:
-        for layer, momentum in before:
-            layer.momentum = momentum
-
-
-@contextmanager
-def _random_state_kept(network: nn.Module) -> Iterator[None]:
-    device = next(network.parameters()).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(0)  # for a network that has dropout
-        yield
 
 
 def _statistics(layer: _BatchNorm) -> tuple[Tensor, Tensor]:
@@ -270,10 +244,9 @@ def _statistics(layer: _BatchNorm) -> tuple[Tensor, Tensor]:
     return layer.running_mean, layer.running_var
 
 
-def _put(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
-    running_mean, running_variance = _statistics(layer)
-    running_mean.copy_(mean)
-    running_variance.copy_(variance)
+def _put(layer: _BatchNorm, statistics: Tensor) -> None:
+    for buffer, values in zip(_statistics(layer), statistics, strict=True):
+        buffer.copy_(values)
 
 
 def _even(count: int, batch_size: int) -> int:

@@ -1,8 +1,7 @@
 """The distance of a network's gradient from that of store-everything backpropagation."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,7 +63,10 @@ def reference(
 ) -> Observed:
     """The result of `observe` with the reference of each block's gradient method, or with another
     gradient method."""
-    with _gradient_method(network, gradient):
+    with ExitStack() as restored:
+        for block in ode_blocks(network):
+            restored.callback(setattr, block, "gradient", block.gradient)
+            block.gradient = gradient or reference_of(block.gradient)
         return observe(network, images, labels)
 
 
@@ -151,15 +153,3 @@ def _relative(parts: list[_Products]) -> tuple[float, float]:
         return 0.0, 1.0
     product = sum(part.product for part in parts)
     return error, product / math.sqrt(square * square_reference) if square > 0 else 0.0
-
-
-@contextmanager
-def _gradient_method(network: nn.Module, gradient: str | None) -> Iterator[None]:
-    before = [(block, block.gradient) for block in ode_blocks(network)]
-    try:
-        for block, own in before:
-            block.gradient = gradient or reference_of(own)
-        yield
-    finally:
-        for block, own in before:
-            block.gradient = own

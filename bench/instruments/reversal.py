@@ -80,11 +80,10 @@ def adaptive_steps(rhs: Rhs, z0: State, rtol: float, atol: float, max_steps: int
     """
     counted = _Counted(rhs if isinstance(z0, Tensor) else _of_tensors(rhs))
     start = torch.as_tensor(z0)
-    lost = torch.full_like(start, torch.nan)
     states, accepted, status = [start], [0], "ok"
     times = unit_interval(start)
-    for interval in (times, times.flip(0)):
-        try:
+    try:
+        for interval in (times, times.flip(0)):
             with np.errstate(all="ignore"), torch.no_grad():
                 solution = library().odeint(
                     counted,
@@ -96,16 +95,15 @@ def adaptive_steps(rhs: Rhs, z0: State, rtol: float, atol: float, max_steps: int
                     options={"max_num_steps": max_steps},
                 )
             states.append(solution[-1])
-        except AssertionError as error:
-            status = next((s for text, s in FAILURES.items() if text in str(error)), "")
-            if not status:
-                raise
-            states += [lost] * (3 - len(states))
+            accepted.append(counted.accepted)
+    except AssertionError as error:
+        status = next((s for text, s in FAILURES.items() if text in str(error)), "")
+        if not status:
+            raise
+        states += [torch.full_like(start, torch.nan)] * (3 - len(states))
         accepted.append(counted.accepted)
-        if status != "ok":
-            break
-    forward, both = accepted[1], accepted[-1]
-    return _reversal(states, (forward, both - forward), counted.evaluations, status)
+    n_steps = accepted[1], accepted[-1] - accepted[1]
+    return _reversal(states, n_steps, counted.evaluations, status)
 
 
 class _Counted:

@@ -24,7 +24,7 @@ class Seconds:
     repeats: int
 
     @classmethod
-    def of(cls, taken: "np.ndarray") -> "Seconds":
+    def of(cls, taken: np.ndarray) -> "Seconds":
         low, median, high = np.quantile(taken, (0.25, 0.5, 0.75))
         return cls(float(median), float(low), float(high), len(taken))
 

@@ -17,7 +17,7 @@ class Original:
 
     As in the published code, running the block again updates BatchNorm's running statistics again,
     and dropout, autocast and a change of mode are not handled: for comparing costs alone. Its steps
-    use the operations of the published time steppers.
+    use the operations of the published time-stepping schemes.
 
     Source: github.com/amirgholami/anode, anode/adjoint.py and anode/scheme.py.
     """

@@ -18,27 +18,27 @@ SCHEMA = 2
 """Version of run.json and of the records beside tables: goes up whenever their meaning changes."""
 
 DAMAGED = ".damaged"
-"""The end of the name of a damaged file that is set aside."""
+"""The end of the name of a damaged file that was renamed."""
 
 _SEAL = "sha256"
 
 
 class DamagedRecordError(UsageError):
-    """A record is not what was once written. files: those that it consists of."""
+    """A record is damaged. files: those that it consists of."""
 
     def __init__(self, file: Path, reason: str, files: Sequence[Path]) -> None:
         self.damage = f"{file} is damaged ({reason})"
-        super().__init__(f"{self.damage}: run the suite again, which sets it aside and repeats it")
+        super().__init__(f"{self.damage}: run the suite again, which renames it and repeats it")
         self.files = files
 
     def set_aside(self) -> str:
         """Rename the files and return a line about it. Raises UsageError if that is impossible."""
         names = []
         for file in filter(Path.exists, self.files):
-            aside = file.with_name(file.name + DAMAGED)
-            with writing(aside):
-                os.replace(file, aside)
-            names.append(aside.name)
+            renamed = file.with_name(file.name + DAMAGED)
+            with writing(renamed):
+                os.replace(file, renamed)
+            names.append(renamed.name)
         return f"{self.damage}: made anew, and kept as {' and '.join(names)}"
 
 

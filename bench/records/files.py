@@ -20,13 +20,12 @@ PART = ".part"
 FIGURE_FORMATS = ("pdf", "svg", "png", "tex")
 """Formats of figures; "tex" writes tables as LaTeX."""
 
-
 _PLAIN = re.compile(r"[a-z0-9._-]+(:[a-z0-9_]+=[a-z0-9.-]+)*")
 """A name as it is registered, in lower case, with parameters or without."""
 
 
 def distinct_name(*parts: str) -> str:
-    """A name for a file or folder that no other parts give, whether case matters there or not.
+    """A file name that is unique to these parts, also where case does not matter.
 
     Registered names and numbers stay as they are, joined by hyphens. The letters of other parts,
     such as `package.module:Object`, are replaced where a file name lacks them, and a digest of
@@ -39,14 +38,14 @@ def distinct_name(*parts: str) -> str:
 
 
 def write_whole(file: Path, content: str | bytes) -> None:
-    """Write a file beside its place, on the disk, then rename it. Makes its folder."""
+    """Write a file beside its place, flush it to the disk, and rename it. Makes its folder."""
     with whole(file) as stream:
         stream.write(content if isinstance(content, bytes) else content.encode("utf-8"))
 
 
 @contextmanager
 def whole(file: Path) -> Iterator[BinaryIO]:
-    """As `write_whole`, piece by piece: the file appears when the context ends without an error."""
+    """A context that writes as `write_whole`: the file appears if it ends without an error."""
     file.parent.mkdir(parents=True, exist_ok=True)
     remove_parts(file.parent, file.name)
     handle, beside = tempfile.mkstemp(prefix=f".{file.name}-", suffix=PART, dir=file.parent)
@@ -64,9 +63,9 @@ def whole(file: Path) -> Iterator[BinaryIO]:
 
 
 def remove_parts(folder: Path, name: str = "") -> None:
-    """Remove files that killed processes left half-written: of one name, or of all.
+    """Remove temporary files of killed processes: those of one file, or all.
 
-    Call it with the lock of what is written there.
+    The caller holds the lock of what is written there.
     """
     for part in folder.glob(f".{glob.escape(name)}*{PART}"):
         with contextlib.suppress(OSError):
@@ -78,8 +77,7 @@ def check_writable(folder: Path) -> None:
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         raise UsageError(
-            f"cannot write to {folder} ({there} is no folder that can be written to): choose "
-            "another --out"
+            f"cannot write to {folder} ({there} is not a writable folder): choose another --out"
         )
 
 

@@ -1,4 +1,7 @@
-"""The rows of measurements.csv, a class for each study. docs/results.md has all columns."""
+"""The rows of measurements.csv, a class for each study.
+
+docs/results.md describes all columns.
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,12 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class GradientRow:
-    """One part of one gradient, compared with backprop's.
-
-    part: "all parameters", "block 1", … (its parameters), "z0 of block 1", … (its input), or
-    "statistics" (BatchNorm's, after both passes; its cosine means nothing). lipschitz: ‖∂f/∂z‖₂
-    at the block's input, or the largest of the network's blocks.
-    """
+    """One part of one gradient, compared with backprop's."""
 
     network: str
     method: str
@@ -32,14 +30,7 @@ class GradientRow:
 
 @dataclass(frozen=True)
 class OdeGradientRow:
-    """The gradients of one discrete solve against that of the ODE, g_∞, all parameters together.
-
-    discrete: ‖g_discrete − g_∞‖ / ‖g_∞‖, with backprop's gradient; continuous: the same with
-    node's; difference: ‖g_node − g_discrete‖ / ‖g_∞‖. drift, reconstruction and inconsistency: what
-    drift between the steps, the reconstruction of the stages in a step, and the scheme have in
-    e = g_node − g_discrete, as ⟨part, e⟩ / ‖e‖², which sum to 1. reference_steps: of RK4 for g_∞;
-    reference_change: what the last doubling of these changed, relative to ‖g_∞‖.
-    """
+    """The gradients of one discrete solve, compared with the gradient of the ODE."""
 
     network: str
     method: str
@@ -59,14 +50,8 @@ class OdeGradientRow:
 
 @dataclass(frozen=True)
 class CostRow:
-    """One phase of a training step: "step" (all of it), "forward", "backward", "optimizer", or
-    "compile" (once before the first step).
-
-    seconds, low and high: median and quartiles of the rounds. ratio, ratio_low and ratio_high: of
-    the quotients with the whole step of backprop in the same memory format, precision and
-    execution. Memory and evaluations are those of an eager step, None if they cannot be seen.
-    reason: why a peer cannot do this; all numbers are None then.
-    """
+    """One phase of a training step. All numbers are None for a peer that cannot be measured; memory
+    and evaluations also where they cannot be seen."""
 
     network: str
     method: str
@@ -94,11 +79,7 @@ class CostRow:
 
 @dataclass(frozen=True)
 class MemoryRow:
-    """Peak memory and evaluations of one training step.
-
-    peak_bytes: beyond what was allocated before the step. state_bytes: of the largest state of an
-    ODE block. n_blocks: the number of ODE blocks.
-    """
+    """Peak memory, beyond what was allocated before, and evaluations of one training step."""
 
     network: str
     n_blocks: int
@@ -117,12 +98,8 @@ class MemoryRow:
 class GrowthRow:
     """A training step at one point of a sweep, for one gradient method.
 
-    sweep: "Nt", "batch size" or "width". compared: the gradient methods that took turns, separated
-    by commas. width: channels of the widest state of an ODE block. seconds: median of the rounds.
-    yardstick: that of the reference step, which takes a turn in every round; relative, low and
-    high: median and quartiles of the quotients with it. data_seconds: median of making one
-    augmented batch, which no step includes; data_share, …: of its quotients with the step.
-    status: "ok", or "oom" if the step did not fit into memory; then nothing else is known.
+    Without numbers if the status is "oom". compared: the gradient methods that were interleaved,
+    separated by commas.
     """
 
     sweep: str
@@ -136,7 +113,7 @@ class GrowthRow:
     device: str
     status: str
     seconds: float = math.nan
-    yardstick: float = math.nan
+    reference_seconds: float = math.nan
     relative: float = math.nan
     low: float = math.nan
     high: float = math.nan
@@ -152,13 +129,7 @@ class GrowthRow:
 
 @dataclass(frozen=True)
 class ReversalRow:
-    """One problem solved forward from t = 0 to 1, then backward.
-
-    rho: ‖φ(φ(z0, 1), -1) - z0‖₂ / ‖z0‖₂, infinite if status is not "ok" (the result is not finite,
-    or the adaptive solver gave up). n_steps and n_steps_back: fixed or accepted steps. tolerance:
-    the relative one, 0 with fixed steps. nfe: both directions. data and fingerprint: of the
-    images, or "none".
-    """
+    """One problem solved forward from t = 0 to 1, then backward."""
 
     problem: str
     activation: str

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 RUN, EPOCHS = "run.json", "epochs.csv"
 ASIDE = ".aside-"
-"""Part of the name of a folder of archived results, which is read only if it is named itself."""
+"""Part of the name of an archive of results, which is read only if it is named itself."""
 
 RESULTS = ("ok", "diverged", "oom")
 """The statuses that are results. The other one is "failed": such a run is tried again."""
@@ -145,10 +145,10 @@ def load(path: str | Path, names: Collection[str] | None = None) -> "pd.DataFram
 
 
 def load_runs(path: str | Path, names: Collection[str] | None = None) -> "pd.DataFrame":
-    """Load the runs that `load` loads, one row each.
+    """Load runs as `load` does, one row each.
 
-    The columns before those of an epoch, `reason`, the conditions that its environment states, and
-    the columns of its summary.
+    Columns: those of `load` before the ones of an epoch, `reason`, the conditions of the
+    environment, and the summary.
     """
     import pandas as pd
 
@@ -219,7 +219,7 @@ def read_run(folder: Path) -> Run | None:
 
 
 def read_runs(path: Path, names: Collection[str] | None = None) -> list[Run]:
-    """Read the runs that `load` loads; none if nothing is recorded. Raises UsageError as `load`."""
+    """Read runs as `load` does; none if nothing is recorded."""
     folders = sorted(_folders(path)) if names is None else [path / name for name in sorted(names)]
     found = {folder: run for folder in folders if (run := read_run(folder))}
     first: dict[tuple[str, str], Path] = {}
@@ -274,7 +274,7 @@ def device_names(environment: Mapping[str, Any]) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no infinity; a summary says null where epochs.csv has the value."""
+    """Replace a number that is not finite, which JSON lacks, by None; epochs.csv has its value."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

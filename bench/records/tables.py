@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row", bound="DataclassInstance")
 
-RENAMED = {"layout": "memory_format"}
-"""Column of older records → its name now."""
+RENAMED = {"layout": "memory_format", "yardstick": "reference_seconds"}
+"""Column of older records → its present name."""
 
 
 def write_rows(
@@ -59,7 +59,7 @@ def read_reference(file: Path, kind: type[Row]) -> list[Row]:
 
     Raises UsageError if the file is missing, damaged, of another version or of another kind.
     """
-    anew = "restore it, or move it away and make one with --update-reference"
+    remedy = "restore it, or move it away and make one with --update-reference"
     if not file.exists():
         raise UsageError(f"there is no reference {file}: make one with --update-reference")
     try:
@@ -71,17 +71,17 @@ def read_reference(file: Path, kind: type[Row]) -> list[Row]:
         if schema != checksums.SCHEMA or name != kind.__name__:
             raise UsageError(
                 f"{file} is of another version or suite ({name}, schema {schema}, not "
-                f"{kind.__name__}, schema {checksums.SCHEMA}): {anew}"
+                f"{kind.__name__}, schema {checksums.SCHEMA}): {remedy}"
             )
         if sha256(table) != found[3].decode():
             raise ValueError("its checksum is wrong")
         return as_rows(parse(table), kind)
     except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"{file} is no whole reference: {anew}") from error
+        raise UsageError(f"{file} is not a complete reference: {remedy}") from error
 
 
 def parse(content: bytes) -> "pd.DataFrame":
-    """A table as a frame, every number to the last bit."""
+    """Read a table into a frame, without rounding any number."""
     import pandas as pd  # takes half a second, which --status does not need
 
     with warnings.catch_warnings():

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache, lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
@@ -14,6 +14,7 @@ from bench.data import Dataset, DeviceData, evaluation_batches, train_batches
 from bench.instruments import gradient_error, lipschitz
 from bench.records import GradientRow
 from bench.studies.study import Runner
+from bench.training.step import TrainingStep
 from solvers.gradients import reference
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
@@ -77,45 +78,38 @@ class GradientRunner(Runner):
         self._pixels, self._labels = next(
             evaluation_batches(self._data.train_images, self._data.train_labels, images)
         )
-        self._trained: dict[str, dict[str, Tensor]] = {}
-        self._references: dict[GradientCase, gradient_error.Observed] = {}
-        self._lipschitz: dict[GradientCase, tuple[float, ...]] = {}
+        # Many cases share these: the constants of a block depend slightly on how the earlier blocks
+        # are solved, so they are always those of one scheme.
+        self._reference = lru_cache(maxsize=16)(self._observe)
+        self._constants = cache(self._lipschitz)
+        self._trained = cache(lambda network: _trained_weights(network, self._data))
 
     def measure(self, case: GradientCase) -> list[GradientRow]:
         """The rows of a case: the whole gradient, that of each block's parameters, that of each
         block's input, and the BatchNorm statistics."""
-        batch = self._pixels.to(PRECISIONS[case.precision]), self._labels
-        network = self._network(case)
+        network, batch = self._network(case), self._batch(case)
         if getattr(solvers.GRADIENTS.resolve(case.gradient), "learns_from_first_pass", False):
             gradient_error.observe(network, *batch)
         found = gradient_error.compare(
-            gradient_error.observe(network, *batch), self._reference(case, batch)
+            gradient_error.observe(network, *batch),
+            self._reference(replace(case, gradient=reference(case.gradient))),
         )
-        # A block's input depends slightly on how the earlier blocks are solved, so the constants
-        # are always those of one scheme.
-        which = replace(case, method="rk2", n_steps=2, gradient="backprop")
-        if which not in self._lipschitz:
-            self._lipschitz[which] = lipschitz.of_blocks(self._network(which), batch[0])
-        return _rows(case, found, self._lipschitz[which], self._device)
+        constants = self._constants(replace(case, method="rk2", n_steps=2, gradient="backprop"))
+        return _rows(case, found, constants, self._device)
 
-    def _reference(
-        self, case: GradientCase, batch: tuple[Tensor, Tensor]
-    ) -> gradient_error.Observed:
-        """The reference's gradient, cached for the cases of one network, method and Nt."""
-        which = replace(case, gradient=reference(case.gradient))
-        if which not in self._references:
-            scheme = which.network, which.method, which.n_steps
-            if any((w.network, w.method, w.n_steps) != scheme for w in self._references):
-                self._references.clear()
-            self._references[which] = gradient_error.observe(self._network(which), *batch)
-        return self._references[which]
+    def _observe(self, case: GradientCase) -> gradient_error.Observed:
+        return gradient_error.observe(self._network(case), *self._batch(case))
+
+    def _lipschitz(self, case: GradientCase) -> tuple[float, ...]:
+        return lipschitz.of_blocks(self._network(case), self._batch(case)[0])
+
+    def _batch(self, case: GradientCase) -> tuple[Tensor, Tensor]:
+        return self._pixels.to(PRECISIONS[case.precision]), self._labels
 
     def _network(self, case: GradientCase) -> nn.Module:
         network = _build(case, self._device)
         if case.weights == "trained":
-            if case.network not in self._trained:
-                self._trained[case.network] = _trained_weights(case.network, self._data)
-            network.load_state_dict(self._trained[case.network])
+            network.load_state_dict(self._trained(case.network))
         for block in models.ode_blocks(network):
             _activate(block.rhs, ACTIVATIONS[case.activation])
             _rescale(block.rhs, case.scale)
@@ -151,11 +145,9 @@ def _trained_weights(network: str, data: DeviceData) -> dict[str, Tensor]:
     case = GradientCase(network, "rk2", 2, "backprop", precision="float32")
     net = _build(case, device)
     optimizer = SGD(net.parameters(), lr=0.02, momentum=0.9)
-    batches = train_batches(data, seed=SEED, epoch=1, batch_size=TRAINING_BATCH)
-    for pixels, labels in batches:
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(net(pixels), labels).backward()
-        optimizer.step()
+    step = TrainingStep(net, optimizer)
+    for pixels, labels in train_batches(data, seed=SEED, epoch=1, batch_size=TRAINING_BATCH):
+        step(pixels, labels)
     return net.state_dict()
 
 

@@ -129,9 +129,9 @@ class GradientStudy(Study):
     check_methods: tuple[str, ...] = ("euler", "rk2")
     check_n_steps: tuple[int, ...] = (1, 3)
 
-    row: ClassVar[type[GradientRow]] = GradientRow
-    key: ClassVar[tuple[str, ...]] = tuple(GradientCase.__dataclass_fields__)
-    figures: ClassVar[tuple[str, ...]] = (
+    row = GradientRow
+    key = tuple(GradientCase.__dataclass_fields__)
+    figures = (
         *("gradient_order", "gradient_blocks", "gradient_statistics", "gradient_activation"),
         *("gradient_lipschitz", "gradient_table"),
     )
@@ -141,7 +141,7 @@ class GradientStudy(Study):
         "Nt": ("n_steps", "scaled_n_steps", "check_n_steps"),
         "gradient": ("gradients", "varied_gradients", "check_gradients"),
     }
-    comparison: ClassVar[GradientComparison] = GradientComparison()
+    comparison = GradientComparison()
 
     def cases(self) -> tuple[GradientCase, ...]:
         networks, methods, gradients = self.networks, self.varied_methods, self.varied_gradients

@@ -29,7 +29,7 @@ DATA, FIXED = "data", "reference step"
 
 REFERENCE_STEP = Experiment("resnet4", "backprop", "rk2", 2, batch_size=64)
 """A step that is timed in every case: it shows how fast the machine was at each point of a sweep,
-which are measured minutes apart. Records name its time `yardstick`."""
+which are measured minutes apart."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,11 @@ class GrowthStudy(Study):
     repeats: int = 15
     seconds: float = 15.0
 
-    row: ClassVar[type[GrowthRow]] = GrowthRow
-    key: ClassVar[tuple[str, ...]] = (
-        *("sweep", "network", "method", "n_steps", "batch_size", "compared"),
-    )
-    figures: ClassVar[tuple[str, ...]] = ("growth", "growth_table")
+    row = GrowthRow
+    key = ("sweep", "network", "method", "n_steps", "batch_size", "compared")
+    figures = ("growth", "growth_table")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {**OPTIONS, "batch_size": ("batch_sizes",)}
-    printed: ClassVar[tuple[str, ...]] = ("growth.md",)
+    printed = ("growth.md",)
 
     def cases(self) -> tuple[GrowthCase, ...]:
         for option, sizes in (("--Nt", self.n_steps), ("--batch_size", self.batch_sizes)):
@@ -190,7 +188,8 @@ def _row_times(step: np.ndarray, data: np.ndarray, reference: np.ndarray) -> dic
     the reference step."""
     relative, share = Seconds.of(step / reference), Seconds.of(data / step)
     return {
-        **{"seconds": Seconds.of(step).median, "yardstick": Seconds.of(reference).median},
+        "seconds": Seconds.of(step).median,
+        "reference_seconds": Seconds.of(reference).median,
         **{"relative": relative.median, "low": relative.low, "high": relative.high},
         **{"data_seconds": Seconds.of(data).median, "data_share": share.median},
         **{"data_share_low": share.low, "data_share_high": share.high},

@@ -74,14 +74,9 @@ class MemoryStudy(Study):
     check_n_steps: tuple[int, ...] = (1, 3)
     check_batch_size: int = 8
 
-    row: ClassVar[type[MemoryRow]] = MemoryRow
-    key: ClassVar[tuple[str, ...]] = ("network", "method", "n_steps", "gradient", "batch_size")
-    figures: ClassVar[tuple[str, ...]] = (
-        "memory_steps",
-        "memory_blocks",
-        "memory_tradeoff",
-        "memory_laws",
-    )
+    row = MemoryRow
+    key = ("network", "method", "n_steps", "gradient", "batch_size")
+    figures = ("memory_steps", "memory_blocks", "memory_tradeoff", "memory_laws")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "network": ("networks", "check_networks"),
         "method": ("methods",),
@@ -89,7 +84,7 @@ class MemoryStudy(Study):
         "gradient": ("gradients", "check_gradients"),
         "batch_size": ("batch_size", "check_batch_size"),
     }
-    comparison: ClassVar[MemoryComparison] = MemoryComparison()
+    comparison = MemoryComparison()
 
     def cases(self) -> tuple[Experiment, ...]:
         found = _steps(self.networks, self.methods, self.n_steps, self.gradients, self.batch_size)

@@ -73,16 +73,17 @@ def _finding(comparison: Comparison[Row], row: Row, reference: Row | None) -> Fi
 def without_reference(
     comparison: Comparison[Row], cases: Iterable[Any], reference: Iterable[Row]
 ) -> set[str]:
-    """The gradient methods, in words, whose cases the reference lacks."""
+    """Describe the cases that the reference lacks: their gradient methods, sizes and precisions."""
     names = comparison.experiment_key
     if not names:
         return set()
     known = {key_of(row, names) for row in reference}
-    asked = [experiment for case in cases for experiment in comparison.experiments(case)]
-    lacking = [experiment for experiment in asked if key_of(experiment, names) not in known]
-    sizes = {(e.batch_size, e.precision) for e in lacking}
+    lacking: dict[tuple[int, str], set[str]] = {}
+    for experiment in (e for case in cases for e in comparison.experiments(case)):
+        if key_of(experiment, names) not in known:
+            size = experiment.batch_size, experiment.precision
+            lacking.setdefault(size, set()).add(experiment.gradient)
     return {
-        ", ".join(sorted({e.gradient for e in lacking if (e.batch_size, e.precision) == size}))
-        + f" with batch size {size[0]} in {size[1]}"
-        for size in sizes
+        f"{', '.join(sorted(gradients))} with batch size {batch_size} in {precision}"
+        for (batch_size, precision), gradients in lacking.items()
     }

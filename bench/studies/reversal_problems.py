@@ -23,7 +23,6 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
 }
 
-
 Maker = Callable[[int], tuple[Callable[[Any], Any], State]]
 """Seed → f and z0."""
 

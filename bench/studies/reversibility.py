@@ -74,10 +74,10 @@ class ReversibilityStudy(Study):
         ("rk45", 0, 0.001),
     )
 
-    row: ClassVar[type[ReversalRow]] = ReversalRow
-    figures: ClassVar[tuple[str, ...]] = ("reversal_pictures", "reversal_steps", "reversal_claims")
+    row = ReversalRow
+    figures = ("reversal_pictures", "reversal_steps", "reversal_claims")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {"method": ("schemes",), "seeds": ("seeds",)}
-    makes_pictures: ClassVar[bool] = True
+    makes_pictures = True
 
     def cases(self) -> tuple[ReversalCase, ...]:
         schemes = tuple(dict.fromkeys(canonical(scheme) for scheme in self.schemes))

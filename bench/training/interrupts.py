@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
@@ -27,22 +27,17 @@ def deferred() -> Iterator[Interrupts]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupts
         return
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-    handlers = {n: h for n, h in handlers.items() if h not in (signal.SIG_IGN, None)}
+    with ExitStack() as restored:
 
-    def restore() -> None:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        def note(number: int, frame: FrameType | None) -> None:
+            interrupts.arrived = number
+            restored.close()
 
-    def note(number: int, frame: FrameType | None) -> None:
-        interrupts.arrived = number
-        restore()
-
-    for number in handlers:
-        signal.signal(number, note)
-    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if handler not in (signal.SIG_IGN, None):
+                restored.callback(signal.signal, number, handler)
+                signal.signal(number, note)
         yield interrupts
-    finally:
-        restore()
     if interrupts.arrived:
         signal.raise_signal(interrupts.arrived)

@@ -8,7 +8,7 @@ from bench.experiment import Experiment
 from bench.training import cuda_graph
 from bench.training.cuda_graph import CapturedStep
 from bench.training.network import MEMORY_FORMATS, build_network, make_optimizer
-from bench.training.step import TrainingStep, training_step
+from bench.training.step import TrainingStep
 
 
 class MeasuredStep:
@@ -31,11 +31,12 @@ class MeasuredStep:
         self.images = self.images.contiguous(memory_format=MEMORY_FORMATS[memory_format])
         self.network = build_network(experiment, workload.device, memory_format)
         self.optimizer = make_optimizer(self.network, experiment)
+        self._step = TrainingStep(self.network, self.optimizer)
         self._captured: CapturedStep | None = None
         if is_captured and cuda_graph.obstacle(self.network, workload.device) is None:
-            step = TrainingStep(self.network, self.optimizer)
+            reads_constants = cuda_graph.reads_constants(self.network)
             self._captured = CapturedStep(
-                step, self.optimizer, reads_constants=cuda_graph.reads_constants(self.network)
+                self._step, self.optimizer, reads_constants=reads_constants
             )
             for _ in range(cuda_graph.EAGER_STEPS + 1):
                 self._captured(self.images, self.labels)
@@ -57,10 +58,9 @@ class MeasuredStep:
 
     def eagerly(self, on_phase_end: Callable[[str], None] = lambda phase: None) -> None:
         """Take the step in Python, also where it is captured."""
-        training_step(self.network, self.optimizer, self.images, self.labels, on_phase_end)
+        self._step(self.images, self.labels, on_phase_end)
 
+    @property
     def evaluations(self) -> tuple[int, int]:
-        """Take a step; return its evaluations of the right-hand sides: forward, backward."""
-        step = TrainingStep(self.network, self.optimizer)
-        step(self.images, self.labels)
-        return step.evaluations
+        """Evaluations of the right-hand sides in the last eager step: forward, backward."""
+        return self._step.evaluations

@@ -1,6 +1,7 @@
 """An experiment's network, optimiser and learning-rate schedule: the published protocol."""
 
 import random
+from itertools import chain
 
 import numpy as np
 import torch
@@ -38,6 +39,11 @@ def build_network(
     _set_memory_format(network, memory_format or memory_format_of(device))
     network.to(device)
     return _Bfloat16(network, device) if experiment.precision == "bfloat16" else network
+
+
+def tensors_of(network: nn.Module) -> dict[str, Tensor]:
+    """Every weight and buffer by name. A `state_dict` lacks buffers that are not persistent."""
+    return dict(chain(network.named_parameters(), network.named_buffers()))
 
 
 def make_optimizer(network: nn.Module, experiment: Experiment) -> Optimizer:

@@ -17,51 +17,10 @@ TEST_BATCH = {"cpu": 256, "cuda": 1000}
 """Images in a test batch, by kind of device: small for a CPU's cache, large for a GPU."""
 
 
-def training_step(
-    network: nn.Module,
-    optimizer: Optimizer,
-    images: Tensor,
-    labels: Tensor,
-    on_phase_end: Callable[[str], None] = lambda phase: None,
-) -> tuple[Tensor, Tensor]:
-    """Take one step on one batch; return mean loss and number of correct predictions, on the
-    device.
-
-    `on_phase_end` is called with "forward", "backward" and "optimizer" when that phase ends.
-    """
-    optimizer.zero_grad(set_to_none=True)
-    logits = network(images)
-    loss = F.cross_entropy(logits, labels)
-    on_phase_end("forward")
-    loss.backward()
-    on_phase_end("backward")
-    optimizer.step()
-    on_phase_end("optimizer")
-    with torch.no_grad():
-        return loss.detach(), (logits.argmax(1) == labels).sum()
-
-
-class EvaluationCounter:
-    """Counts evaluations of the right-hand sides of a network's ODE blocks, all blocks together."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self._count = 0
-        for block in ode_blocks(network):
-            block.rhs.register_forward_pre_hook(self._add)
-
-    def _add(self, rhs: nn.Module, inputs: object) -> None:
-        self._count += 1
-
-    def take(self) -> int:
-        """Return the evaluations since the last call."""
-        count, self._count = self._count, 0
-        return count
-
-
 class TrainingStep:
-    """The training step of a network, with its evaluations of f counted.
+    """The training step of a network, with its evaluations of the right-hand sides counted.
 
-    evaluations: of the right-hand sides in the last step that Python ran, forward and backward.
+    evaluations: forward and backward, of all ODE blocks, in the last step that Python ran.
     statistics: a second set of BatchNorm statistics, updated in forward passes alone.
     """
 
@@ -69,30 +28,47 @@ class TrainingStep:
         self, network: nn.Module, optimizer: Optimizer, statistics: ForwardStatistics | None = None
     ) -> None:
         self.evaluations = (0, 0)
+        self._count = 0
         self._statistics = statistics
         self._network = network
         self._optimizer = optimizer
-        self._counter = EvaluationCounter(network)
+        for block in ode_blocks(network):
+            block.rhs.register_forward_pre_hook(self._add)
 
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Take a step; return mean loss and number of correct predictions, on the device."""
-        forward, statistics = 0, self._statistics
+    def __call__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        on_phase_end: Callable[[str], None] = lambda phase: None,
+    ) -> tuple[Tensor, Tensor]:
+        """Take a step; return mean loss and number of correct predictions, on the device.
 
-        def observe_phase(phase: str) -> None:
-            nonlocal forward
-            if phase == "forward":
-                forward = self._counter.take()
-                if statistics:
-                    statistics.end_forward()
-            elif phase == "backward" and statistics:
-                statistics.end_backward()
+        `on_phase_end` is called with "forward", "backward" and "optimizer" when that phase ends.
+        """
+        self._count = 0
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._statistics:
+            self._statistics.begin_forward()
+        logits = self._network(images)
+        loss = F.cross_entropy(logits, labels)
+        on_phase_end("forward")
+        if self._statistics:
+            self._statistics.end_forward()
+        forward = self._count
 
-        self._counter.take()
-        if statistics:
-            statistics.begin_forward()
-        result = training_step(self._network, self._optimizer, images, labels, observe_phase)
-        self.evaluations = forward, self._counter.take()
-        return result
+        loss.backward()
+        on_phase_end("backward")
+        if self._statistics:
+            self._statistics.end_backward()
+        self.evaluations = forward, self._count - forward
+
+        self._optimizer.step()
+        on_phase_end("optimizer")
+        with torch.no_grad():
+            return loss.detach(), (logits.argmax(1) == labels).sum()
+
+    def _add(self, rhs: nn.Module, inputs: object) -> None:
+        self._count += 1
 
 
 def differentiate_once(network: nn.Module, images: Tensor, labels: Tensor) -> None:

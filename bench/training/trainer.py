@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from bench.training.checkpoint import RunState
 from bench.training.clock import Stopwatch
 from bench.training.cuda_graph import CapturedStep
 from bench.training.forward_statistics import ForwardStatistics
-from bench.training.network import build_network, make_optimizer, make_schedule
+from bench.training.network import build_network, make_optimizer, make_schedule, tensors_of
 from bench.training.step import Evaluation, TrainingStep, differentiate_once, evaluate
 from models import ode_blocks
 from solvers import GRADIENTS
@@ -186,7 +186,7 @@ class Trainer:
         state.count_seconds()
         self._count_epoch_seconds()
         state.step_seconds += self._step_clock.take()
-        state.network = self._tensors()
+        state.network = tensors_of(self.network)
         state.optimizer = self.optimizer.state_dict()
         # The milestones are the experiment's, and a Counter is not a plain value.
         schedule = self.schedule.state_dict()
@@ -199,7 +199,7 @@ class Trainer:
 
     def _restore(self) -> None:
         """Continue from the tensors of the state."""
-        state, own = self.state, self._tensors()
+        state, own = self.state, tensors_of(self.network)
         given = dict(state.network or {})
         if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in given.items()}:
             raise ValueError("the tensors are those of another network")
@@ -237,10 +237,6 @@ class Trainer:
             )
             differentiate_once(self.network, images, labels)
         probe(self.network)
-
-    def _tensors(self) -> dict[str, Tensor]:
-        """Every weight and buffer, in place."""
-        return dict(chain(self.network.named_parameters(), self.network.named_buffers()))
 
     def _count_epoch_seconds(self) -> float:
         """Add to `epoch_seconds` what passed since the last call; return the time now."""

@@ -82,12 +82,7 @@ def data_path(rows: pd.DataFrame) -> pd.DataFrame:
     own = rows[(rows["sweep"] == "batch size") & rows["gradient"].isin(COMPARED_WITH_DATA)]
     own = own.sort_values("batch_size", kind="stable")
     is_judged = (own["batch_size"] == BAR_IMAGES) & (own["shown"] == BAR_NETWORK)
-    return pd.DataFrame(
-        {
-            "network": own["shown"],
-            **{n: own[n] for n in ("method", "n_steps", "batch_size", "device", "gradient")},
-            **{n: own[n] for n in ("data_seconds", "data_share", "data_share_low")},
-            "data_share_high": own["data_share_high"],
-            "bar": own["device"].map(AT_MOST).where(is_judged),
-        }
-    )
+    case = ["shown", "method", "n_steps", "batch_size", "device", "gradient"]
+    measured = ["data_seconds", "data_share", "data_share_low", "data_share_high"]
+    found = own[[*case, *measured]].rename(columns={"shown": "network"})
+    return found.assign(bar=own["device"].map(AT_MOST).where(is_judged))

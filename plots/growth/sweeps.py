@@ -21,7 +21,7 @@ def by_network(rows: pd.DataFrame) -> pd.DataFrame:
     """
     fitted = rows[rows["status"] == "ok"]
     is_wide = fitted["network"].str.startswith(labels.WIDE)
-    usual = 1000 * fitted["yardstick"].median()
+    usual = 1000 * fitted["reference_seconds"].median()
     return fitted.assign(
         shown=fitted["network"].mask(is_wide, "resnet4"),
         milliseconds=fitted["relative"] * usual,
@@ -33,7 +33,7 @@ def by_network(rows: pd.DataFrame) -> pd.DataFrame:
 
 def drift(rows: pd.DataFrame) -> float:
     """The reference step's time at the machine's slowest point ÷ that at its fastest."""
-    return float(rows["yardstick"].max() / rows["yardstick"].min())
+    return float(rows["reference_seconds"].max() / rows["reference_seconds"].min())
 
 
 def held_fixed(rows: pd.DataFrame) -> str:

@@ -6,14 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from bench.records import write_whole
 from plots import labels, markdown
 from plots.growth.laws import data_path, fit
 from plots.growth.sweeps import SWEEPS, by_network, drift, held_fixed
 
 ENOUGH_FOR_A_LAW = 4
 """The number of points that can show that no parabola goes through all of them."""
-
 
 _FIT = (
     "Of a fit a + b·Nt + c·Nt² (memory: Nt > 1), the share of c·Nt² at the largest Nt; below zero: "
@@ -50,17 +48,13 @@ _DATA_PATH: markdown.Columns = {
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write growth.csv, all fits; data_path.csv; growth.md, both for people."""
+    """Write all fits as growth.csv, the data path as data_path.csv, and a summary as growth.md."""
     fitted = by_network(rows)
     if fitted.empty:
         return []
     laws, data = fit(fitted), data_path(fitted)
-    csv, of_data, text = (folder / n for n in ("growth.csv", "data_path.csv", "growth.md"))
-    write_whole(csv, laws.to_csv(index=False))
-    write_whole(of_data, data.to_csv(index=False))
-    parts = [*_growth(fitted, laws), *_data_path(data), *_out_of_memory(rows)]
-    write_whole(text, "\n\n".join(parts) + "\n")
-    return [csv, of_data, text]
+    paragraphs = [*_growth(fitted, laws), *_data_path(data), *_out_of_memory(rows)]
+    return markdown.write(folder, "growth", paragraphs, {"growth": laws, "data_path": data})
 
 
 def _growth(rows: pd.DataFrame, laws: pd.DataFrame) -> Iterator[str]:

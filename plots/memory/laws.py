@@ -1,11 +1,11 @@
 """Laws of the growth of peak memory with blocks and steps, with fitted coefficients."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from bench.records import write_whole
 from plots import labels, markdown
 
 TERMS = ("1", "L", "Nt", "L·Nt")
@@ -14,15 +14,13 @@ SMALL = 0.1
 
 
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write laws.csv, with the coefficients, and laws.md, for people."""
+    """Write the coefficients as laws.csv, and a summary as laws.md."""
     chain = chains(rows)
     table = fit(chain)
     if table.empty:
         return []
-    csv, markdown = folder / "laws.csv", folder / "laws.md"
-    write_whole(csv, table.to_csv(index=False))
-    write_whole(markdown, _markdown(table, chain[chain["n_steps"] > 1]))
-    return [csv, markdown]
+    paragraphs = _markdown(table, chain[chain["n_steps"] > 1])
+    return markdown.write(folder, "laws", paragraphs, {"laws": table})
 
 
 def chains(rows: pd.DataFrame) -> pd.DataFrame:
@@ -71,7 +69,7 @@ def _law(coefficients: np.ndarray, steps: str) -> str:
     return f"O({' + '.join(own) or '1'})"
 
 
-def _markdown(table: pd.DataFrame, chain: pd.DataFrame) -> str:
+def _markdown(table: pd.DataFrame, chain: pd.DataFrame) -> Iterator[str]:
     first = chain.iloc[0]
     columns: markdown.Columns = {
         "scheme": lambda row: labels.method(row["method"]),
@@ -80,12 +78,12 @@ def _markdown(table: pd.DataFrame, chain: pd.DataFrame) -> str:
         "misfit": markdown.value("misfit", ".1%"),
         "law": lambda row: row["law"],
     }
-    fitted = markdown.table(columns, table.to_dict("records"))
-    return (
+    yield (
         "Peak memory of one training step of ResNet-4 with L ODE blocks, "
         f"{int(first['batch_size'])} images, in states (one state is {first['state_bytes']:,} "
         f"bytes); {labels.how_counted(first['device'])}.\n"
         f"Fitted to L = {markdown.listed(chain['n_blocks'])} and Nt = "
         f"{markdown.listed(chain['n_steps'])}; the misfit is the largest relative error. For ANODE "
-        f"with binomial checkpoints, m = ⌈log₂ Nt⌉ replaces Nt.\n\n{fitted}\n"
+        "with binomial checkpoints, m = ⌈log₂ Nt⌉ replaces Nt."
     )
+    yield markdown.table(columns, table.to_dict("records"))

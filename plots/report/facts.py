@@ -29,7 +29,11 @@ def facts_of_environments(environments: Iterable[Mapping[str, Any]]) -> dict[str
     they have it."""
     every = [dict(environment) for environment in environments]
     facts = {
-        "Data": _values(_data(e["data"]) for e in every if e.get("data")),
+        "Data": _values(
+            f"{e['data'].get('source')}, fingerprint {e['data'].get('fingerprint')}"
+            for e in every
+            if e.get("data")
+        ),
         "Device": _values(e.get("device_name") for e in every),
         "CPU": _values(e.get("cpu") for e in every if e.get("device") != "cpu"),
         "Threads": _values(e.get("threads") for e in every if e.get("device") != "cpu"),
@@ -54,10 +58,6 @@ def _protocol(run: Mapping[Any, Any]) -> str:
         f"{count(int(run['num_epochs']), 'epoch')}, batch {int(run['batch_size'])}, learning rate "
         f"{run['lr']:g}, {', '.join(images)}, {run['precision']}"
     )
-
-
-def _data(data: Mapping[str, Any]) -> str:
-    return f"{data.get('source')}, fingerprint {data.get('fingerprint')}"
 
 
 def _software(environment: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ import base64
 import os
 import re
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,18 +28,14 @@ def write(page: Path, sections: Sequence[Section]) -> None:
         lstrip_blocks=True,
     )
     templates.filters |= {
-        "address": partial(_address, page.parent),
+        "address": lambda file: quote(Path(os.path.relpath(file, page.parent)).as_posix()),
         "data_uri": _data_uri,
         "html": _html,
-        "slug": _slug,
+        "slug": lambda text: re.sub(r"[^A-Za-z0-9._-]+", "-", text),
     }
     title = sections[0].title if len(sections) == 1 else page.absolute().parent.name
     text = templates.get_template("page.html").render(title=title, sections=sections)
     write_whole(page, text)
-
-
-def _address(folder: Path, file: Path) -> str:
-    return quote(Path(os.path.relpath(file, folder)).as_posix())
 
 
 def _data_uri(svg: str) -> str:
@@ -52,7 +47,3 @@ def _html(file: Path) -> Markup:
     html = markdown.READER.render(file.read_text(encoding="utf-8"))
     html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>')
     return Markup(html.replace("</table>", "</table></div>"))
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)

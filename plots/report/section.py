@@ -53,7 +53,9 @@ def rows_of_runs(runs: pd.DataFrame, folder: Path) -> list[dict[str, str | Path]
     return [
         {
             "network": labels.network(run["network"]),
-            "scheme": "–" if run["gradient"] == BASELINE else _scheme(run),
+            "scheme": "–"
+            if run["gradient"] == BASELINE
+            else labels.scheme(run["method"], run["n_steps"]),
             "gradient method": labels.gradient(run["gradient"]),
             "seed": str(run["seed"]),
             "status": run["status"],
@@ -74,10 +76,6 @@ def measured_files(folder: Path) -> list[Path]:
     """The records of a suite's measurements."""
     names = (MEASUREMENTS, MEASUREMENTS.replace(".csv", ".json"), "pictures.npz", "pictures.json")
     return [folder / name for name in names if (folder / name).exists()]
-
-
-def _scheme(run: Mapping[Any, Any]) -> str:
-    return labels.scheme(run["method"], run["n_steps"])
 
 
 def _number(run: Mapping[Any, Any], name: str, form: str, factor: float = 1) -> str:

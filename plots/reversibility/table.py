@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.records import write_whole
 from plots import labels, markdown
 from plots.reversibility.claims import CLAIMS, SINGLE
 
@@ -16,10 +15,7 @@ NOT_MEASURED = "not measured"
 def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     """Write claims.csv, a row for each claim and scheme, and claims.md, a row for each claim."""
     table = judge(rows)
-    csv, text = folder / "claims.csv", folder / "claims.md"
-    write_whole(csv, table.to_csv(index=False))
-    write_whole(text, "\n\n".join(_markdown(table, rows)) + "\n")
-    return [csv, text]
+    return markdown.write(folder, "claims", _markdown(table, rows), {"claims": table})
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,10 +1,10 @@
 """Test accuracy after the last epoch, as min / max / avg over the seeds."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from bench.records import write_whole
 from plots import labels, markdown
 from plots.training.recorded import BASELINE, Recorded, Scheme
 
@@ -23,12 +23,9 @@ PUBLISHED = {
 
 
 def draw(recorded: Recorded, folder: Path) -> list[Path]:
-    """Write accuracy.csv, with everything, and accuracy.md, for people."""
+    """Write accuracy.csv with all columns, and accuracy.md, a summary."""
     table = summarise(recorded)
-    csv, text = folder / "accuracy.csv", folder / "accuracy.md"
-    write_whole(csv, table.to_csv(index=False))
-    write_whole(text, _markdown(table, recorded))
-    return [csv, text]
+    return markdown.write(folder, "accuracy", _markdown(table, recorded), {"accuracy": table})
 
 
 def summarise(recorded: Recorded) -> pd.DataFrame:
@@ -72,7 +69,7 @@ def published(runs: pd.DataFrame) -> tuple[float, float, float] | None:
     return PUBLISHED.get((first["network"], first["gradient"])) if is_cifar10 else None
 
 
-def _markdown(table: pd.DataFrame, recorded: Recorded) -> str:
+def _markdown(table: pd.DataFrame, recorded: Recorded) -> Iterator[str]:
     columns: markdown.Columns = {
         "network": lambda row: labels.network(row.network),
         "scheme": lambda row: scheme_title(row.gradient, row.method, row.n_steps),
@@ -88,15 +85,14 @@ def _markdown(table: pd.DataFrame, recorded: Recorded) -> str:
         "published avg": lambda row: markdown.number(row.published_avg, ".2f"),
     }
     has_published = table["published_avg"].notna().any()
-    lines = markdown.table({**columns, **beside} if has_published else columns, table)
-    return (
-        f"Test accuracy after the last epoch, in per cent.\n\n{lines}\n\n{recorded.protocol()}\n"
-    ) + (_SOURCE if has_published else "")
+    yield "Test accuracy after the last epoch, in per cent."
+    yield markdown.table({**columns, **beside} if has_published else columns, table)
+    yield recorded.protocol() + (f"\n{_SOURCE}" if has_published else "")
 
 
 _SOURCE = (
     "Published: the table in the ANODE repository's README, 350 epochs on the official CIFAR-10; "
-    "its scheme and number of repeats are not stated there.\n"
+    "its scheme and number of repeats are not stated there."
 )
 
 

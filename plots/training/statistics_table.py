@@ -1,11 +1,12 @@
 """Test accuracy with each kind of BatchNorm statistics, and the loss of `node` with each."""
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from bench.records import STATISTICS, write_whole
+from bench.records import STATISTICS
 from bench.records.comparison.noise import mcnemar
 from plots import labels, markdown
 from plots.training.accuracy import published, scheme_title
@@ -27,11 +28,8 @@ def draw(recorded: Recorded, folder: Path) -> list[Path]:
     if accuracies.empty:
         return []
     gaps = paired_gaps(recorded)
-    files = [folder / name for name in ("statistics.csv", "statistics-gaps.csv", "statistics.md")]
-    write_whole(files[0], accuracies.to_csv(index=False))
-    write_whole(files[1], gaps.to_csv(index=False))
-    write_whole(files[2], _markdown(accuracies, gaps, recorded))
-    return files
+    tables = {"statistics": accuracies, "statistics-gaps": gaps}
+    return markdown.write(folder, "statistics", _markdown(accuracies, gaps, recorded), tables)
 
 
 def final_accuracies(recorded: Recorded) -> pd.DataFrame:
@@ -92,20 +90,20 @@ def _column(kind: str) -> str:
     return "test_accuracy" if kind == "running" else f"test_accuracy_{kind}"
 
 
-def _markdown(accuracies: pd.DataFrame, gaps: pd.DataFrame, recorded: Recorded) -> str:
-    parts = [
+def _markdown(accuracies: pd.DataFrame, gaps: pd.DataFrame, recorded: Recorded) -> Iterator[str]:
+    yield (
         "Test accuracy after the last epoch, in per cent: mean over the seeds ± their standard "
-        "deviation.",
-        _accuracy_table(accuracies),
-        _EXPLAINED,
-    ]
+        "deviation."
+    )
+    yield _accuracy_table(accuracies)
+    yield _EXPLAINED
     if len(gaps):
-        parts += [
+        yield (
             "Percentage points of test accuracy that `node` loses to the exact gradient, seed by "
-            "seed ± the standard error over test images; mean over the seeds ± its standard error.",
-            _gap_table(gaps),
-        ]
-    return "\n\n".join([*parts, recorded.protocol()]) + "\n"
+            "seed ± the standard error over test images; mean over the seeds ± its standard error."
+        )
+        yield _gap_table(gaps)
+    yield recorded.protocol()
 
 
 def _accuracy_table(accuracies: pd.DataFrame) -> str:
@@ -114,7 +112,7 @@ def _accuracy_table(accuracies: pd.DataFrame) -> str:
         "scheme": lambda runs: scheme_title(*runs[["gradient", "method", "n_steps"]].iloc[0]),
         "gradient method": lambda runs: labels.gradient(runs["gradient"].iloc[0]),
         "seeds": len,
-        **{name: partial(_mean_and_spread, kind) for kind, name in STATISTICS.items()},
+        **{name: partial(_accuracy, kind) for kind, name in STATISTICS.items()},
     }
     keys = ["network", "method", "n_steps", "gradient"]
     groups = [runs for _, runs in accuracies.groupby(keys, sort=False)]
@@ -132,10 +130,7 @@ def _gap_table(gaps: pd.DataFrame) -> str:
         "network": lambda pairs: labels.network(pairs["network"].iloc[0]),
         "scheme": lambda pairs: scheme_title("node", *pairs[["method", "n_steps"]].iloc[0]),
         "statistics": lambda pairs: STATISTICS[pairs["statistics"].iloc[0]],
-        "mean": lambda pairs: (
-            f"{pairs['gap'].mean():+.1f}"
-            + (f" ± {pairs['gap'].sem():.1f}" if len(pairs) > 1 else "")
-        ),
+        "mean": lambda pairs: _with_spread(pairs["gap"].mean(), pairs["gap"].sem(), "+.1f"),
         "each seed": lambda pairs: ", ".join(
             f"{gap:+.1f} ± {error:.1f}"
             for gap, error in zip(pairs["gap"], pairs["standard_error"], strict=True)
@@ -145,8 +140,10 @@ def _gap_table(gaps: pd.DataFrame) -> str:
     return markdown.table(columns, (pairs for _, pairs in gaps.groupby(keys, sort=False)))
 
 
-def _mean_and_spread(kind: str, runs: pd.DataFrame) -> str:
-    values = runs[kind]
-    if values.isna().all():
-        return "–"
-    return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
+def _accuracy(kind: str, runs: pd.DataFrame) -> str:
+    return _with_spread(runs[kind].mean(), runs[kind].std(), ".1f")
+
+
+def _with_spread(mean: float, spread: float, form: str) -> str:
+    """A mean over seeds; a single seed has no spread."""
+    return markdown.number(mean, form) + ("" if pd.isna(spread) else f" ± {spread:.1f}")

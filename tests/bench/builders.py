@@ -46,9 +46,9 @@ def workload(folder, dataset: Dataset | None = None, *, jobs: int = 1) -> Worklo
 def ran(place: Workload, of: Experiment) -> Run:
     """The record of the experiment, run in another folder."""
     with TemporaryDirectory() as folder:
-        elsewhere = replace(place, results=Path(folder))
-        with position.written(elsewhere, of) as listener:
-            return record_experiment(elsewhere, of, listener, None)
+        other = replace(place, results=Path(folder))
+        with position.written(other, of) as listener:
+            return record_experiment(other, of, listener, None)
 
 
 def train(folder, **changes) -> Run:

@@ -102,8 +102,8 @@ def measured(tmp_path, *environments):
 
 @pytest.mark.parametrize("said", [*DIFFERENT][:3])
 def test_condition_that_measurements_on_one_device_do_not_share_is_named(tmp_path, captions, said):
-    elsewhere = {**HERE, "device": "cuda", "threads": 1}
-    assert "Not the same" not in measured(tmp_path, HERE, elsewhere) + captions["memory_steps"]
+    other = {**HERE, "device": "cuda", "threads": 1}
+    assert "Not the same" not in measured(tmp_path, HERE, other) + captions["memory_steps"]
     table = measured(tmp_path, HERE, {**HERE, **DIFFERENT[said]})
     for caption in (captions["memory_steps"], table):
         assert f"Not the same in all measurements: {said}." in caption

@@ -11,7 +11,6 @@ from bench.records.comparison.observed import ACCURACY, GRADIENT_ERROR, Observed
 TWO_SIDED_5_PERCENT = 1.96
 """Standard errors that a difference exceeds by chance in 5 % of all cases."""
 
-
 STUDENT_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 """97.5 % quantiles of Student's t for 1, 2, … degrees of freedom."""
 

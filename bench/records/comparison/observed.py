@@ -123,7 +123,7 @@ def _quantities(row: Mapping[Any, Any]) -> Iterator[tuple[Any, ...]]:
     """Quantity, value, low and high."""
     if row.get("quantity") == "seconds_per_step":
         yield "time per step before training", row["value"], row["low"], row["high"]
-    if "seconds" in row:  # growth's spread is that of the quotients with the yardstick
+    if "seconds" in row:  # growth's spread is of the quotients with the reference step
         unit = row["seconds"] / row["relative"] if "relative" in row else 1.0
         yield "time per step", row["seconds"], row["low"] * unit, row["high"] * unit
     is_ok = row.get("status", "ok") == "ok"

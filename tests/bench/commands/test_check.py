@@ -220,7 +220,7 @@ def replaced(old, new):
 
 BAD = {
     "there is no reference": lambda file: file.unlink(),
-    "is no whole reference": truncated,
+    "is not a complete reference": truncated,
     "is of another version or suite": replaced(f"schema {SCHEMA}", "schema 99"),
     "another version or suite": replaced("Row", "OtherRow"),
     "has no reference for cpu": {"device": "cuda"},

@@ -91,15 +91,15 @@ def test_estimated_statistics_are_those_of_the_inputs_of_each_evaluation(data):
     found = estimate(network, batches)
     for name, inputs in given.items():
         evaluations = len(inputs) // len(batches)
-        assert evaluations == len(found.means[name]) == (4 if "rhs" in name else 1)
-        assert len({tuple(mean.tolist()) for mean in found.means[name]}) == evaluations
+        assert evaluations == len(found.sets[name]) == (4 if "rhs" in name else 1)
+        assert len({tuple(mean.tolist()) for mean, _ in found.sets[name]}) == evaluations
         for number in range(evaluations):
             own = inputs[number::evaluations]
             mean = torch.stack([x.mean((0, 2, 3)) for x in own]).mean(0)
             variance = torch.stack([x.var((0, 2, 3)) for x in own]).mean(0)
             # BatchNorm adds up to 32 × 1024 numbers in float32.
-            torch.testing.assert_close(found.means[name][number], mean, rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(found.variances[name][number], variance, rtol=1e-4, atol=0)
+            torch.testing.assert_close(found.sets[name][number][0], mean, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(found.sets[name][number][1], variance, rtol=1e-4, atol=0)
 
 
 def test_per_evaluation_statistics_are_used_in_the_evaluation_of_their_own(data):

@@ -69,7 +69,7 @@ def test_rows_are_complete(rows, tiny):
     assert {row.batch_size for row in rows if row.sweep == "batch size"} == {2, 3}
     for row in rows:
         assert (row.status, row.repeats) == ("ok", 2)
-        assert min(row.peak_bytes, row.seconds, row.yardstick, row.data_seconds) > 0
+        assert min(row.peak_bytes, row.seconds, row.reference_seconds, row.data_seconds) > 0
         assert 0 < row.low <= row.relative <= row.high
         assert 0 < row.data_share_low <= row.data_share <= row.data_share_high
 

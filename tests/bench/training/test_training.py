@@ -10,7 +10,7 @@ from bench.instruments.gradient_error import measure
 from bench.records import WALL_CLOCK_COLUMNS
 from bench.training import trainer
 from bench.training.network import build_network, make_optimizer, make_schedule
-from bench.training.step import training_step
+from bench.training.step import TrainingStep
 from solvers import odeint
 from tests.bench.builders import CPU, experiment, train, workload
 
@@ -211,7 +211,7 @@ def test_gradient_error_is_the_relative_norm_over_all_parameters():
 def test_probe_leaves_no_trace(gradient):
     network, images, labels = network_and_batch(gradient)
     optimizer = make_optimizer(network, experiment())
-    training_step(network, optimizer, images, labels)
+    TrainingStep(network, optimizer)(images, labels)
 
     def everything():
         tensors = [torch.get_rng_state(), *network.state_dict().values()]

@@ -25,7 +25,7 @@ SETTLED = 2
 
 
 class NoCopies(TorchDispatchMode):
-    """Raises where tensors move between devices; keeps the names of operators, views aside."""
+    """Raises where tensors move between devices; keeps the names of operators, except views."""
 
     VIEWS = ("slice", "unsqueeze", "permute", "detach")
 
