@@ -9,6 +9,7 @@ from bench.experiment import Experiment
 from bench.studies.cost.study import CostStudy
 from bench.studies.gradients import GradientStudy
 from bench.studies.growth import GrowthStudy
+from bench.studies.low_precision import LowPrecisionStudy
 from bench.studies.memory import MemoryStudy
 from bench.studies.ode_gradients import OdeGradientStudy
 from bench.studies.reversibility import ReversibilityStudy
@@ -149,6 +150,10 @@ SUITES: Registry[Suite | Study] = Registry(
                 "ode-gradients",
                 "discrete and continuous gradients against that of the ODE; parts of their "
                 "difference",
+            ),
+            LowPrecisionStudy(
+                "low-precision",
+                "gradients in bfloat16, float16 and TF32 against float64: error, memory, time",
             ),
             MemoryStudy(
                 "memory",

@@ -25,6 +25,7 @@ GRADIENTS = {
     "anode-steps": "ANODE, a checkpoint a step",
     "anode-revolve": "ANODE, binomial checkpoints",
     "symplectic": "Symplectic adjoint",
+    "mixed": "Mixed precision",
     "reversible": "Reversible (McCallum & Foster)",
     "node-grid": "Neural ODE, step states restored",
     "node-frozen": "Neural ODE, BatchNorm frozen",

@@ -20,6 +20,8 @@ _LOOKS = {
     "anode-auto": ("#000000", "*"),
     "anode-steps": ("#56B4E9", "D"),
     "anode-revolve": ("#332288", "d"),
+    "symplectic": ("#117733", "<"),
+    "mixed": ("#6699CC", "H"),
     "reversible": ("#CC79A7", "P"),
     "node-grid": ("#E69F00", "h"),
     "node-frozen": ("#882255", "^"),

@@ -31,7 +31,7 @@ def checkpointed(
     parameters = trainable_parameters(rhs)
     if not wants_gradient(z0, parameters):
         return compute(rhs, z0)
-    backward = backward or partial(_run_again, compute)
+    backward = backward or partial(run_again, compute)
     z1: Tensor = _Checkpointed.apply(compute, backward, Replay(rhs, z0.device), z0, *parameters)
     return z1
 
@@ -53,9 +53,10 @@ class CheckpointedEvaluations(nn.Module):
         return checkpointed(evaluate, self.rhs, z)
 
 
-def _run_again(
+def run_again(
     compute: Compute, replay: Replay, z0: Tensor, parameters: Any, end: Any, gradient: Tensor
 ) -> Sequence[Any]:
+    """The `Backward` that runs compute again as a whole and differentiates it."""
     with replay.again() as rhs:
         z1 = compute(rhs, z0)
     require_same([z1], end)

@@ -89,8 +89,13 @@ def compare(found: Observed, reference: Observed) -> GradientError:
     )
 
 
-def observe(network: nn.Module, images: Tensor, labels: Tensor) -> Observed:
-    """The gradients of one batch of cross-entropy loss; changes nothing, as `measure`."""
+def observe(
+    network: nn.Module, images: Tensor, labels: Tensor, *, loss_scale: float = 1.0
+) -> Observed:
+    """The gradients of one batch of cross-entropy loss; changes nothing, as `measure`.
+
+    loss_scale multiplies the loss; the gradients are divided by it.
+    """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     devices = [images.device] if images.device.type == "cuda" else []
     with (
@@ -100,12 +105,12 @@ def observe(network: nn.Module, images: Tensor, labels: Tensor) -> Observed:
         torch.enable_grad(),
     ):
         output = network(images)
-        loss = F.cross_entropy(output, labels)
+        loss = loss_scale * F.cross_entropy(output, labels)
         # The input of a network's first layer is an image, which requires no gradient.
         states = [z for _, z in inputs if z.requires_grad]
         wanted = [*parameters, *states]
         found = [
-            torch.zeros_like(tensor) if gradient is None else gradient
+            torch.zeros_like(tensor) if gradient is None else gradient / loss_scale
             for tensor, gradient in zip(
                 wanted, torch.autograd.grad(loss, wanted, allow_unused=True), strict=True
             )

@@ -49,6 +49,35 @@ class OdeGradientRow:
 
 
 @dataclass(frozen=True)
+class LowPrecisionRow:
+    """The gradient of one method in one precision, all parameters together, at initial weights.
+
+    precision: "float32", "tf32", "bfloat16" or "float16" (autocast around the whole network), or
+    "float16-scaled" (the same, with a scaled loss). error, cosine: against the gradient of
+    backprop in float64; rounding: error against that of the same method in float64. peak_bytes: of
+    a forward and a backward pass. ratio, …: median and quartiles of its time over backprop's in
+    float32. reason: why there are no numbers.
+    """
+
+    network: str
+    method: str
+    n_steps: int
+    gradient: str
+    precision: str
+    batch_size: int
+    seed: int
+    device: str
+    error: float | None = None
+    cosine: float | None = None
+    rounding: float | None = None
+    peak_bytes: int | None = None
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class CostRow:
     """One phase of a training step. All numbers are None for a peer that cannot be measured; memory
     and evaluations also where they cannot be seen."""

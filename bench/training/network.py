@@ -38,7 +38,8 @@ def build_network(
         )
     _set_memory_format(network, memory_format or memory_format_of(device))
     network.to(device)
-    return _Bfloat16(network, device) if experiment.precision == "bfloat16" else network
+    is_cast = experiment.precision == "bfloat16"
+    return InAutocast(network, device, torch.bfloat16) if is_cast else network
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
@@ -63,16 +64,16 @@ def make_schedule(optimizer: Optimizer, experiment: Experiment) -> MultiStepLR:
     return MultiStepLR(optimizer, milestones=list(experiment.lr_drops), gamma=LR_DROP)
 
 
-class _Bfloat16(nn.Module):
-    """A network evaluated under bfloat16 autocast. Weights and logits are float32."""
+class InAutocast(nn.Module):
+    """A network evaluated under autocast to a dtype. Weights and logits are float32."""
 
-    def __init__(self, network: nn.Module, device: torch.device) -> None:
+    def __init__(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
         self.network = network
-        self._device_type = device.type
+        self._device_type, self._dtype = device.type, dtype
 
     def forward(self, images: Tensor) -> Tensor:
-        with torch.autocast(self._device_type, dtype=torch.bfloat16):
+        with torch.autocast(self._device_type, dtype=self._dtype):
             logits: Tensor = self.network(images)
         return logits.float()
 

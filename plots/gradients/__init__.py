@@ -1,6 +1,15 @@
-"""Figures and tables of the suites `gradients` and `ode-gradients`."""
+"""Figures and tables of the suites `gradients`, `ode-gradients` and `low-precision`."""
 
-from plots.gradients import activation, blocks, lipschitz, ode, order, statistics, table
+from plots.gradients import (
+    activation,
+    blocks,
+    lipschitz,
+    low_precision,
+    ode,
+    order,
+    statistics,
+    table,
+)
 
 FIGURES = {
     "gradient_order": order.draw,
@@ -15,4 +24,9 @@ ODE_FIGURES = {
     "ode_distances": ode.draw_distances,
     "ode_shares": ode.draw_shares,
     "ode_table": ode.draw_table,
+}
+
+LOW_PRECISION_FIGURES = {
+    "low_precision": low_precision.draw,
+    "low_precision_table": low_precision.draw_table,
 }

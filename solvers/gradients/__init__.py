@@ -13,6 +13,7 @@ from solvers.gradients.anode_revolve import AnodeRevolve
 from solvers.gradients.anode_steps import AnodeSteps
 from solvers.gradients.backprop import Backprop
 from solvers.gradients.backprop_torchdiffeq import BackpropTorchdiffeq
+from solvers.gradients.mixed import Mixed
 from solvers.gradients.node import Node
 from solvers.gradients.node_stages import NodeStages
 from solvers.gradients.reversible import Reversible
@@ -88,6 +89,7 @@ GRADIENTS: Registry[GradientMethod] = Registry(
         "anode-steps": AnodeSteps(),
         "anode-revolve": AnodeRevolve(),
         "symplectic": Symplectic(),
+        "mixed": Mixed(),
         "reversible": Reversible(),
         "node": Node(grid=False, frozen=False),
         "node-grid": Node(grid=True, frozen=False),

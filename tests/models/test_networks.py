@@ -55,7 +55,7 @@ def test_anode_gradient_of_a_network_is_backprops_bit_for_bit(network, dtype):
 @pytest.mark.parametrize("network", ["alexnet", "resnet10"])
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
 def test_forward_pass_is_the_same_bits_for_every_gradient_method(network, memory_format):
-    same_scheme = {name for name in GRADIENTS if "rk45" not in name} - {"reversible"}
+    same_scheme = {name for name in GRADIENTS if "rk45" not in name} - {"reversible", "mixed"}
     images = torch.randn(4, 3, 32, 32).contiguous(memory_format=memory_format)
     logits = [
         make(network, gradient).to(memory_format=memory_format)(images) for gradient in same_scheme

@@ -24,7 +24,7 @@ DIVIDED_BLOCKS = (
 )
 RUN_AGAIN = (
     *("anode", "anode-auto", "anode-steps", "anode-revolve:m=2", "reversible"),
-    *("symplectic", "symplectic:m=2"),
+    *("symplectic", "symplectic:m=2", "mixed", "mixed:dtype=float16"),
 )
 HEUN3 = Tableau(
     *("heun3", 3, (0.0, 1 / 3, 2 / 3)),

@@ -98,6 +98,7 @@ def test_wrong_parameter_or_object_says_why(spec, said):
             for m in (0, -1, 4)
         ),
         *((f"reversible:coupling={c}", "needs 0 < coupling ≤ 1") for c in ("0", "1.5", "nan")),
+        *((f"mixed:dtype={d}", "choose bfloat16 or float16") for d in ("float32", "half")),
         *(
             (f"{family}:{p}", "rtol and atol must be positive numbers")
             for family in ("node-rk45", "anode-rk45")

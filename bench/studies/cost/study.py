@@ -88,8 +88,8 @@ class CostStudy(Study):
     methods: tuple[str, ...] = ("rk2",)
     n_steps: tuple[int, ...] = (2,)
     gradients: tuple[str, ...] = (
-        *("backprop", "anode", "anode-auto", "anode-steps", "anode-revolve", "reversible"),
-        *("node", "backprop-torchdiffeq", *PEERS),
+        *("backprop", "anode", "anode-auto", "anode-steps", "anode-revolve", "symplectic", "mixed"),
+        *("reversible", "node", "backprop-torchdiffeq", *PEERS),
     )
     batch_size: int = 64
     precision: str = "float32"

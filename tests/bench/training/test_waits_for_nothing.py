@@ -53,6 +53,13 @@ def autocast_of_cuda(monkeypatch):
             *(torch, name),
             lambda *kind, ask=ask: ask(*("cuda" if k == "meta" else k for k in kind)),
         )
+    autocast = torch.autocast
+    monkeypatch.setattr(
+        *(torch, "autocast"),
+        lambda kind, **how: (
+            autocast("cuda", enabled=False) if kind == "meta" else autocast(kind, **how)
+        ),
+    )
     step_grid.cache_clear()
     yield
     step_grid.cache_clear()
