@@ -130,7 +130,7 @@ def test_networks_that_take_turns_inside_one_step_stay_exact():
 def test_layer_between_blocks_that_is_checkpointed_runs_twice():
     first, layer, _, _, second = chain([(4, 2, False)] * 2, "anode-auto")[3:8]
     ran = []
-    layer.register_forward_hook(lambda module, inputs, output: ran.append(module))
+    layer.register_forward_pre_hook(lambda module, inputs: ran.append(module))
     z = checkpoint(layer, first(torch.randn(2, 4, 8, 8)), use_reentrant=False)
     second(z).sum().backward()
     assert len(ran) == 2
