@@ -12,7 +12,7 @@ ONE_COLUMN, TWO_COLUMNS = 3.3, 6.9
 
 # Okabe & Ito (2008) and Tol's muted scheme. Red for Neural ODE and blue for ANODE, as in the
 # published figures; related methods have related colours.
-_LOOKS = {
+LOOKS = {
     "baseline": ("#555555", "v"),
     "node": ("#D55E00", "X"),
     "anode": ("#0072B2", "o"),
@@ -26,7 +26,10 @@ _LOOKS = {
     "node-grid": ("#E69F00", "h"),
     "node-frozen": ("#882255", "^"),
     "node-grid-frozen": ("#CC6677", "v"),
+    "node-stages": ("#BB5566", "D"),
     "node-rk45": ("#999933", ">"),
+    "anode-rk45": ("#004488", ">"),
+    "backprop-rk45": ("#225522", ">"),
     "backprop-torchdiffeq": ("#44AA99", "p"),
     "bench.peers.original:ORIGINAL": ("#117733", "v"),
     "bench.peers.torch_checkpoint:BLOCK": ("#AA4499", "v"),
@@ -106,7 +109,7 @@ def _look(gradient: str, others: Sequence[str]) -> tuple[str, str]:
     """Colour and marker of a gradient method, or of the method without its parameters."""
 
     def entry(name: str) -> tuple[str, str] | None:
-        return _LOOKS.get(name, _LOOKS.get(name.partition(":")[0]))
+        return LOOKS.get(name, LOOKS.get(name.partition(":")[0]))
 
     rest = [other for other in others or [gradient] if not entry(other)]
     return entry(gradient) or _OTHER[rest.index(gradient) % len(_OTHER)]

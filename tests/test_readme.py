@@ -10,7 +10,9 @@ import pytest
 
 import run_bench
 from bench import __version__, cli, options, records
+from bench.execution.executors import EXECUTORS
 from bench.suites import SUITES
+from models import NETWORKS
 from solvers import GRADIENTS
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +101,8 @@ def test_every_option_gradient_method_suite_and_column_is_described():
     for page, names in (
         ("options", {f"`{flag}" for flag in flags}),
         ("options", {f"| `{name}" for name in GRADIENTS}),
+        ("gradients", {f"\n## {name}\n" for name in GRADIENTS}),
+        ("options", {f"`{name}`" for name in [*NETWORKS, *EXECUTORS]}),
         ("options", {f"`{name}`" for name in SUITES}),
         ("suites", {f"`{name}`" for name in SUITES}),
         ("results", {f"`{name}`" for name in columns}),

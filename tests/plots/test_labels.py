@@ -6,7 +6,9 @@ import pytest
 
 import plots
 from bench import records, sources
-from plots import labels
+from models import NETWORKS
+from plots import labels, style
+from solvers import GRADIENTS, METHODS
 from tests.bench.builders import experiment, row, run
 
 MODULE = """
@@ -36,6 +38,14 @@ def own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     yield
     sys.modules.pop("own", None)
+
+
+def test_every_network_scheme_and_gradient_method_has_its_label_and_its_look():
+    assert NETWORKS.keys() <= labels.NETWORKS.keys()
+    assert METHODS.keys() <= labels.METHODS.keys()
+    assert GRADIENTS.keys() <= labels.GRADIENTS.keys()
+    assert GRADIENTS.keys() <= style.LOOKS.keys()
+    assert len({style.LOOKS[name] for name in GRADIENTS}) == len(GRADIENTS)
 
 
 def test_label_or_else_name_of_the_users_own_code_is_recorded(own):
