@@ -121,7 +121,7 @@ def parse(
             new = {"name": own.name, "description": f"{suite.name}, as in {name}"}
             whole, changed = replace(whole, **new), replace(changed, **new)
         if isinstance(changed, Study):
-            return _study_request(options, changed, whole, suite.name, bool(given))
+            return _study_request(options, changed, whole, suite.name)
         return _training_request(options, changed, whole)
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -224,7 +224,7 @@ STUDIES_REFUSE: Mapping[str, tuple[Any, str]] = {
 
 
 def _study_request(
-    options: argparse.Namespace, study: Study, whole: Study, base: str, is_changed: bool
+    options: argparse.Namespace, study: Study, whole: Study, base: str
 ) -> StudyRequest:
     """base: the name of the suite whose reference is used."""
     for name, (default, why) in STUDIES_REFUSE.items():
@@ -237,11 +237,6 @@ def _study_request(
         raise ValueError(f"the suite {study.name} uses generated images: leave out --data-dir")
     if options.reference and not checks:
         raise ValueError("--reference needs --check or --update-reference: give one of them")
-    if options.update_reference and is_changed and not options.reference:
-        raise ValueError(
-            "--update-reference writes the whole reference: give no other choice, or write one of "
-            "your own with --reference FILE"
-        )
     if options.update_reference and are_installed() and not options.reference:
         raise ValueError(
             "--update-reference writes no file into the installed package: name one of your own "

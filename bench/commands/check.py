@@ -9,6 +9,7 @@ from rich.console import Console
 from bench import cli, records
 from bench.commands.measure import Session
 from bench.errors import CHECK_FAILED, DONE, UsageError, writing
+from bench.records import key_of
 from bench.records.files import make_writable
 from bench.reporting import terminal
 from bench.studies.regression import Comparison, Finding, compare, without_reference
@@ -45,9 +46,9 @@ def run(request: cli.StudyRequest, console: Console) -> int:
 
 
 def update_reference(request: cli.StudyRequest, console: Console) -> int:
-    """Measure the fixed set of cases and write the reference, printing what changed.
+    """Measure the fixed set of cases, write their rows into the reference, and print what changed.
 
-    The rows of other devices are kept. Nothing is written where a case fails.
+    All other rows are kept. Nothing is written where a case fails.
     """
     reference, comparison, row = request.reference, _comparison(request), request.suite.row
     session = Session.begin(request, console)
@@ -57,15 +58,14 @@ def update_reference(request: cli.StudyRequest, console: Console) -> int:
     if measured.failures:
         console.print(f"{reference} is left as it was")
         return session.failure_code(measured, request.cases)
-    changed = 0
-    if known:
-        changed = _print_problems(comparison, compare(comparison, measured.rows, known), console)
-    others = [old for old in known if old.device != session.device.type]
+    findings = [f for f in compare(comparison, measured.rows, known) if f.reference]
+    changed = _print_problems(comparison, findings, console)
+    new = {key_of(found, comparison.key): found for found in measured.rows}
+    kept = [new.pop(key_of(old, comparison.key), old) for old in known]
     with writing(reference):
-        records.write_reference(reference, row, [*others, *measured.rows])
-    console.print(
-        f"wrote {reference}: {len(measured.rows)} rows for {session.device.type}, {changed} changed"
-    )
+        records.write_reference(reference, row, [*kept, *new.values()])
+    rows = f"{len(measured.rows)} rows for {session.device.type}"
+    console.print(f"wrote {reference}: {rows}, {len(new)} of them new, {changed} changed")
     return DONE
 
 

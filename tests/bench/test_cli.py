@@ -107,7 +107,6 @@ BAD = {
     "--suite memory --data-dir .": "uses generated images: leave out --data-dir",
     "--suite memory --jobs 2": "must run alone, or take turns in one process, to be comparable",
     "--suite memory --plots-only": "run the suite first",
-    "--suite memory --update-reference --Nt 2": "writes the whole reference",
     "--suite memory --check --update-reference": "not allowed with argument --check",
     "--suite memory --check --fresh": "--fresh and --check exclude each other",
     "--suite memory --check --gradient bench.peers.original:ORIGINAL": "has no reference",

@@ -6,9 +6,8 @@ import pytest
 
 import run_bench
 from bench import records
-from bench.execution.checkpointing import Checkpointer
 from bench.training import checkpoint
-from tests.bench.builders import ONE_EPOCH_LINE
+from tests.bench.builders import ONE_EPOCH_LINE, interrupted_after_an_epoch
 from tests.faults.command import tables
 
 TRAIN = ONE_EPOCH_LINE.replace("--num_epochs 1", "--num_epochs 2") + " --gradient"
@@ -30,17 +29,10 @@ def finished(place, capsys):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """Results: a run, the checkpoint of another one, step costs, and measurements."""
-    place, original = tmp_path_factory.mktemp("whole"), Checkpointer.write
-
-    def stop(self, trainer):
-        original(self, trainer)
-        if trainer.state.epoch == 2:
-            raise KeyboardInterrupt
-
+    place = tmp_path_factory.mktemp("whole")
     for line in (f"{TRAIN} anode", MEASURE):
         assert run_bench.main([*line.split(), "--out", str(place)]) == 0
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Checkpointer, "write", stop)
+    with interrupted_after_an_epoch():
         assert run_bench.main([*LINES[0].split(), "--out", str(place)]) == 130
     return place
 
@@ -50,25 +42,27 @@ DAMAGES = {
     "truncated": lambda content: content[: len(content) // 2],
     "changed": lambda content: content[:-40] + bytes([content[-40] ^ 1]) + content[-39:],
 }
-EVERY = [pytest.param(how, marks=pytest.mark.faults) for how in ("emptied", "changed")]
 
 
 @pytest.mark.fault("results")
 @pytest.mark.usefixtures("quickly_drawn")
-@pytest.mark.parametrize("how", ["truncated", *EVERY])
-def test_damaged_file_is_made_anew_and_never_read(whole, tmp_path, capsys, how, injected):
+@pytest.mark.parametrize(
+    ("how", "alone"),
+    [("truncated", False), *(pytest.param(how, True, marks=pytest.mark.faults) for how in DAMAGES)],
+)
+def test_damaged_file_is_made_anew_and_never_read(whole, tmp_path, capsys, how, alone, injected):
     shutil.copytree(whole, tmp_path / "undisturbed")
     _, expected = finished(tmp_path / "undisturbed", capsys)
     patterns = ("run.json", "epochs.csv", checkpoint.NAME, "measurements.csv", "measurements.json")
     files = [file for pattern in patterns for file in whole.rglob(pattern)]
     assert len(files) == 3 + 2 * 2
-    for file in files:
+    for damaged in [[file] for file in files] if alone else [files]:
         place = tmp_path / "copy"
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(whole, place)
-        damaged = place / file.relative_to(whole)
-        damaged.write_bytes(DAMAGES[how](file.read_bytes()))
+        for file in damaged:
+            (place / file.relative_to(whole)).write_bytes(DAMAGES[how](file.read_bytes()))
         said, recorded = finished(place, capsys)
-        assert " is damaged (" in said, file
-        assert recorded == expected, file
-        injected(1, "said in a line, set aside, the same records in the end")
+        assert " is damaged (" in said, damaged
+        assert recorded == expected, damaged
+        injected(len(damaged), "said in a line, set aside, the same records in the end")

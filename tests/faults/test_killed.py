@@ -76,13 +76,9 @@ def test_kill_9_at_random_moments_leaves_the_records_of_runs_that_never_stopped(
     raise AssertionError(f"{number} of the kills came too late")
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
-    ("number", "jobs"),
-    [
-        (signal.SIGINT, 2),
-        pytest.param(signal.SIGINT, 1, marks=pytest.mark.faults),
-        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.faults),
-    ],
+    ("number", "jobs"), [(signal.SIGINT, 2), (signal.SIGINT, 1), (signal.SIGTERM, 2)]
 )
 def test_stopped_command_leaves_checkpoints_and_no_process_and_the_same_command_goes_on(
     tmp_path, number, jobs

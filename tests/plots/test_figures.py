@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import plots
 from bench import records
@@ -24,6 +25,10 @@ ACCURACY = {"baseline": 0.8, "node": 0.5, "anode": 0.82}
 
 @pytest.fixture
 def recorded(tmp_path):
+    return record(tmp_path)
+
+
+def record(results):
     """Two networks, three gradient methods, two seeds, four epochs; node's second seed of
     AlexNet diverged."""
     names, measurements = [], []
@@ -52,14 +57,14 @@ def recorded(tmp_path):
                 **{"method": scheme[0], "n_steps": scheme[1], "epochs": epochs},
                 **({"status": "diverged", "reason": reason} if diverged else {}),
             )
-            records.write_run(tmp_path, made)
+            records.write_run(results, made)
         where = (network, *scheme, gradient, 64, "cpu", "float32")
         measurements += [
             Measurement(*where, "peak_memory", "bytes", *[3 * 2**20] * 3, 1),
             Measurement(*where, "seconds_per_step", "seconds", 0.2, 0.1, 0.4, 5),
         ]
-    records.write_rows(tmp_path / "suite" / records.MEASUREMENTS, Measurement, measurements)
-    return tmp_path / "suite", names
+    records.write_rows(results / "suite" / records.MEASUREMENTS, Measurement, measurements)
+    return results / "suite", names
 
 
 @pytest.fixture
@@ -231,6 +236,7 @@ def test_figures_of_other_runs_leave_those_of_the_whole_suite(recorded):
 )
 def test_committed_figures_are_drawn_again_from_their_records(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(drawing, "save", lambda figure, to, name: [to / f"{name}.png"])
+    monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
     kept = tmp_path / folder.name
     shutil.copytree(folder, kept, ignore=shutil.ignore_patterns("figures"))
     drawn = plots.draw_folder(kept)

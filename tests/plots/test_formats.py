@@ -10,7 +10,7 @@ import plots
 import run_bench
 from plots import latex, markdown, style
 from plots.__main__ import main as draw_again
-from tests.plots.test_figures import recorded  # noqa: F401
+from tests.plots.test_figures import record
 
 TEXT = """A table of 2 numbers:
 
@@ -29,10 +29,10 @@ The next.
 """
 
 
-@pytest.fixture
-def drawn(recorded):  # noqa: F811
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
     """The folder of figures, drawn in all formats."""
-    folder, names = recorded
+    folder, names = record(tmp_path_factory.mktemp("drawn"))
     files = plots.draw([*plots.FIGURES], folder, names, how=plots.How(("pdf", "svg", "png", "tex")))
     assert all(file.exists() for file in files)
     return folder / "figures"
@@ -89,8 +89,8 @@ def test_long_table_goes_over_pages():
     assert "\\begin{longtable}{rr}" in written
 
 
-def test_formats_that_are_not_chosen_are_not_written(recorded):  # noqa: F811
-    folder, names = recorded
+def test_formats_that_are_not_chosen_are_not_written(tmp_path):
+    folder, names = record(tmp_path)
     plots.draw(["training"], folder, names, how=plots.How(("pdf",)))
     assert {file.suffix for file in (folder / "figures").iterdir()} == {".pdf"}
 

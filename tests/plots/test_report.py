@@ -1,6 +1,7 @@
 """The report: one page about what is recorded, and what it says."""
 
 import re
+import shutil
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -11,7 +12,7 @@ import run_bench
 from bench import records
 from bench.errors import UsageError
 from tests.bench.builders import row, run
-from tests.plots.test_figures import REFERENCE, recorded  # noqa: F401
+from tests.plots.test_figures import REFERENCE, record
 
 HOSTILE = 'A <script>alert(1)</script> & "B" 100%_$'
 
@@ -33,15 +34,22 @@ class Page(HTMLParser):
         self.text += data
 
 
-@pytest.fixture
-def suite(recorded):  # noqa: F811
-    """The folder of a suite with its report."""
-    folder, names = recorded
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The folder of a suite with its report, and the names of its runs."""
+    folder, names = record(tmp_path_factory.mktemp("drawn"))
     plots.draw(tuple(plots.FIGURES), folder, names)
-    return folder
+    return folder, names
 
 
-def test_report_shows_every_figure_and_states_what_was_run_on_what(suite):
+@pytest.fixture
+def suite(drawn, tmp_path):
+    """A copy of that folder."""
+    return shutil.copytree(drawn[0], tmp_path / "suite")
+
+
+def test_report_shows_every_figure_and_states_what_was_run_on_what(drawn):
+    suite, _ = drawn
     page = Page(suite / "report.html")
     assert len(page.pictures) == 3
     assert all(picture.startswith("data:image/svg+xml;base64,") for picture in page.pictures)
@@ -102,7 +110,7 @@ def test_folder_of_several_suites_has_one_report(suite):
     assert "other & more" in page.text
 
 
-def test_runs_of_different_protocols_are_not_put_into_one_figure(suite, recorded):  # noqa: F811
+def test_runs_of_different_protocols_are_not_put_into_one_figure(suite):
     before = (suite / "figures" / "accuracy.csv").read_bytes()
     records.write_run(suite.parent, run("longer", epochs=[row(1)], num_epochs=9))
     files = plots.draw_folder(suite)
@@ -113,10 +121,10 @@ def test_runs_of_different_protocols_are_not_put_into_one_figure(suite, recorded
     }
 
 
-def test_same_records_give_the_same_report(suite, recorded):  # noqa: F811
-    before = (suite / "report.html").read_bytes()
-    plots.draw(tuple(plots.FIGURES), *recorded)
-    assert (suite / "report.html").read_bytes() == before
+def test_same_records_give_the_same_report(drawn):
+    before = (drawn[0] / "report.html").read_bytes()
+    plots.draw(tuple(plots.FIGURES), *drawn)
+    assert (drawn[0] / "report.html").read_bytes() == before
 
 
 @pytest.mark.parametrize("line", ["--report", "--report --suite smoke", "--plots-only"])
@@ -126,8 +134,8 @@ def test_report_without_records_is_one_line_and_writes_nothing(tmp_path, capsys,
     assert [*tmp_path.iterdir()] == []
 
 
-def test_report_that_cannot_be_written_is_one_line(recorded):  # noqa: F811
-    folder, names = recorded
+def test_report_that_cannot_be_written_is_one_line(tmp_path):
+    folder, names = record(tmp_path)
     (folder / "report.html").mkdir()
     with pytest.raises(UsageError, match=r"cannot write .*report\.html"):
         plots.draw(["accuracy_table"], folder, names)

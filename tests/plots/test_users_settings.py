@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -12,6 +13,7 @@ from bench import records
 from bench.records import Picture, ReversalRow
 from tests.plots.test_figures import recorded  # noqa: F401
 
+ROOT = Path(__file__).parents[2]
 FLIPPED = {name: not value for name, value in mpl.rcParamsDefault.items() if value in (True, False)}
 """Every setting that is on or off, the other way: text.usetex, svg.image_inline, axes.grid, …"""
 OTHERS = {
@@ -45,28 +47,27 @@ def suite(recorded):  # noqa: F811
     return recorded
 
 
-def drawn(suite, cwd, **settings):
-    """The bytes of each figure, drawn by a process of its own in an empty folder."""
+def test_figures_are_the_same_bytes_whatever_the_users_settings(suite, tmp_path, monkeypatch):
     folder, names = suite
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **settings}
-    cwd.mkdir()
-    command = [sys.executable, "-c", DRAW, str(folder), *names]
-    done = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert not [*cwd.iterdir()]
-    return {file.name: file.read_bytes() for file in folder.parent.glob("*/figures/*")}
 
+    def drawn():
+        return {file.name: file.read_bytes() for file in folder.parent.glob("*/figures/*")}
 
-def test_figures_are_the_same_bytes_whatever_the_users_settings(suite, tmp_path):
-    hostile = tmp_path / "matplotlibrc"
+    monkeypatch.setattr(sys, "argv", ["", str(folder), *names])
+    exec(DRAW, {})
+    usual = drawn()
+    assert len([name for name in usual if name.endswith(".png")]) == 4
+    for file in folder.parent.glob("*/figures/*"):
+        file.unlink()
+    hostile, empty = tmp_path / "matplotlibrc", tmp_path / "empty"
     settings = {**FLIPPED, **OTHERS}
     hostile.write_text("".join(f"{name}: {value}\n" for name, value in settings.items()))
-    empty = tmp_path / "empty"
-    empty.write_text("")
-    usual = drawn(suite, tmp_path / "a", MATPLOTLIBRC=str(empty), MPLBACKEND="")
-    assert len([name for name in usual if name.endswith(".png")]) == 4
-    changed = drawn(suite, tmp_path / "b", MATPLOTLIBRC=str(hostile), MPLBACKEND="nonsense")
+    empty.mkdir()
+    path = os.pathsep.join([str(ROOT), *sys.path])
+    own = {"PYTHONPATH": path, "MATPLOTLIBRC": str(hostile), "MPLBACKEND": "nonsense"}
+    command = [sys.executable, "-c", DRAW, *sys.argv[1:]]
+    subprocess.run(command, cwd=empty, env={**os.environ, **own}, check=True)
+    assert not [*empty.iterdir()]
+    changed = drawn()
     assert changed.keys() == usual.keys()
     assert [name for name in usual if changed[name] != usual[name]] == []

@@ -76,8 +76,12 @@ class BlockPlan:
 
 def anode_peak(blocks: Sequence[BlockSize]) -> int:
     """Peak of ANODE: all of one block, and what the layers before it store."""
+    # ANODE holds the block's result as well. With one step the gradient that arrives is that of the
+    # last slope, too.
     return max(
-        block.before + _anode_workspace(block) + block.first(block.n_evaluations)
+        block.before
+        + (WORKSPACE + (block.n_steps > 1)) * block.state
+        + block.first(block.n_evaluations)
         for block in blocks
     )
 
@@ -139,12 +143,6 @@ def _choices(
     if m >= 1:
         evaluations = recomputed_steps(block.n_steps, m) * block.n_stages
         yield BlockPlan(0, m, evaluations * block.cost(remembers=False)), 0
-
-
-def _anode_workspace(block: BlockSize) -> int:
-    # ANODE holds the block's result as well. With a step of length one the gradient that arrives
-    # is that of the last slope, too.
-    return (WORKSPACE + (block.n_steps > 1)) * block.state
 
 
 def _cost(plans: Sequence[BlockPlan]) -> float:

@@ -131,11 +131,16 @@ def test_method_that_returns_a_wrong_shape_is_one_line_and_nothing_is_written(
     assert not written
 
 
-def test_reference_of_ones_own_holds_what_was_chosen(tmp_path, capsys):
-    mine = [*GRADIENTS_SUITE, "--gradient", "node-rk45", "--reference", str(tmp_path / "mine.csv")]
-    for action in ("--update-reference", "--check"):
-        assert run_bench.main([*mine, action]) == 0
-    assert "all as they must be" in capsys.readouterr().out
+def test_reference_keeps_what_was_not_measured_again(tmp_path, capsys):
+    file = tmp_path / "mine.csv"
+    for gradient in ("node-rk45", "node", "node-rk45"):
+        mine = [*GRADIENTS_SUITE, "--gradient", gradient, "--reference", str(file)]
+        assert run_bench.main([*mine, "--update-reference"]) == 0
+        written = read_reference(file, GradientRow)
+    assert [row.gradient for row in written[:4]] == ["node-rk45"] * 4
+    mine[mine.index("--gradient") + 1] = "node-rk45,node"
+    assert run_bench.main([*mine, "--check"]) == 0
+    assert f"{len(written)} measurements" in capsys.readouterr().out
 
 
 def gradient_row(**changes):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import run_bench
-from bench import records
+from bench import environment, records
 from bench.commands import reproduce
 from bench.errors import UsageError
 from bench.records import checksums
@@ -55,15 +55,14 @@ def test_runs_come_out_the_same_and_records_are_not_changed(results, name, capsy
 
 
 def test_run_is_repeated_with_the_threads_that_it_had(results, recorded, capsys):
-    before = torch.get_num_threads()
-    other = 1 if before > 1 else 2
-    environment = {**recorded.environment, "threads": other}
-    records.write_run(results, replace(recorded, environment=environment))
-    reproduced(results, recorded.name)
+    one = {**recorded.environment, "threads": 1}
+    records.write_run(results, replace(recorded, environment=one))
+    with environment.threads(2):
+        reproduced(results, recorded.name)
+        assert torch.get_num_threads() == 2
     said = capsys.readouterr().out
-    assert re.search(rf"again, on .*, {other} thread", said)
+    assert re.search(r"again, on .*, 1 thread", said)
     assert "not as it was: threads" not in said
-    assert torch.get_num_threads() == before
 
 
 def test_number_that_is_not_the_same_is_shown_with_exit_code_1(results, recorded, capsys):

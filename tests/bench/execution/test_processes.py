@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import run_bench
 import solvers
 from bench import environment
 from bench.errors import UsageError
@@ -19,7 +20,7 @@ from bench.execution import processes
 from bench.execution.executors import run_all
 from bench.execution.work_queue import left_to_run
 from bench.records import locks
-from tests.bench.builders import ONE_EPOCH, Heard, experiment, workload
+from tests.bench.builders import ONE_EPOCH, ONE_EPOCH_LINE, Heard, experiment, workload
 from tests.faults.command import without_clock
 
 MARK = "BENCH_TEST_MARK"
@@ -40,8 +41,20 @@ class SideEffect:
         return solvers.odeint(rhs, z0, method=method, n_steps=n_steps, gradient="backprop")
 
 
-DIES = SideEffect(lambda mark: mark.exists() and os.kill(os.getpid(), signal.SIGKILL))
 IS_SLOW = SideEffect(lambda mark: time.sleep(0.1))
+DIES = SideEffect(
+    lambda mark: os.kill(os.getpid(), signal.SIGKILL) if mark.exists() else time.sleep(0.1)
+)
+
+
+def interrupt_once(mark):
+    """Send Ctrl-C to the command when both of its runs have begun."""
+    if not mark.exists() and len(list(mark.parent.rglob("checkpoint.pt"))) == 2:
+        mark.touch()
+        os.kill(os.getppid(), signal.SIGINT)
+
+
+INTERRUPTS = SideEffect(interrupt_once)
 IS_INTERRUPTED = SideEffect(lambda mark: os.kill(os.getpid(), signal.SIGINT))
 
 
@@ -90,34 +103,22 @@ def test_runs_at_once_leave_the_records_of_single_runs(tmp_path):
     assert left_to_run(together, experiments, print) == []
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_position_of_a_run_is_reported_between_its_epochs(tmp_path, mark, jobs):
-    heard = Heard()
-    run_all(
-        workload(tmp_path, jobs=jobs),
-        [experiment(**ONE_EPOCH, gradient=f"{__name__}:IS_SLOW")],
-        heard,
-    )
-    assert heard.positions[0] == (1, 1)
-    assert not list(tmp_path.rglob("position.json"))
-
-
 def test_worker_that_dies_is_a_failed_run_and_the_others_go_on(tmp_path, mark):
     dies = experiment(**{**ONE_EPOCH, "num_epochs": 10_000}, gradient=f"{__name__}:DIES")
     # A terminal sends Ctrl-C to all processes; workers ignore it.
     other = experiment(**ONE_EPOCH, gradient=f"{__name__}:IS_INTERRUPTED")
     place = workload(tmp_path, jobs=3)
-    with environment.threads(6):
+    with environment.threads(3):
         died, lived = run_all(place, [dies, other], Heard(lambda row: mark.touch()))
     assert (died.status, lived.status) == ("failed", "ok")
     assert "the worker process died (signal 9, SIGKILL)" in died.reason
     content, rows = recorded(place, dies)
-    assert (content["reason"], content["environment"]["threads"]) == (died.reason, 2)
+    assert (content["reason"], content["environment"]["threads"]) == (died.reason, 1)
     assert rows.count("\n") - 1 == len(died.epochs) == content["summary"]["epochs"]
     assert left_to_run(place, [dies, other], print) == [dies]
 
 
-def test_resumed_run_is_reported_from_its_checkpoint(tmp_path):
+def test_resumed_run_is_reported_from_its_checkpoint_and_between_its_epochs(tmp_path):
     # Slow in the worker alone, so that the run does not end between two looks.
     of = experiment(**{**ONE_EPOCH, "num_epochs": 3}, gradient=f"{__name__}:IS_SLOW")
 
@@ -125,14 +126,26 @@ def test_resumed_run_is_reported_from_its_checkpoint(tmp_path):
         if row.epoch == 2:  # there is a checkpoint of the first
             raise KeyboardInterrupt
 
-    heard = Heard()
+    here, there = Heard(stop), Heard()
     with environment.threads(1):  # as many as a worker has, which is else a part of the note
         with pytest.raises(KeyboardInterrupt):
-            run_all(workload(tmp_path), [of], Heard(stop))
-        (run,) = run_all(workload(tmp_path, jobs=2), [of], heard)
+            run_all(workload(tmp_path), [of], here)
+        (run,) = run_all(workload(tmp_path, jobs=2), [of], there)
     assert run.environment["resumed_at"] == [2]
-    assert heard.events(of) == ["started", "resumed", 2, 3, "ok"]
-    assert heard.notes == [f"{of.name}: goes on in epoch 2"]
+    assert there.events(of) == ["started", "resumed", 2, 3, "ok"]
+    assert there.notes == [f"{of.name}: goes on in epoch 2"]
+    assert (here.positions[0], there.positions[0][0]) == ((1, 1), 2)
+    assert not list(tmp_path.rglob("position.json"))
+
+
+def test_interrupted_command_leaves_checkpoints_and_no_process(tmp_path, mark, capsys):
+    line = ONE_EPOCH_LINE.replace("--num_epochs 1", "--num_epochs 10000 --jobs 2").split()
+    own = ["--gradient", f"anode,{__name__}:INTERRUPTS", "--out", str(tmp_path)]
+    assert run_bench.main([*line, *own]) == 130
+    said = capsys.readouterr().err
+    assert "interrupted: finished runs are recorded, others have checkpoints" in said
+    assert multiprocessing.active_children() == []
+    assert len(list(tmp_path.rglob("checkpoint.pt"))) == 2
 
 
 def test_record_that_cannot_be_written_ends_the_suite_and_its_workers(tmp_path):

@@ -80,12 +80,13 @@ def test_law_of_made_up_rows():
     assert found["law"] == "O(L + Nt)"
 
 
-def test_suite_measures_records_and_draws(tmp_path):
+def test_suite_measures_records_and_draws(tmp_path, monkeypatch):
+    monkeypatch.setitem(SUITES, "memory", SUITE.replaced(revolved_steps=6))
     line = f"--suite memory --network resnet4,{CHAIN}2 --Nt 1,2,4 --method euler --batch_size 1"
     assert run_bench.main([*line.split(), "--out", str(tmp_path)]) == 0
     rows = read_rows(tmp_path / "memory" / "measurements.csv", MemoryRow)
-    # Every gradient method; then Nt = 32 with m = 1 … 32 and beside it every method again.
-    assert len(rows) == 2 * 3 * len(ALL_GRADIENTS) + 32 + len(ALL_GRADIENTS)
+    # Every gradient method; then Nt = 6 with m = 1 … 6 and beside it every method again.
+    assert len(rows) == 2 * 3 * len(ALL_GRADIENTS) + 6 + len(ALL_GRADIENTS)
     figures = tmp_path / "memory" / "figures"
     drawn = {"memory_steps.png", "memory_blocks.png", "memory_tradeoff.png", "laws.md"}
     assert drawn < {file.name for file in figures.glob("*/*")}

@@ -77,7 +77,7 @@ def assert_captured_trains_as_eager_does(capture, *how, **changes):
 
 @pytest.mark.parametrize("gradient", ["anode-auto", "node", "node-grid", "backprop-torchdiffeq"])
 def test_captured_steps_train_as_eager_ones_do(gradient):
-    sizes = [8] * 7 + [3]  # with a smaller last batch
+    sizes = [4] * 7 + [2]  # with a smaller last batch
     assert_captured_trains_as_eager_does(Replayed(), sizes, lr_change=5, gradient=gradient)
 
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import models
 from bench.instruments.memory import _LiveBytes, peak_bytes
@@ -128,6 +129,15 @@ def test_networks_that_take_turns_inside_one_step_stay_exact():
             loss.backward()
         pairs.append(nn.ModuleList([one, other]))
     assert_same_gradients(*pairs)
+
+
+def test_layer_between_blocks_that_is_checkpointed_runs_twice():
+    first, layer, _, _, second = chain([(4, 2, False)] * 2, "anode-auto")[3:8]
+    ran = []
+    layer.register_forward_pre_hook(lambda module, inputs: ran.append(module))
+    z = checkpoint(layer, first(torch.randn(2, 4, 8, 8)), use_reentrant=False)
+    second(z).sum().backward()
+    assert len(ran) == 2
 
 
 def test_memory_of_a_pass_is_freed_with_its_graph():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bench.instruments.memory import peak_bytes
 from models.resnet import right_hand_side
-from solvers import InexactError, odeint
+from solvers import odeint
 from solvers.gradients.adaptive import steps as adaptive
 from tests.solvers import test_proof
 from tests.solvers.right_hand_sides import Counting, Tanh
@@ -124,23 +124,13 @@ def test_memory_is_six_states_for_each_accepted_step():
     assert (peaks[1] - peaks[0]) / (accepted[1] - accepted[0]) == pytest.approx(6, abs=0.1)
 
 
-@given(
-    sources=st.frozensets(st.sampled_from(["python", "numpy", "torch", "counter"]), max_size=2),
-    between=st.lists(st.sampled_from(list(test_proof.BETWEEN)), max_size=2, unique=True),
-    forward=st.sampled_from(["plain", "plain", "functional_call", "a mode"]),
-)
+@given(**test_proof.CHANGES)
 @settings(max_examples=30)
 def test_gradient_is_exact_or_an_error_whatever_changes_between_the_passes(**case):
     # A loose tolerance, so that no random number ends a solve.
-    expected = test_proof.gradients(named("backprop-rk45", 1), **case, **CASE)
-    try:
-        found = test_proof.gradients(named("anode-rk45", 1), **case, **CASE)
-    except InexactError:
-        is_the_same = case["forward"] == "plain" and case["sources"] <= {"torch"}
-        assert not (is_the_same and test_proof.HARMLESS.issuperset(case["between"]))
-        return
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+    test_proof.assert_backprops_gradient_or_an_error(
+        named("anode-rk45", 1), named("backprop-rk45", 1), {**case, **CASE}
+    )
 
 
 @pytest.mark.parametrize("family", ["anode-rk45", "node-rk45"])

@@ -84,24 +84,10 @@ def test_backward_pass_evaluates_each_stage_twice_and_an_end_that_is_none_once(m
     assert max(rhs.times) == 1
 
 
-@given(
-    sources=st.frozensets(st.sampled_from(["python", "numpy", "torch", "counter"]), max_size=2),
-    between=st.lists(st.sampled_from(list(test_proof.BETWEEN)), max_size=2, unique=True),
-    forward=st.sampled_from(["plain", "plain", "functional_call", "a mode"]),
-    n_steps=st.integers(2, 4),
-    method=st.sampled_from(["rk4", "rk4_38"]),
-)
+@given(**test_proof.CHANGES, n_steps=st.integers(2, 4), method=st.sampled_from(["rk4", "rk4_38"]))
 @settings(max_examples=30)
 def test_change_between_the_passes_is_an_error_or_changes_no_gradient(**case):
-    expected = test_proof.gradients("backprop", **case)
-    try:
-        found = test_proof.gradients("node-stages", **case)
-    except InexactError:
-        is_the_same = case["forward"] == "plain" and case["sources"] <= {"torch"}
-        assert not (is_the_same and test_proof.HARMLESS.issuperset(case["between"]))
-        return
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+    test_proof.assert_backprops_gradient_or_an_error("node-stages", "backprop", case)
 
 
 @pytest.mark.parametrize("method", ["euler", "rk2"])
