@@ -24,7 +24,7 @@ class Request:
     """A validated command line. action: "run", or an option of ACTIONS without its dashes.
 
     data_dir: None is the official data set or generated images. device: a name for
-    `environment.find_device`. fresh: move old results aside first. formats: of figures and tables.
+    `environment.find_device`. fresh: archive old results first. formats: of figures and tables.
     redraw: the command that draws these figures again.
     """
 
@@ -180,7 +180,7 @@ def _compare_request(options: argparse.Namespace) -> CompareRequest:
 
 
 def _others(options: argparse.Namespace, allowed: Sequence[str]) -> list[str]:
-    """The options that are given, those that ask for an action and the allowed ones aside."""
+    """The given options, except those that ask for an action and the allowed ones."""
     return [
         option.flag
         for option in (*MAIN, *OVERRIDES, *WHERE)

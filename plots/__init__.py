@@ -141,7 +141,7 @@ def _reported(found: Sequence[Section], folder: Path | None = None) -> list[Path
 
 def _folders(folder: Path) -> list[Path]:
     try:
-        return [child for child in folder.iterdir() if records.ASIDE not in child.name]
+        return [child for child in folder.iterdir() if records.ARCHIVE not in child.name]
     except OSError:
         return []
 

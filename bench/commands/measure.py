@@ -47,7 +47,7 @@ def _measure_and_draw(session: "Session", request: cli.StudyRequest, folder: Pat
     make_writable(folder)
     console.print(f"data: {session.data['source']}, fingerprint {session.data['fingerprint']}")
     if request.fresh:
-        console.print(describe_archived(*archive.put_measurements_aside(folder)))
+        console.print(describe_archived(*archive.archive_measurements(folder)))
     with locks.wait_for(folder, locks.MEASUREMENTS, lambda: console.print(locks.WAITING)):
         remove_parts(folder)
         code = _record(session, request.cases, folder)
@@ -165,7 +165,7 @@ def _recorded(
 ) -> tuple[list[Any], list[Mapping[str, Any]]]:
     """The rows to keep, and the environments of all rows, old and new.
 
-    A damaged table is set aside, as are rows of an earlier version of the user's own code.
+    Renames a damaged table, and archives rows of an earlier version of the user's own code.
     """
     here = {
         **environment.describe(session.device),
@@ -176,8 +176,8 @@ def _recorded(
     if not session.study.key or not file.exists():
         return [], [here]
     try:
-        rows = archive.put_changed_rows_aside(file, session.study.row, cases, say)
+        rows = archive.archive_changed_rows(file, session.study.row, cases, say)
         return rows, [*checksums.environments(file), here]
     except DamagedRecordError as error:
-        say(error.set_aside())
+        say(error.rename_files())
         return [], [here]

@@ -13,14 +13,14 @@ from bench.context import Workload
 from bench.errors import CHECK_FAILED, DONE, UsageError, writing
 from bench.execution import executors
 from bench.experiment import Experiment
-from bench.records import ASIDE, WALL_CLOCK_COLUMNS, Run
+from bench.records import ARCHIVE, WALL_CLOCK_COLUMNS, Run
 from bench.records.files import make_writable
 from bench.reporting import terminal
 from bench.reporting.progress import SuiteProgress
 from bench.reporting.remaining import Plan
 from bench.reporting.terminal import count
 
-AGAIN = f"{ASIDE}reproduced"
+AGAIN = f"{ARCHIVE}reproduced"
 """The end of the name of the folder in which it is run again, which `records.load` ignores."""
 
 

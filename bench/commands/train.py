@@ -33,10 +33,10 @@ def run(request: cli.TrainingRequest, console: Console) -> int:
     with executors.EXECUTORS[request.executor](say) as executor, locks.no_trace_of_errors(folder):
         workload = _workload(request, executor, console)
         if request.fresh:
-            moved, place = archive.put_aside(workload, request.experiments)
+            moved, place = archive.archive_runs(workload, request.experiments)
             console.print(describe_archived(moved, place))
         left = work_queue.left_to_run(workload, request.experiments, say)
-        archive.put_changed_aside(workload, left, say)
+        archive.archive_changed(workload, left, say)
         dataset = workload.dataset
         console.print(f"data: {dataset.source}, fingerprint {dataset.fingerprint}")
         if not dataset.is_cifar and not dataset.is_generated:

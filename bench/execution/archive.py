@@ -13,13 +13,13 @@ from bench.context import Workload
 from bench.errors import UsageError, writing
 from bench.execution.step_costs import configuration
 from bench.experiment import Experiment
-from bench.records import ASIDE, MEASUREMENTS, PICTURES, Measurement, checksums, locks
+from bench.records import ARCHIVE, MEASUREMENTS, PICTURES, Measurement, checksums, locks
 from bench.records.checksums import DamagedRecordError
 from bench.records.files import write_whole
 from bench.reporting.terminal import count
 
 
-def put_aside(workload: Workload, experiments: Sequence[Experiment]) -> tuple[int, Path]:
+def archive_runs(workload: Workload, experiments: Sequence[Experiment]) -> tuple[int, Path]:
     """Move the experiments' records, checkpoints and step costs out of the suite's folder.
 
     Other experiments stay: days of training may be in them. Returns the number of experiments that
@@ -37,8 +37,8 @@ def put_aside(workload: Workload, experiments: Sequence[Experiment]) -> tuple[in
     return len(asked), place
 
 
-def put_measurements_aside(suite_folder: Path) -> tuple[int, Path]:
-    """Move all measurements of a suite that trains nothing; returns as `put_aside` does."""
+def archive_measurements(suite_folder: Path) -> tuple[int, Path]:
+    """Move all measurements of a suite that trains nothing; returns as `archive_runs` does."""
     place = _place(suite_folder)
     files = [suite_folder / name for name in (MEASUREMENTS, PICTURES)]
     count = sum(file.exists() for file in files)
@@ -56,7 +56,7 @@ def put_measurements_aside(suite_folder: Path) -> tuple[int, Path]:
     return count, place
 
 
-def put_changed_aside(
+def archive_changed(
     workload: Workload, experiments: Sequence[Experiment], say: Callable[[str], None]
 ) -> None:
     """Move the runs and step costs of an earlier version of the user's own code to one folder.
@@ -84,11 +84,11 @@ def put_changed_aside(
         say(_made_anew(" and ".join(what), names, place))
 
 
-def put_changed_run_aside(
+def archive_changed_run(
     workload: Workload, experiment: Experiment, say: Callable[[str], None]
 ) -> None:
     """Move the run's folder away if the user's own code has changed since it was recorded: by
-    another process, after `put_changed_aside`.
+    another process, after `archive_changed`.
 
     `say` is called with a line about it. The caller holds the run's lock.
     """
@@ -99,7 +99,7 @@ def put_changed_run_aside(
         say(_made_anew(experiment.name, changed, place))
 
 
-def put_changed_rows_aside(
+def archive_changed_rows(
     file: Path, kind: type[Any], cases: Sequence[Any], say: Callable[[str], None]
 ) -> list[Any]:
     """Move rows of measurements.csv away if the user's own code has changed; return the others.
@@ -152,7 +152,7 @@ def _hold(held: ExitStack, suite_folder: Path, name: str) -> None:
 
 def _place(suite_folder: Path) -> Path:
     """A new folder beside the suite's, with a name that `records.load` skips."""
-    name = f"{suite_folder.name}{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"{suite_folder.name}{ARCHIVE}{time.strftime('%Y%m%d-%H%M%S')}"
     names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
     return next(place for n in names if not (place := suite_folder.with_name(n)).exists())
 

@@ -43,7 +43,7 @@ def reached(workload: Workload, experiment: Experiment) -> tuple[int, int]:
     """The epoch, from 1, and the number of its finished steps from which the run will go on."""
     try:
         state = checkpoint.read(_file(workload, experiment), _owner(workload, experiment))
-    except (DamagedError, ForeignError):  # the run sets it aside and begins again
+    except (DamagedError, ForeignError):  # the run renames it and begins again
         state = None
     return (state.epoch, state.steps) if state else (1, 0)
 
@@ -75,11 +75,11 @@ class Checkpointer:
         self._n_images = experiment.train_images or len(workload.dataset.train_labels)
 
     def read(self) -> RunState | None:
-        """Read the state to resume from, or None. A file that cannot be used is set aside."""
+        """Read the state to resume from, or None. Renames a file that cannot be used."""
         try:
             return checkpoint.read(self._file, self._owner)
         except (DamagedError, ForeignError) as error:
-            self.set_aside(error)
+            self.reject(error)
             return None
 
     def resume(self, trainer: Trainer) -> None:
@@ -136,15 +136,15 @@ class Checkpointer:
         """Remove the checkpoint of a recorded run. Raises UsageError if that is impossible."""
         checkpoint.remove(self._file)
 
-    def set_aside(self, error: DamagedError | ForeignError) -> None:
+    def reject(self, error: DamagedError | ForeignError) -> None:
         """Rename a checkpoint that cannot be used, and tell the user."""
         kind = "damaged" if isinstance(error, DamagedError) else "of another run"
-        aside = self._file.with_name(f"{checkpoint.NAME}.{kind.split()[-1]}")
-        with writing(aside):
-            os.replace(self._file, aside)
+        renamed = self._file.with_name(f"{checkpoint.NAME}.{kind.split()[-1]}")
+        with writing(renamed):
+            os.replace(self._file, renamed)
         self._note(
-            f"{self._experiment.name}: the checkpoint is {kind} ({error}): it is now {aside.name}, "
-            "and the run starts over"
+            f"{self._experiment.name}: the checkpoint is {kind} ({error}): it is now "
+            f"{renamed.name}, and the run starts over"
         )
 
     def _note(self, line: str) -> None:

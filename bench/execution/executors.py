@@ -65,9 +65,9 @@ def step_costs(
         known: list[Measurement] = []
         try:
             if file.exists():
-                known = archive.put_changed_rows_aside(file, Measurement, experiments, say)
+                known = archive.archive_changed_rows(file, Measurement, experiments, say)
         except DamagedRecordError as error:
-            say(error.set_aside())
+            say(error.rename_files())
         have = {m.configuration for m in known}
         missing = [e for e in experiments if configuration(workload, e) not in have]
         if not missing:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import wraps
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -88,7 +87,7 @@ class Cluster:
             name = "cuda" if any(machine.get("GPU", 0) >= 1 for machine in machines()) else "cpu"
         device = torch.device("cuda", 0) if name == "cuda" else torch.device("cpu")
         share = Share.of(device, 1)
-        self._environment = self._wait_for(share.remote(describe)(device))
+        self._environment = self._wait_for(share.remote(_describe)(device, share.threads))
         return device
 
     def device_name(self, device: torch.device) -> str:
@@ -105,7 +104,7 @@ class Cluster:
         share = Share.of(workload.device, 1)
         measure = share.remote(_measure, max_calls=1)
         try:
-            return self._wait_for(measure(workload, experiments))
+            return self._wait_for(measure(workload, experiments, share.threads))
         except WorkerCrashedError:  # the run that caused it will be recorded as failed
             self._say("the process that timed steps died: how long the runs take is not known")
             return []
@@ -168,15 +167,9 @@ class Share:
 
     def remote(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         """Return a function that submits `function` as a task with this share."""
-
-        @wraps(function)
-        def task(*arguments: Any) -> Any:
-            torch.set_num_threads(self.threads)
-            return function(*arguments)
-
         cpus, gpus = self.resources["CPU"], self.resources["GPU"]
-        submitted = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, **options)(task)
-        return submitted.remote
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, **options)(function)
+        return task.remote
 
 
 def machines() -> list[Mapping[str, float]]:
@@ -205,7 +198,8 @@ class _Tasks:
         return self
 
     def start(self, experiment: Experiment, stamp: RecordStamp) -> None:
-        task = self._task(self._given, experiment, stamp, sys.argv, self._token)
+        threads = self._share.threads
+        task = self._task(self._given, experiment, stamp, threads, sys.argv, self._token)
         self._running[task] = experiment
 
     def ended(self, seconds: float) -> Iterator[tuple[Experiment, str | None]]:
@@ -262,6 +256,7 @@ def run_task(
     workload: Workload,
     experiment: Experiment,
     stamp: RecordStamp,
+    threads: int,
     arguments: list[str],
     token: Path,
 ) -> None:
@@ -275,11 +270,20 @@ def run_task(
             "choose an --out in a folder that all machines of the cluster share"
         )
     sys.argv[:] = arguments  # the command, for the record
+    torch.set_num_threads(threads)
     with position.written(workload, experiment) as listener:
         record_experiment(workload, experiment, listener, stamp)
 
 
-def _measure(workload: Workload, experiments: Sequence[Experiment]) -> list[Measurement]:
+def _describe(device: torch.device, threads: int) -> dict[str, Any]:
+    torch.set_num_threads(threads)
+    return describe(device)
+
+
+def _measure(
+    workload: Workload, experiments: Sequence[Experiment], threads: int
+) -> list[Measurement]:
+    torch.set_num_threads(threads)
     prepare(workload.device, experiments[0].precision)
     return measure_step_costs(workload, experiments)
 

@@ -44,7 +44,7 @@ def record_experiment(
         if other is not None:
             listener.note(f"{experiment.name}: another process has run it")
             return other
-        archive.put_changed_run_aside(workload, experiment, listener.note)
+        archive.archive_changed_run(workload, experiment, listener.note)
         prepare(workload.device, experiment.precision)
         remove_parts(workload.folder / experiment.name)
         checkpointer = Checkpointer(workload, experiment, listener, deferred)
@@ -106,7 +106,7 @@ def _trainer(workload: Workload, experiment: Experiment, checkpointer: Checkpoin
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
             if is_out_of_memory(error):
                 raise
-            checkpointer.set_aside(DamagedError("it does not hold this experiment's training"))
+            checkpointer.reject(DamagedError("it does not hold this experiment's training"))
         else:
             checkpointer.resume(trainer)
             return trainer

@@ -134,7 +134,7 @@ class RunWatcher:
     def _state(self, experiment: Experiment) -> RunState | None:
         try:
             return checkpoint.read_any(self._workload.folder / experiment.name / checkpoint.NAME)
-        except (DamagedError, ForeignError):  # the process that runs it sets it aside
+        except (DamagedError, ForeignError):  # the process that runs it renames it
             return None
 
     def _changed(self, experiment: Experiment) -> int:

@@ -22,7 +22,7 @@ def left_to_run(
 ) -> list[Experiment]:
     """Return the experiments without a result of the present code.
 
-    Sets damaged records aside and calls `say` with a line about each. Removes checkpoints of
+    Renames damaged records and calls `say` with a line about each. Removes checkpoints of
     recorded experiments, whose processes were killed before they could. Raises UsageError if a
     record is of another experiment or of other data.
     """
@@ -97,7 +97,7 @@ def _status(workload: Workload, experiment: Experiment, say: Callable[[str], Non
             try:
                 run = _recorded(workload, experiment) if is_ours else None
             except DamagedRecordError as error:
-                say(error.set_aside())
+                say(error.rename_files())
                 run = None
     return run.status if run else None
 

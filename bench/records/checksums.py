@@ -31,7 +31,7 @@ class DamagedRecordError(UsageError):
         super().__init__(f"{self.damage}: run the suite again, which renames it and repeats it")
         self.files = files
 
-    def set_aside(self) -> str:
+    def rename_files(self) -> str:
         """Rename the files and return a line about it. Raises UsageError if that is impossible."""
         names = []
         for file in filter(Path.exists, self.files):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RUN, EPOCHS = "run.json", "epochs.csv"
-ASIDE = ".aside-"
+ARCHIVE = ".aside-"
 """Part of the name of an archive of results, which is read only if it is named itself."""
 
 RESULTS = ("ok", "diverged", "oom")
@@ -247,7 +247,7 @@ def _folders(path: Path) -> Iterator[Path]:
         return
     for pattern in (f"*/{RUN}", f"*/*/{RUN}"):
         for file in path.glob(pattern):
-            if ASIDE not in str(file.relative_to(path)):
+            if ARCHIVE not in str(file.relative_to(path)):
                 yield file.parent
 
 

@@ -151,10 +151,10 @@ class LowPrecisionRunner(Runner):
             raise ValueError("the gradient is not finite")
         steps = {
             "own": partial(self._step, problem, case.precision),
-            "yardstick": partial(self._step, self._problem(case, "backprop", "float32"), "float32"),
+            "reference": partial(self._step, self._problem(case, "backprop", "float32"), "float32"),
         }
         taken = timing.interleaved(steps, device, self._repeats)
-        ratio = timing.Seconds.of(taken["own"][TOTAL] / taken["yardstick"][TOTAL])
+        ratio = timing.Seconds.of(taken["own"][TOTAL] / taken["reference"][TOTAL])
         return {
             "error": error.error,
             "cosine": error.cosine,

@@ -52,7 +52,7 @@ def command(edit, tmp_path, capsys):
     return call
 
 
-def test_run_of_edited_code_is_made_anew_and_the_old_record_set_aside(edit, command, tmp_path):
+def test_run_of_edited_code_is_made_anew_and_the_old_record_archived(edit, command, tmp_path):
     command(*BOTH)
     assert "all 2 runs are recorded already" in command(*BOTH)
     suite, loss = tmp_path / "results" / "smoke", "final_train_loss"

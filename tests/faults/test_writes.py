@@ -10,7 +10,7 @@ import pytest
 
 import run_bench
 from bench import cli, records
-from bench.records import ASIDE
+from bench.records import ARCHIVE
 from tests.bench.builders import write_images
 from tests.faults.command import tables
 from tests.faults.disk import FULL, READ_ONLY, Disk, mounted
@@ -81,7 +81,7 @@ def call(line, capsys, disk):
 
 def all_files():
     """Every file and folder, without those that were moved aside."""
-    return sorted(str(f) for f in Path().rglob("*") if not any(ASIDE in part for part in f.parts))
+    return sorted(str(f) for f in Path().rglob("*") if not any(ARCHIVE in part for part in f.parts))
 
 
 def recorded():
@@ -107,7 +107,9 @@ def check_failures(line, kind, stays, chosen, fresh_place, capsys, injected):
     expected, files = tables(Path("out/smoke")), all_files()
     assert not [file for file in files if file.endswith(".part")]
     parts = [re.fullmatch(r"open (.*-)\w+\.part", write) for write in disk.writes]
-    unfinished = {Path(f"{part[1]}killed.part") for part in parts if part and ASIDE not in part[1]}
+    unfinished = {
+        Path(f"{part[1]}killed.part") for part in parts if part and ARCHIVE not in part[1]
+    }
     for at in chosen(disk.writes):
         fresh_place()
         for file in unfinished:  # of a process that was killed

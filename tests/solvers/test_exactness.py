@@ -22,7 +22,7 @@ DIVIDED_BLOCKS = (
     "symplectic",
     "symplectic:m=1",
 )
-RUN_AGAIN = (
+RECOMPUTING = (
     *("anode", "anode-auto", "anode-steps", "anode-revolve:m=2", "reversible"),
     *("symplectic", "symplectic:m=2", "mixed", "mixed:dtype=float16"),
 )
@@ -198,7 +198,7 @@ class Conditioned(Tanh):
         return super().forward(t, z) + self.condition
 
 
-@pytest.mark.parametrize("gradient", RUN_AGAIN)
+@pytest.mark.parametrize("gradient", RECOMPUTING)
 def test_hooks_are_called_once_with_the_whole_gradient(gradient):
     """The hooks of a parameter, and of a tensor that the right-hand side holds."""
     torch.manual_seed(0)
@@ -238,7 +238,7 @@ class Watched(Tanh):
         return self.activation
 
 
-@pytest.mark.parametrize("gradient", RUN_AGAIN)
+@pytest.mark.parametrize("gradient", RECOMPUTING)
 def test_right_hand_side_may_keep_an_activation_to_look_at(gradient):
     torch.manual_seed(0)
     rhs, z0, found = Watched(), torch.randn(2, 3, dtype=torch.float64), []

@@ -21,7 +21,7 @@ from solvers import GRADIENTS, InexactError, odeint
 from solvers.proof import _on_cpu, _on_device, checksum, signed_sums
 from tests.solvers.gradients.test_reversible import Storing
 from tests.solvers.right_hand_sides import Holding
-from tests.solvers.test_exactness import RUN_AGAIN
+from tests.solvers.test_exactness import RECOMPUTING
 
 VARIABLE = {"factor": 0.5}
 
@@ -125,14 +125,14 @@ def assert_backprops_gradient_or_an_error(gradient, reference, case):
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("gradient", RUN_AGAIN)
+@pytest.mark.parametrize("gradient", RECOMPUTING)
 @given(**CHANGES, n_steps=st.integers(2, 4), method=st.sampled_from(["euler", "rk2", "rk4"]))
 @settings(max_examples=40)
 def test_gradient_is_backprops_or_an_error_whatever_changes_between_the_passes(gradient, **case):
     assert_backprops_gradient_or_an_error(gradient, reference_of(gradient), case)
 
 
-@pytest.mark.parametrize("gradient", RUN_AGAIN)
+@pytest.mark.parametrize("gradient", RECOMPUTING)
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -304,7 +304,7 @@ def test_buffer_that_requires_a_gradient_is_refused():
         odeint(rhs, torch.ones(2, 3), method="euler", n_steps=1, gradient="anode")
 
 
-UPDATING = [*RUN_AGAIN, "node-stages"]
+UPDATING = [*RECOMPUTING, "node-stages"]
 """Methods that would update statistics a second time that are none of the right-hand side's."""
 
 
@@ -352,7 +352,7 @@ def checkpointed_inside(layer, z, *, use_reentrant):
     ],
     ids=["torch.func.vjp", "checkpoint", "reentrant checkpoint"],
 )
-@pytest.mark.parametrize("gradient", [*RUN_AGAIN, "node"])
+@pytest.mark.parametrize("gradient", [*RECOMPUTING, "node"])
 def test_right_hand_side_that_differentiates_or_checkpoints(gradient, evaluate, error):
     torch.manual_seed(0)
     rhs, gradients = Holding(nn.Linear(3, 3).double(), evaluate), []
@@ -383,7 +383,7 @@ def test_node_finds_a_hidden_parameter_in_whichever_evaluation_uses_it(used, z0_
         odeint(hiding, z0, method="rk2", n_steps=1, gradient="node").sum().backward()
 
 
-@pytest.mark.parametrize("gradient", [name for name in RUN_AGAIN if name != "reversible"])
+@pytest.mark.parametrize("gradient", [name for name in RECOMPUTING if name != "reversible"])
 def test_leaf_that_the_right_hand_side_makes_itself_is_none_of_its_parameters(gradient):
     torch.manual_seed(0)
     rhs, found = Potential(), []
@@ -435,7 +435,7 @@ def gradients_with_cache(gradient, computed, solves):
 
 @pytest.mark.parametrize("solves", [1, 2])
 @pytest.mark.parametrize("computed", CACHED)
-@pytest.mark.parametrize("gradient", RUN_AGAIN)
+@pytest.mark.parametrize("gradient", RECOMPUTING)
 def test_gradient_with_a_cache_is_backprops_or_an_error(gradient, computed, solves):
     expected = gradients_with_cache(reference_of(gradient), computed, solves)
     try:

@@ -13,7 +13,7 @@ from bench.errors import UsageError
 from bench.records import checksums, tables
 from bench.records.conditions import CONDITION, conditions_of
 from bench.records.measurements import MEASUREMENTS
-from bench.records.runs import ASIDE, STATISTICS, Run, correct_of, device_names, read_runs
+from bench.records.runs import ARCHIVE, STATISTICS, Run, correct_of, device_names, read_runs
 
 ACCURACY, GRADIENT_ERROR = "accuracy", "gradient error"
 """Beginnings of the names of these quantities."""
@@ -70,7 +70,7 @@ def read(folder: Path) -> Folder:
         observed += _of_run(run)
         environments.append({**run.environment, "data": run.data})
     for file in sorted([*folder.glob(MEASUREMENTS), *folder.glob(f"*/{MEASUREMENTS}")]):
-        if ASIDE not in str(file.relative_to(folder)):
+        if ARCHIVE not in str(file.relative_to(folder)):
             is_of_runs = runs and file.parent == folder  # whose folder may be renamed
             observed += _of_table(file, runs[0].suite if is_of_runs else file.parent.name)
             environments += checksums.environments(file)

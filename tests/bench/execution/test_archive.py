@@ -16,7 +16,7 @@ def command(out, *more):
     return run_bench.main([*ONE_EPOCH_LINE.split(), *more, "--out", str(out)])
 
 
-def test_fresh_runs_again_what_is_asked_for_and_keeps_the_old_aside(tmp_path, capsys):
+def test_fresh_runs_again_what_is_asked_for_and_archives_the_old(tmp_path, capsys):
     assert command(tmp_path, "--gradient", "anode,backprop", "--fresh") == 0
     assert "--fresh: there are no old results" in capsys.readouterr().out
     assert not list(tmp_path.glob("*aside*"))
@@ -46,7 +46,7 @@ def test_fresh_does_not_move_what_another_process_is_running(tmp_path, is_record
         locks.claim(place.folder, one.name),
         pytest.raises(UsageError, match=f"another process is working on {one.name}"),
     ):
-        archive.put_aside(place, [one])
+        archive.archive_runs(place, [one])
     assert (place.folder / one.name / "run.json").exists() == is_recorded
 
 
@@ -54,7 +54,7 @@ def test_two_starts_over_in_one_second_are_kept_apart(tmp_path):
     one, place, folders = experiment(), workload(tmp_path), set()
     for _ in range(2):
         records.write_run(tmp_path, record_of(one))
-        count, old = archive.put_aside(place, [one])
+        count, old = archive.archive_runs(place, [one])
         assert count == 1
         folders.add(old)
     assert len(folders) == 2
@@ -83,8 +83,8 @@ def test_measurements_stay_whole_when_moving_them_fails(fails, tmp_path, monkeyp
     with monkeypatch.context() as patched:
         patched.setattr(fails, refuse)
         with pytest.raises(UsageError, match="what is recorded already is kept"):
-            archive.put_measurements_aside(tmp_path / "memory")
+            archive.archive_measurements(tmp_path / "memory")
     (file,) = tmp_path.rglob("measurements.csv")
     assert records.read_rows(file, records.MemoryRow) == [row]
-    archive.put_measurements_aside(tmp_path / "memory")  # moves the rest
+    archive.archive_measurements(tmp_path / "memory")  # moves the rest
     assert not list((tmp_path / "memory").glob("measurements.*"))
