@@ -86,7 +86,7 @@ class LowPrecisionStudy(Study):
     precisions: tuple[str, ...] = ("float32", "tf32", *AUTOCAST)
     seeds: tuple[int, ...] = (0,)
     batch_size: int = 32
-    repeats: int = 5
+    repeats: int = 3
 
     row: ClassVar[type[LowPrecisionRow]] = LowPrecisionRow
     key: ClassVar[tuple[str, ...]] = tuple(LowPrecisionCase.__dataclass_fields__)

@@ -18,9 +18,9 @@ PRECISIONS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "float16-scaled": ("float16 autocast, scaled loss", {"color": "#0072B2", "marker": "^"}),
 }
 QUANTITIES = {
-    "error": "distance / ‖g‖ in float64",
-    "memory": "peak memory ÷ backprop's in float32",
-    "ratio": "time ÷ backprop's in float32",
+    "error": "gradient error",
+    "memory": "memory ÷ backprop's",
+    "ratio": "time ÷ backprop's",
 }
 _SCHEME = ["network", "method", "n_steps", "batch_size", "seed"]
 
@@ -56,8 +56,8 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
             f"{first['batch_size']} images on {first['device']}. Error: distance from backprop's "
             "gradient in float64 over its norm, all parameters. Mixed precision lowers f alone, "
             "and the precision shown is that of the rest of the network. Memory and time of a "
-            "forward and a backward pass; time: medians and quartiles of quotients, round by "
-            f"round. Memory: {labels.how_counted(first['device'])}.",
+            "forward and a backward pass, over backprop's in float32; time: medians and quartiles "
+            f"of quotients, round by round. Memory: {labels.how_counted(first['device'])}.",
         )
         files += drawing.save(figure, folder, f"low_precision-{method}-nt{n_steps}-seed{seed}")
     return files
@@ -99,11 +99,11 @@ def draw_table(rows: pd.DataFrame, folder: Path) -> list[Path]:
 def _panel(axis: Any, rows: pd.DataFrame, gradients: list[str], quantity: str) -> None:
     axis.set_yticks(range(len(gradients)), [labels.gradient(name) for name in gradients])
     axis.set_ylim(len(gradients) - 0.5, -0.5)
-    if quantity == "error":
+    if quantity != "memory":
         axis.set_xscale("log")
-    for name, (_, look) in PRECISIONS.items():
+    for number, (name, (_, look)) in enumerate(PRECISIONS.items()):
         own = rows[rows["precision"] == name]
-        at = [gradients.index(gradient) for gradient in own["gradient"]]
+        at = [gradients.index(gradient) + 0.15 * (number - 2) for gradient in own["gradient"]]
         spread = None
         if quantity == "ratio":
             spread = [own["ratio"] - own["ratio_low"], own["ratio_high"] - own["ratio"]]
