@@ -46,9 +46,10 @@ def run(request: cli.StudyRequest, console: Console) -> int:
 
 
 def update_reference(request: cli.StudyRequest, console: Console) -> int:
-    """Measure the fixed set of cases, write their rows into the reference, and print what changed.
+    """Measure the fixed set of cases, and write into the reference what is new or has changed.
 
-    All other rows are kept. Nothing is written where a case fails.
+    A row that passes the check is kept, so that a reference does not drift from machine to machine;
+    rows that were not measured are kept, too. Nothing is written where a case fails.
     """
     reference, comparison, row = request.reference, _comparison(request), request.suite.row
     session = Session.begin(request, console)
@@ -58,14 +59,14 @@ def update_reference(request: cli.StudyRequest, console: Console) -> int:
     if measured.failures:
         console.print(f"{reference} is left as it was")
         return session.failure_code(measured, request.cases)
-    findings = [f for f in compare(comparison, measured.rows, known) if f.reference]
-    changed = _print_problems(comparison, findings, console)
-    new = {key_of(found, comparison.key): found for found in measured.rows}
-    kept = [new.pop(key_of(old, comparison.key), old) for old in known]
+    findings = compare(comparison, measured.rows, known)
+    changed = _print_problems(comparison, [f for f in findings if f.reference], console)
+    moved = {key_of(f.row, comparison.key): f.row for f in findings if f.problem or not f.reference}
+    rows = [moved.pop(key_of(old, comparison.key), old) for old in known]
     with writing(reference):
-        records.write_reference(reference, row, [*kept, *new.values()])
-    rows = f"{len(measured.rows)} rows for {session.device.type}"
-    console.print(f"wrote {reference}: {rows}, {len(new)} of them new, {changed} changed")
+        records.write_reference(reference, row, [*rows, *moved.values()])
+    checked = f"{len(findings)} rows for {session.device.type}"
+    console.print(f"wrote {reference}: {checked}, {len(moved)} of them new, {changed} changed")
     return DONE
 
 

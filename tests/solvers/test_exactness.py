@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from solvers import METHODS, Tableau, odeint
+from solvers import GRADIENTS, METHODS, Tableau, odeint
+from solvers.gradients import exactness, reference
 from solvers.methods import Combination
 from tests.solvers.right_hand_sides import Linear, Tanh, Tricky
 
@@ -153,6 +154,16 @@ def test_gradient_is_backprops_bit_for_bit_but_for_the_order_of_summation(
     for _ in range(2):  # anode-auto observes its first pass, and has a plan for the second
         found = observe(rhs, z0, gradient=gradient, **case)
         assert_same_bits(found, reference, 0.0 if sums_alike else summation)
+
+
+def test_every_method_that_states_backprops_gradient_is_tested():
+    stated = {
+        name
+        for name, method in GRADIENTS.items()
+        if exactness(method) != "inexact" and reference(method) == "backprop"
+    }
+    others = {"backprop", "backprop-torchdiffeq"}  # the reference; a library with its own schemes
+    assert stated - others == {name.partition(":")[0] for name in (*WHOLE_BLOCKS, *DIVIDED_BLOCKS)}
 
 
 def test_exactness_test_can_fail():
