@@ -143,7 +143,7 @@ def test_table_has_our_numbers_beside_the_published_ones(recorded):
     assert anode["seeds"] == 2
     node = table.loc[("alexnet", "node")]
     assert (node["seeds"], node["diverged"], node["min"]) == (1, 1, pytest.approx(50))
-    markdown = accuracy_table._markdown(table.reset_index(), read(*recorded))
+    markdown = "\n".join(accuracy_table._markdown(table.reset_index(), read(*recorded)))
     assert "| 82.00 / 83.00 | 82.50 | 2 | 76.92 / 77.45 | 77.30 |" in markdown
     assert "1 (1 diverged)" in markdown
 

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from models import ODEBlock
 from solvers import GRADIENTS, InexactError, odeint
+from solvers.gradients import reference
 from solvers.proof import _on_cpu, _on_device, checksum, signed_sums
 from tests.solvers.gradients.test_reversible import Storing
 from tests.solvers.right_hand_sides import Holding
@@ -387,7 +388,7 @@ def test_node_finds_a_hidden_parameter_in_whichever_evaluation_uses_it(used, z0_
 def test_leaf_that_the_right_hand_side_makes_itself_is_none_of_its_parameters(gradient):
     torch.manual_seed(0)
     rhs, found = Potential(), []
-    for name in ("backprop", gradient, gradient):
+    for name in (reference(gradient), gradient, gradient):
         rhs.zero_grad()
         odeint(rhs, torch.ones(2, 3), method="euler", n_steps=3, gradient=name).sum().backward()
         found.append(rhs.layer.weight.grad)
