@@ -50,7 +50,9 @@ def files(folder):
 
 
 def floor(room):
-    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+    numbers = [number for number, rooms in enumerate(FLOORS) if room in rooms]
+    assert len(numbers) == 1, f"{room} of bench needs one place in FLOORS"
+    return numbers[0]
 
 
 def test_packages_import_downwards():
