@@ -6,11 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from solvers.integrate import RightHandSide
 from solvers.parameters import differentiate, edges, trainable_parameters, wants_gradient
-from solvers.proof import Checksum, checksum, require_same
+from solvers.proof import Checksum, checksum, first_order, require_same
 from solvers.replay import Replay
 
 Compute = Callable[[RightHandSide, Tensor], Tensor]
@@ -83,7 +82,7 @@ class _Checkpointed(Function):
         return z1
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         z0 = ctx.saved_tensors[0].detach().requires_grad_(ctx.needs_input_grad[3])
         found = ctx.backward_pass(ctx.replay, z0, ctx.parameters, ctx.end, gradient)

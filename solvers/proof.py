@@ -5,8 +5,8 @@ alters the gradient and no bit of the result is not noticed: a factor whose othe
 backward hook that reads a variable, `x.detach()` in place of x.
 """
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, wraps
 from typing import Any
 
 import numpy
@@ -78,6 +78,25 @@ def require_proofs(device: torch.device, *, waits: bool = True) -> None:
         if known.tolist():
             known.copy_(counted.zero_())  # after pending copies
             raise InexactError(_DIFFERENT)
+
+
+def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward pass that raises InexactError where autograd is to differentiate it again.
+
+    PyTorch's `once_differentiable` raises only where the second derivative passes through its
+    result: `torch.autograd.grad` leaves this part out without an error.
+    """
+
+    @wraps(backward)
+    def checked(*given: Any) -> Any:
+        if torch.is_grad_enabled():  # create_graph=True
+            raise InexactError(
+                "this gradient method has no second derivatives: leave out create_graph=True, or "
+                "choose the gradient method backprop"
+            )
+        return backward(*given)
+
+    return checked
 
 
 _DIFFERENT = (

@@ -17,6 +17,7 @@ from solvers.parameters import (
     trainable_parameters,
     wants_gradient,
 )
+from solvers.proof import first_order
 from solvers.replay import buffers_put_back
 
 
@@ -104,7 +105,10 @@ def adjoint(
     checked = _Checked(rhs, parameters, z0)
     solution = library().odeint_adjoint(checked, z0, times, adjoint_params=tuple(parameters), **how)
     checked.is_frozen = frozen
-    return last_state(solution, z0)
+    z1 = last_state(solution, z0)
+    if z1.requires_grad:
+        z1.register_hook(first_order(lambda gradient: None))
+    return z1
 
 
 class _Checked:

@@ -156,7 +156,9 @@ def _scales(adjoint: Tensor) -> Iterator[float]:
     if not 0 < largest < math.inf:
         yield 1.0
         return
-    scale = 2.0 ** round(-math.log2(float16.eps * math.sqrt(adjoint.numel()) * largest))
-    while scale * largest >= float16.smallest_normal:
-        yield scale
+    exponent = round(-math.log2(float16.eps * math.sqrt(adjoint.numel()) * largest))
+    scale = 2.0 ** min(exponent, 126)  # finite in float32
+    yield scale
+    while scale * largest >= 2 * float16.smallest_normal:
         scale /= 2
+        yield scale

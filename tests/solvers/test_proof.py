@@ -21,7 +21,7 @@ from solvers import GRADIENTS, InexactError, odeint
 from solvers.gradients import reference
 from solvers.proof import _on_cpu, _on_device, checksum, signed_sums
 from tests.solvers.gradients.test_reversible import Storing
-from tests.solvers.right_hand_sides import Holding
+from tests.solvers.right_hand_sides import Holding, Tanh
 from tests.solvers.test_exactness import RECOMPUTING
 
 VARIABLE = {"factor": 0.5}
@@ -393,6 +393,27 @@ def test_leaf_that_the_right_hand_side_makes_itself_is_none_of_its_parameters(gr
         odeint(rhs, torch.ones(2, 3), method="euler", n_steps=3, gradient=name).sum().backward()
         found.append(rhs.layer.weight.grad)
     torch.testing.assert_close(found[1:], found[:1] * 2)
+
+
+@pytest.mark.parametrize("gradient", RECOMPUTING)
+def test_initial_state_may_be_expanded_over_the_batch(gradient):
+    torch.manual_seed(0)
+    rhs, z0, found = Tanh(), torch.randn(3, dtype=torch.float64, requires_grad=True), []
+    for state in (z0.expand(8, 3), z0.expand(8, 3).contiguous()):
+        loss = odeint(rhs, state, method="rk2", n_steps=2, gradient=gradient).square().sum()
+        found.append(torch.autograd.grad(loss, z0)[0])
+    torch.testing.assert_close(*found, rtol=1e-14, atol=0)
+
+
+STORING = ("backprop", "backprop-torchdiffeq", "backprop-rk45")
+
+
+@pytest.mark.parametrize("gradient", [name for name in GRADIENTS if name not in STORING])
+def test_second_derivative_is_an_error(gradient):
+    rhs, z0 = Tanh(dtype=torch.float32), torch.ones(2, 3, requires_grad=True)
+    loss = odeint(rhs, z0, method="rk4_38", n_steps=1, gradient=gradient).square().sum()
+    with pytest.raises(InexactError, match="no second derivatives: leave out create_graph=True"):
+        torch.autograd.grad(loss, z0, create_graph=True)
 
 
 # --- values that a right-hand side keeps from one evaluation for the next

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from solvers.binomial import run_schedule, schedule
 from solvers.gradients.anode_auto.convolutions import Counted, Recall, Remember
@@ -18,7 +17,7 @@ from solvers.gradients.anode_auto.planner import Block, Planner
 from solvers.integrate import RightHandSide, evaluate, integrate, step_grid
 from solvers.methods import METHODS, Tableau
 from solvers.parameters import add, differentiate, edges, trainable_parameters, wants_gradient
-from solvers.proof import checksum, require_same
+from solvers.proof import checksum, first_order, require_same
 from solvers.replay import Replay
 
 
@@ -108,7 +107,7 @@ class _Planned(torch.autograd.Function):
         return carried[0].detach()
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         block: Block = ctx.block
         left = block.size.n_evaluations

@@ -87,6 +87,11 @@ def test_scale_is_halved_where_the_products_of_a_step_overflow():
     assert distance(found, expected) < 1e-2
 
 
+def test_scale_of_the_smallest_adjoints_is_finite():
+    rhs, z0 = Tanh(dtype=torch.float32), torch.ones(2, 3)
+    assert gradients(rhs, z0, "mixed:dtype=float16", 1e-43).isfinite().all()
+
+
 @pytest.mark.parametrize("gradient", BOTH)
 def test_gradient_that_is_not_finite_stays_so(gradient):
     rhs, z0 = Tanh(dtype=torch.float32), torch.randn(2, 3)
