@@ -55,7 +55,8 @@ def step_costs(
     experiments: Sequence[Experiment],
     say: Callable[[str], None],
 ) -> list[Measurement]:
-    """Measure and record the cost of a training step of every configuration that has none yet.
+    """Measure and record the cost of a training step of every configuration that has none yet, and,
+    in turns with it, of the others of its network: times of different minutes have no fair ratio.
 
     Returns all recorded measurements of the suite. say: takes a line for the user.
     """
@@ -69,12 +70,15 @@ def step_costs(
         except DamagedRecordError as error:
             say(error.rename_files())
         have = {m.configuration for m in known}
-        missing = [e for e in experiments if configuration(workload, e) not in have]
+        missing = {e.network for e in experiments if configuration(workload, e) not in have}
         if not missing:
             return known
-        measurements = known + executor.measure_step_costs(workload, missing)
-        there = executor.describe(workload.device, missing[0].precision)
-        there = {**there, **sources.described(*missing), "data": workload.dataset.described}
+        compared = [e for e in experiments if e.network in missing]
+        replaced = {configuration(workload, e) for e in compared}
+        measurements = [m for m in known if m.configuration not in replaced]
+        measurements += executor.measure_step_costs(workload, compared)
+        there = executor.describe(workload.device, compared[0].precision)
+        there = {**there, **sources.described(*compared), "data": workload.dataset.described}
         with writing(file):
             where = [*checksums.environments(file), there]
             records.write_rows(file, Measurement, measurements, where)

@@ -54,8 +54,8 @@ def _draw(
     drawing.caption(
         figure,
         f"One training step of {int(measured.iloc[0]['batch_size'])} images; whiskers: quartiles "
-        "of steps of one network's gradient methods that took turns. A baseline evaluates the "
-        f"right-hand side of each block once. {recorded.protocol()}"
+        "of steps. Methods of a network that one command measured took turns. A baseline evaluates "
+        f"the right-hand side of each block once. {recorded.protocol()}"
         f"{differences_of_environments(recorded.measured_in)}",
     )
     return drawing.save(figure, folder, name)
