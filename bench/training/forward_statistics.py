@@ -42,13 +42,14 @@ class ForwardStatistics:
         return self._own
 
     def restore(self, tensors: Mapping[str, Tensor] | None) -> None:
-        """Continue from the `tensors` of an equal network's statistics."""
-        self._is_first = False
-        if tensors is None:
-            self._own = None
-        elif self._own is not None:
-            for name, tensor in self._own.items():
-                tensor.copy_(tensors[name])
+        """Continue from the `tensors` of an equal network's statistics, after its buffers."""
+        if tensors is None or self._own is None:
+            self._own, self._is_first = None, False
+            return
+        for name, tensor in self._own.items():
+            tensor.copy_(tensors[name])
+        # A run that stopped before its first step has not had its first backward pass.
+        self._is_first = self._equals(self._own)
 
     def begin_forward(self) -> None:
         self._is_recording = self._own is not None
@@ -62,7 +63,7 @@ class ForwardStatistics:
         if not self._is_first or self._after_forward is None:
             return
         before, self._is_first, self._after_forward = self._after_forward, False, None
-        if all(torch.equal(before[name], buffer) for name, buffer in self._buffers()):
+        if self._equals(before):
             self._own = None
 
     def _update(self, name: str, layer: _BatchNorm, inputs: Tensor) -> None:
@@ -76,6 +77,9 @@ class ForwardStatistics:
             self._own[f"{name}.running_var"],
             1 / float(count) if layer.momentum is None else layer.momentum,
         )
+
+    def _equals(self, others: Mapping[str, Tensor]) -> bool:
+        return all(torch.equal(others[name], buffer) for name, buffer in self._buffers())
 
     def _buffers(self) -> Iterator[tuple[str, Tensor]]:
         for name, layer in self._layers.items():

@@ -92,12 +92,13 @@ def test_run_that_is_killed_at_every_step_has_the_record_of_one_that_is_not(
     of = experiment(**SMALL, **changes)
     never, often = workload(tmp_path / "never"), workload(tmp_path / "often")
     recorded(never, of)
+    stopped(often, of, at=1)  # before its first step
     for _ in range(2 * 4):  # after each of three steps and at the end of each of two epochs
         stopped(often, of, at=None)
     recorded(often, of)
     assert table(often, of) == table(never, of)
     content = json.loads((often.folder / of.name / "run.json").read_text())
-    assert content["environment"]["resumed_at"] == [1] * 3 + [2] * 4 + [3]
+    assert content["environment"]["resumed_at"] == [1] * 4 + [2] * 4 + [3]
     names = sorted(file.name for file in (often.folder / of.name).iterdir())
     assert names == ["epochs.csv", "run.json"]
 
