@@ -128,7 +128,7 @@ def _on_cpu(values: Tensor, total: int) -> int:
     data = values.view(torch.uint8).numpy()
     whole = len(data) - len(data) % 8
     words = data[:whole].view(numpy.uint64)
-    weights = _random(1 << 15, values.device).numpy().view(numpy.uint64)  # fits into the cache
+    weights = _random(1 << 13, values.device).numpy().view(numpy.uint64)  # 64 KiB: in the cache
     for begin in range(0, len(words), len(weights)):
         part = words[begin : begin + len(weights)]
         mixed = part ^ (part >> 29)  # else two sign bits could change places
