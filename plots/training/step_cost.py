@@ -75,20 +75,17 @@ def _bars(axis: Any, values: pd.DataFrame, *, named: bool) -> None:
     )
     for position, (value, _, high) in enumerate(values.itertuples(index=False)):
         axis.annotate(
-            f"{value:.3g}",
-            (position, 0 if named else high),
+            f"{value:.0f}" if value >= 100 else f"{value:.3g}",
+            (position, high),
             xytext=(0, 3),
             textcoords="offset points",
             ha="center",
             rotation="horizontal" if named else "vertical",
             fontsize=6.5,
-            color="white" if named else "black",
-            fontweight="bold",
         )
     axis.set_xticks(range(len(gradients)) if named else [])
     if named:
         names = [labels.short_gradient(gradient) for gradient in gradients]
         axis.set_xticklabels([name if "\n" in name else fill(name, 14) for name in names])
-    else:
-        axis.margins(y=0.25)
+    axis.margins(y=0.12 if named else 0.25)
     axis.grid(False, axis="x")
