@@ -101,10 +101,10 @@ def _drawn(figure: Figure, suffix: str, **metadata: str) -> bytes:
 
 
 def _short(svg: str) -> str:
-    """An SVG without its head, its metadata and invisible digits of its paths."""
+    """An SVG without its head, its metadata and invisible digits of its paths and marks."""
     svg = re.sub(r"^.*?(?=<svg)|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    paths = re.compile(r' d="[^"]*"')
-    svg = paths.sub(lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
+    places = re.compile(r' (?:d|x|y)="[^"]*"')
+    svg = places.sub(lambda place: re.sub(r"(\.\d\d)\d+", r"\1", place[0]), svg)
     return re.sub(r"\s*\n\s*", "\n", svg)
 
 

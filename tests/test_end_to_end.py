@@ -110,19 +110,26 @@ def test_other_data_does_not_mix_with_recorded_data(tmp_path, monkeypatch, capsy
     assert "was recorded on other data" in capsys.readouterr().err
 
 
-def test_status_is_printed_in_any_encoding(tmp_path):
-    out = tmp_path / "é"
-    out.mkdir()
-    found = subprocess.run(
-        [sys.executable, "run_bench.py", "--status", "--out", str(out)],
+def command(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "run_bench.py", *arguments],
         cwd=ROOT,
-        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_status_is_printed_in_any_encoding_and_an_error_has_no_traceback(tmp_path):
+    out = tmp_path / "é"
+    out.mkdir()
+    plain = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    found = command("--status", "--out", str(out), **plain)
     assert (found.returncode, found.stderr) == (0, "")
     assert "smoke in " + str(tmp_path / r"\xe9") in found.stdout
+    failed = command("--suite", "cifar11")
+    assert (failed.returncode, failed.stdout, failed.stderr.count("\n")) == (2, "", 1)
 
 
 def test_real_images_train(real_images, tmp_path):

@@ -75,16 +75,35 @@ def test_suite_writes_into_the_current_folder_whatever_else_is_there(anode_bench
         environment = json.loads(record.read_text(encoding="utf-8"))["environment"]
         assert environment["git_revision"] is None  # the installed code ran, not a checkout's
         assert environment["version"] == bench.__version__
+        assert "/anode-bench --network mine:net" in environment["command"]
     assert list((tmp_path / "results" / "smoke" / "figures").glob("*/training-*.png"))
     assert list((tmp_path / "results" / "smoke" / "figures").glob("*/report.html"))
     assert files(site) == before
 
 
-def test_regression_check_has_its_reference(anode_bench):
+METHOD = """
+from solvers import odeint
+
+class Mine:
+    name = "mine:MINE"
+    exactness = "exact"
+
+    def solve(self, rhs, z0, method, n_steps):
+        return odeint(rhs, z0, method=method, n_steps=n_steps, gradient="backprop")
+
+MINE = Mine()
+"""
+
+
+def test_regression_check_has_its_reference_and_takes_one_of_the_users_own(anode_bench, tmp_path):
     check = ["--suite", "gradients", "--network", "resnet4", "--method", "euler", "--gradient"]
     run = anode_bench(*check, "anode", "--check")
     assert run.returncode == 0, run.stderr + run.stdout
     assert "all as they must be" in run.stdout
+    (tmp_path / "mine.py").write_text(METHOD)
+    for action in ("--update-reference", "--check"):
+        run = anode_bench(*check, "mine:MINE", action, "--reference", "mine.csv")
+        assert run.returncode == 0, run.stderr + run.stdout
 
 
 def test_reference_is_not_updated_in_the_package(anode_bench, site):

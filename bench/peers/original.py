@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from solvers import METHODS, RightHandSide, Tableau
 from solvers.integrate import advance, step_grid
 from solvers.parameters import trainable_parameters
+from solvers.proof import first_order
 
 
 class Original:
@@ -50,7 +50,7 @@ class _Twice(torch.autograd.Function):
             return z1
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         z0, *parameters = ctx.saved_tensors
         with torch.enable_grad():

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import torch
 import torch.utils.dlpack
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from bench.peers.butcher import butcher
 from bench.peers.extra import package
 from bench.peers.jax_layers import Layer, evaluate, translate
 from solvers import METHODS, RightHandSide, Tableau
 from solvers.methods import EULER, RK2
+from solvers.proof import first_order
 
 
 class Problem(NamedTuple):
@@ -109,7 +109,7 @@ class _Solve(torch.autograd.Function):
         return _to_torch(z1)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         with _precision(gradient):
             found = ctx.peer.backward(ctx.problem, ctx.pullback, _to_jax(gradient))

@@ -34,7 +34,8 @@ Problem = tuple[nn.Module, Tensor, Tensor]
 """Network with the initial weights of a seed, images and labels."""
 
 FIRST_SCALE = 2.0**16
-"""Of the loss with float16-scaled, halved until all gradients are finite: GradScaler's first."""
+"""First factor of the loss with float16-scaled, as GradScaler's; halved until all gradients are
+finite."""
 
 
 @dataclass(frozen=True)

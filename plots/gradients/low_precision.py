@@ -101,6 +101,7 @@ def _panel(axis: Any, rows: pd.DataFrame, gradients: list[str], quantity: str) -
     axis.set_ylim(len(gradients) - 0.5, -0.5)
     if quantity != "memory":
         axis.set_xscale("log")
+        axis.minorticks_off()
     for number, (name, (_, look)) in enumerate(PRECISIONS.items()):
         own = rows[rows["precision"] == name]
         at = [gradients.index(gradient) + 0.15 * (number - 2) for gradient in own["gradient"]]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from solvers.checkpoint import Compute, checkpointed, run_again
-from solvers.integrate import RightHandSide, Step, advance, integrate, step_grid
+from solvers.integrate import RightHandSide, advance, integrate, step_grid
 from solvers.methods import METHODS, Tableau
 from solvers.proof import Checksum
 from solvers.replay import Replay
@@ -93,10 +93,7 @@ class Mixed(Stored):
     def steps(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         tableau, z = METHODS.resolve(method), z0
         for step in step_grid(tableau, n_steps, z0.dtype, z0.device):
-
-            def one_step(rhs: RightHandSide, z: Tensor, step: Step = step) -> Tensor:
-                return advance(rhs, z, tableau, (step,))
-
+            one_step = partial(advance, tableau=tableau, steps=(step,))
             backward = partial(_run_again_scaled, one_step) if self.is_scaled else None
             z = checkpointed(one_step, rhs, z, backward)
         return z

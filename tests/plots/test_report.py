@@ -78,7 +78,7 @@ def test_committed_report_links_to_what_is_committed_and_names_a_command_for_eac
         assert (
             f"python -m plots results/reference/{suite} --format png" in page.text
         ) == has_records
-    assert folder.stat().st_size < 6e6
+    assert folder.stat().st_size < 5e6
 
 
 def test_report_names_no_other_address(suite):

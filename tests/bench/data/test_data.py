@@ -168,7 +168,7 @@ SPOILED = {
         lambda folder: [file.unlink() for file in (folder / "test/ship").iterdir()]
     ),
 }
-"""What is said → what was done to the folder."""
+"""Part of the message → change of the folder."""
 
 
 @pytest.mark.parametrize("said", SPOILED)

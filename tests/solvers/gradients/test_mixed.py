@@ -48,7 +48,7 @@ def test_gradient_in_bfloat16_is_that_of_stored_evaluations_and_parameters_sum_i
 
 
 def gradients(rhs, z0, gradient, factor=1.0):
-    """Of factor times a loss, divided by factor."""
+    """Gradients of factor times a loss, divided by factor, in one vector."""
     rhs.zero_grad()
     z0 = z0.detach().requires_grad_()
     loss = odeint(rhs, z0, gradient=gradient, **CASE).sin().square().sum()
