@@ -5,7 +5,6 @@ import os
 os.environ["MPLBACKEND"] = "agg"  # matplotlib does not import with a name that it does not know
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from bench.records import (
     ReversalRow,
     UsageError,
 )
+from bench.records.quantities import kind_of
 from bench.records.tables import RENAMED
 from plots import cost, gradients, growth, labels, memory, report, reversibility, sections, training
 from plots.report import Section
@@ -125,10 +125,10 @@ def _sections(folder: Path, how: How) -> list[Section]:
     file = folder / records.MEASUREMENTS
     with file.open(encoding="utf-8") as lines:
         columns = {RENAMED.get(name, name) for name in lines.readline().strip().split(",")}
-    for row, figures in BY_ROW.items():
-        if {field.name for field in fields(row)} == columns:
-            return [sections.of_cases(figures, folder, row, (), {()}, None, how)]
-    raise UsageError(f"{file} was written by another version or suite")
+    row = kind_of(columns)
+    if row is None or row not in BY_ROW:
+        raise UsageError(f"{file} was written by another version or suite")
+    return [sections.of_cases(BY_ROW[row], folder, row, (), {()}, None, how)]
 
 
 def _reported(found: Sequence[Section], folder: Path | None = None) -> list[Path]:

@@ -9,10 +9,15 @@ from rich.console import Console
 from bench import cli, records
 from bench.commands.measure import Session
 from bench.errors import CHECK_FAILED, DONE, UsageError, writing
-from bench.records import key_of
 from bench.records.files import make_writable
 from bench.reporting import terminal
-from bench.studies.regression import Comparison, Finding, compare, without_reference
+from bench.studies.regression import (
+    Comparison,
+    Finding,
+    compare,
+    identity_of,
+    without_reference,
+)
 
 
 def run(request: cli.StudyRequest, console: Console) -> int:
@@ -61,8 +66,8 @@ def update_reference(request: cli.StudyRequest, console: Console) -> int:
         return session.failure_code(measured, request.cases)
     findings = compare(comparison, measured.rows, known)
     changed = _print_problems(comparison, [f for f in findings if f.reference], console)
-    moved = {key_of(f.row, comparison.key): f.row for f in findings if f.problem or not f.reference}
-    rows = [moved.pop(key_of(old, comparison.key), old) for old in known]
+    moved = {identity_of(f.row): f.row for f in findings if f.problem or not f.reference}
+    rows = [moved.pop(identity_of(old), old) for old in known]
     with writing(reference):
         records.write_reference(reference, row, [*rows, *moved.values()])
     checked = f"{len(findings)} rows for {session.device.type}"

@@ -10,8 +10,9 @@ from rich.console import Console
 from bench import cli
 from bench.errors import CHECK_FAILED, DONE, writing
 from bench.records import write_whole
-from bench.records.comparison import ACCURACY, Comparison, compare
+from bench.records.comparison import Comparison, compare
 from bench.records.files import check_writable, make_writable
+from bench.records.quantities import ACCURACY
 from bench.reporting import terminal
 from bench.reporting.terminal import count
 

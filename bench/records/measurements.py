@@ -1,9 +1,11 @@
 """Costs of the training steps of a suite's configurations, measured before its runs."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.records.quantities import Quantity, Row
 from bench.records.tables import read_rows
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ class Configuration:
 
 
 @dataclass(frozen=True)
-class Measurement(Configuration):
+class Measurement(Configuration, Row):
     """One measured quantity of one configuration, outside of any training run.
 
     unit is "seconds", "bytes" or "evaluations"; low and high are the quartiles of repeated
@@ -39,6 +41,12 @@ class Measurement(Configuration):
     low: float
     high: float
     repeats: int
+
+    identity = (*(f.name for f in fields(Configuration)), "quantity")
+
+    def quantities(self) -> Iterator[Quantity]:
+        if self.quantity == "seconds_per_step":
+            yield Quantity("time per step before training", self.value, self.low, self.high)
 
     @property
     def configuration(self) -> Configuration:

@@ -4,13 +4,17 @@ docs/results.md describes all columns.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.records.quantities import GRADIENT_ERROR, Quantity, Row
+
+_STEP = ("network", "method", "n_steps", "gradient", "batch_size", "device")
+
 
 @dataclass(frozen=True)
-class GradientRow:
+class GradientRow(Row):
     """One part of one gradient, compared with backprop's."""
 
     network: str
@@ -27,9 +31,17 @@ class GradientRow:
     cosine: float
     lipschitz: float
 
+    identity = (
+        *("network", "method", "n_steps", "gradient", "precision"),
+        *("weights", "activation", "scale", "device", "part"),
+    )
+
+    def quantities(self) -> Iterator[Quantity]:
+        yield Quantity.rounded(GRADIENT_ERROR, self.error, self.precision)
+
 
 @dataclass(frozen=True)
-class OdeGradientRow:
+class OdeGradientRow(Row):
     """The gradients of one discrete solve, compared with the gradient of the ODE."""
 
     network: str
@@ -47,9 +59,16 @@ class OdeGradientRow:
     reference_steps: int
     reference_change: float
 
+    identity = ("network", "method", "n_steps", "weights", "activation", "device")
+
+    def quantities(self) -> Iterator[Quantity]:
+        for name in ("discrete", "continuous", "difference"):
+            value = getattr(self, name)
+            yield Quantity.rounded(f"{GRADIENT_ERROR}, {name}", value, "float64")
+
 
 @dataclass(frozen=True)
-class LowPrecisionRow:
+class LowPrecisionRow(Row):
     """The gradient of one method in one precision, all parameters together, at initial weights.
 
     precision: "float32", "tf32", "bfloat16" or "float16" (autocast around the whole network), or
@@ -76,9 +95,17 @@ class LowPrecisionRow:
     ratio_high: float | None = None
     reason: str = ""
 
+    identity = (*_STEP, "precision")
+
+    def quantities(self) -> Iterator[Quantity]:
+        if self.peak_bytes is not None:
+            yield Quantity.exact("peak memory", self.peak_bytes)
+        if self.error is not None:
+            yield Quantity.rounded(GRADIENT_ERROR, self.error, self.precision)
+
 
 @dataclass(frozen=True)
-class CostRow:
+class CostRow(Row):
     """One phase of a training step. All numbers are None for a peer that cannot be measured; memory
     and evaluations also where they cannot be seen."""
 
@@ -105,9 +132,21 @@ class CostRow:
     gradient_error: float | None = None
     reason: str = ""
 
+    identity = (*_STEP, "memory_format", "precision", "execution", "phase")
+
+    def quantities(self) -> Iterator[Quantity]:
+        if self.seconds is not None:
+            yield Quantity("time per step", self.seconds, self.low, self.high)
+        if self.phase != "step":
+            return
+        if self.peak_bytes is not None:
+            yield Quantity.exact("peak memory", self.peak_bytes)
+        if self.gradient_error is not None:
+            yield Quantity.rounded(GRADIENT_ERROR, self.gradient_error, self.precision)
+
 
 @dataclass(frozen=True)
-class MemoryRow:
+class MemoryRow(Row):
     """Peak memory, beyond what was allocated before, and evaluations of one training step."""
 
     network: str
@@ -122,9 +161,14 @@ class MemoryRow:
     nfe_forward: int
     nfe_backward: int
 
+    identity = _STEP
+
+    def quantities(self) -> Iterator[Quantity]:
+        yield Quantity.exact("peak memory", self.peak_bytes)
+
 
 @dataclass(frozen=True)
-class GrowthRow:
+class GrowthRow(Row):
     """A training step at one point of a sweep, for one gradient method.
 
     Without numbers if the status is "oom". compared: the gradient methods that were interleaved,
@@ -155,9 +199,19 @@ class GrowthRow:
     nfe_forward: int = 0
     nfe_backward: int = 0
 
+    identity = (*_STEP, "sweep", "compared", "width")
+
+    def quantities(self) -> Iterator[Quantity]:
+        yield Quantity.exact("completed", self.status == "ok")
+        if self.status == "ok":
+            unit = self.seconds / self.relative  # the spread is of the quotients
+            low, high = self.low * unit, self.high * unit
+            yield Quantity("time per step", self.seconds, low, high)
+            yield Quantity.exact("peak memory", self.peak_bytes)
+
 
 @dataclass(frozen=True)
-class ReversalRow:
+class ReversalRow(Row):
     """One problem solved forward from t = 0 to 1, then backward."""
 
     problem: str
@@ -174,6 +228,16 @@ class ReversalRow:
     device: str
     data: str
     fingerprint: str
+
+    identity = (
+        *("problem", "activation", "scheme", "n_steps", "n_steps_back", "tolerance"),
+        *("precision", "device"),
+    )
+
+    def quantities(self) -> Iterator[Quantity]:
+        yield Quantity.exact("completed", self.status == "ok")
+        if not math.isnan(self.rho):
+            yield Quantity("reversal error", self.rho)
 
 
 def key_of(case_or_row: Any, names: Sequence[str]) -> tuple[Any, ...]:

@@ -57,11 +57,6 @@ class GradientComparison(Comparison[GradientRow]):
     and `leaves_statistics` for the part "statistics".
     """
 
-    key = (
-        *("network", "method", "n_steps", "gradient", "device"),
-        *("precision", "weights", "activation", "scale", "part"),
-    )
-
     def is_absolute(self, row: GradientRow) -> bool:
         return _largest_error(row) is not None
 

@@ -28,7 +28,6 @@ class MemoryComparison(Comparison[MemoryRow]):
     CUDA's allocator rounds, so that its peak may be 1% higher or lower.
     """
 
-    key = ("network", "method", "n_steps", "gradient", "device", "batch_size")
     experiment_key = ("network", "method", "n_steps", "gradient", "batch_size")
 
     def problem(self, row: MemoryRow, reference: MemoryRow) -> str | None:

@@ -6,20 +6,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from bench.experiment import Experiment
-from bench.records import key_of
+from bench.records import key_of, quantities
 
-Row = TypeVar("Row")
+Row = TypeVar("Row", bound=quantities.Row)
 
 
 class Comparison(ABC, Generic[Row]):
     """Comparison of the rows of a study with those of its reference.
 
-    key: the fields that a measured row and its reference have in common. experiment_key: fields of
-    an experiment by which a missing reference is found before anything is measured; empty if some
-    rows need no reference.
+    experiment_key: fields of an experiment by which a missing reference is found before anything is
+    measured; empty if some rows need no reference.
     """
 
-    key: ClassVar[tuple[str, ...]]
     experiment_key: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
@@ -56,8 +54,13 @@ def compare(
     comparison: Comparison[Row], measured: Iterable[Row], reference: Iterable[Row]
 ) -> list[Finding[Row]]:
     """One finding per measured row. Rows of the reference that were not measured do not count."""
-    known = {key_of(row, comparison.key): row for row in reference}
-    return [_finding(comparison, row, known.get(key_of(row, comparison.key))) for row in measured]
+    known = {identity_of(row): row for row in reference}
+    return [_finding(comparison, row, known.get(identity_of(row))) for row in measured]
+
+
+def identity_of(row: quantities.Row) -> tuple[Any, ...]:
+    """What a measured row and its reference have in common."""
+    return key_of(row, row.identity)
 
 
 def _finding(comparison: Comparison[Row], row: Row, reference: Row | None) -> Finding[Row]:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from bench.records.comparison.observed import ACCURACY, GRADIENT_ERROR, Observed
+from bench.records.comparison.observed import Observed
+from bench.records.quantities import ACCURACY, GRADIENT_ERROR
 
 TWO_SIDED_5_PERCENT = 1.96
 """Standard errors that a difference exceeds by chance in 5 % of all cases."""

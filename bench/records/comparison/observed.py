@@ -7,26 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from bench.errors import UsageError
 from bench.records import checksums, tables
 from bench.records.conditions import CONDITION, conditions_of
 from bench.records.measurements import MEASUREMENTS
+from bench.records.quantities import ACCURACY, GRADIENT_ERROR, Quantity, kind_of
 from bench.records.runs import ARCHIVE, STATISTICS, Run, correct_of, device_names, read_runs
-
-ACCURACY, GRADIENT_ERROR = "accuracy", "gradient error"
-"""Beginnings of the names of these quantities."""
-
-IDENTITY = (
-    *("sweep", "problem", "network", "scheme", "method", "n_steps", "gradient", "activation"),
-    *("weights", "scale", "batch_size", "width", "compared", "tolerance", "memory_format"),
-    *("precision", "execution", "device", "phase", "part"),
-)
-"""The columns of measurements.csv that identify a measurement, besides seed."""
-
-ROUNDING = {"float64": 1e-14}
-"""Precision → rounding of a gradient error that is not 0; 1e-6 for the others."""
 
 LARGEST_ROUNDING = 1e-5
 """A gradient method with a smaller gradient error is taken for an exact one."""
@@ -84,7 +71,7 @@ def _of_run(run: Run) -> Iterator[Observed]:
     identity = {k: v for k, v in run.experiment.items() if k != "seed"}
     of = partial(Observed, run.suite, run.name, identity, run.experiment["seed"])
     is_ok = run.status == "ok"
-    yield of("completed", *_exact(is_ok))
+    yield of(*Quantity.exact("completed", is_ok))
     if not is_ok or not run.epochs:
         return
     last, correct = run.epochs[-1], correct_of(run)
@@ -98,12 +85,12 @@ def _of_run(run: Run) -> Iterator[Observed]:
     yield of("training loss", last.train_loss)
     error = last.gradient_error
     if error is not None and error < LARGEST_ROUNDING:
-        yield of(GRADIENT_ERROR, *_rounded(error, run.experiment.get("precision")))
+        yield of(*Quantity.rounded(GRADIENT_ERROR, error, run.experiment.get("precision")))
     elif error is not None:
         yield of(GRADIENT_ERROR, error)  # depends on the weights that training led to
     peak = run.summary.get("peak_memory_bytes")
     if peak is not None:
-        yield of("peak memory", *_exact(peak))
+        yield of(*Quantity.exact("peak memory", peak))
     seconds = [row.seconds_per_step for row in run.epochs]
     low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75)).tolist()
     yield of("time per step", median, *((low, high) if len(seconds) > 1 else ()))
@@ -111,43 +98,16 @@ def _of_run(run: Run) -> Iterator[Observed]:
 
 def _of_table(file: Path, suite: str) -> Iterator[Observed]:
     """Observations of a table of measurements, of any study."""
-    for row in tables.parse(checksums.read(file)).to_dict("records"):
-        identity = {name: row[name] for name in IDENTITY if name in row}
-        name = " ".join(str(row[name]) for name in (*IDENTITY, "seed") if name in row)
-        for quantity, *values in _quantities(row):
-            if pd.notna(values[0]):
-                yield Observed(suite, name, identity, row.get("seed"), quantity, *values)
-
-
-def _quantities(row: Mapping[Any, Any]) -> Iterator[tuple[Any, ...]]:
-    """Quantity, value, low and high."""
-    if row.get("quantity") == "seconds_per_step":
-        yield "time per step before training", row["value"], row["low"], row["high"]
-    if "seconds" in row:  # growth's spread is of the quotients with the reference step
-        unit = row["seconds"] / row["relative"] if "relative" in row else 1.0
-        yield "time per step", row["seconds"], row["low"] * unit, row["high"] * unit
-    is_ok = row.get("status", "ok") == "ok"
-    if "status" in row:
-        yield "completed", *_exact(is_ok)
-    if row.get("phase", "step") == "step":
-        if "peak_bytes" in row and is_ok:
-            yield "peak memory", *_exact(row["peak_bytes"])
-        for column in {"error", "gradient_error"} & row.keys():
-            yield GRADIENT_ERROR, *_rounded(row[column], row.get("precision"))
-    for column in {"discrete", "continuous", "difference"} & row.keys():
-        yield f"{GRADIENT_ERROR}, {column}", *_rounded(row[column], "float64")
-    if "rho" in row:
-        yield "reversal error", row["rho"]
-
-
-def _exact(value: float) -> tuple[float, float, float]:
-    """A value that has no spread."""
-    return float(value), float(value), float(value)
-
-
-def _rounded(error: float, precision: str | None) -> tuple[float, float, float]:
-    rounding = ROUNDING.get(precision or "", 1e-6) / 2
-    return error, error - rounding, error + rounding
+    table = tables.parse(checksums.read(file))
+    kind = kind_of(table.columns)
+    if kind is None:
+        raise UsageError(f"{file} was written by another version: compare it with that version")
+    for row in tables.as_rows(table, kind):
+        identity = {name: getattr(row, name) for name in kind.identity}
+        seed = getattr(row, "seed", None)
+        name = " ".join(str(value) for value in (*identity.values(), seed) if value is not None)
+        for quantity in row.quantities():
+            yield Observed(suite, name, identity, seed, *quantity)
 
 
 def _conditions(environments: Iterable[Mapping[str, Any]]) -> Mapping[str, set[str]]:

@@ -10,7 +10,8 @@ import pandas as pd
 
 from bench.errors import UsageError
 from bench.records.comparison import noise
-from bench.records.comparison.observed import ACCURACY, Observed, read
+from bench.records.comparison.observed import Observed, read
+from bench.records.quantities import ACCURACY
 
 GREATER_IS_BETTER = (ACCURACY, "completed")
 """Beginnings of the names of quantities of which more is better."""

@@ -45,10 +45,6 @@ what a forward pass costs beside a backward pass, and shared ones are noisy."""
 class CostComparison(Comparison[CostRow]):
     """The ratio of the whole step to backprop's may differ by 15%; seconds are not compared."""
 
-    key = (
-        *("network", "method", "n_steps", "gradient", "device", "batch_size"),
-        *("memory_format", "precision", "execution", "phase"),
-    )
     experiment_key = ("network", "method", "n_steps", "gradient", "batch_size", "precision")
 
     def experiments(self, case: CostCase) -> Sequence[Experiment]:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import plots
-from bench.records import read_reference, read_rows, write_reference, write_rows
+from bench.records import quantities, read_reference, read_rows, write_reference, write_rows
 from bench.studies.study import Study
 from bench.suites import SUITES
 from solvers import GRADIENTS
@@ -24,11 +24,14 @@ def test_facts_of_a_study_name_what_is_there(study):
     assert set(study.figures) <= plots.MEASURED_FIGURES.keys()
     assert {field for replaced in study.options.values() for field in replaced} <= names(study)
     assert {"device", *study.key} <= names(study.row)
+    # Otherwise two of its cases would be taken for one.
+    assert {*study.key} <= {*study.row.identity, "seed"}
+    assert {*study.row.identity} <= names(study.row)
+    assert quantities.kind_of(names(study.row)) is study.row
     for case in (*study.cases(), *study.check_cases()):
         assert case.name
         assert all(hasattr(case, field) for field in study.key)
     if study.comparison is not None:
-        assert set(study.comparison.key) <= names(study.row)
         for case in study.check_cases():
             for experiment in study.comparison.experiments(case):
                 assert all(hasattr(experiment, f) for f in study.comparison.experiment_key)
