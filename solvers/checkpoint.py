@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from solvers.integrate import RightHandSide
+from solvers.integrate import RightHandSide, checked
 from solvers.parameters import differentiate, edges, trainable_parameters, wants_gradient
 from solvers.proof import Checksum, checksum, first_order, require_same
 from solvers.replay import Replay
@@ -46,7 +46,7 @@ class CheckpointedEvaluations(nn.Module):
         def evaluate(rhs: RightHandSide, z: Tensor) -> Tensor:
             # The right-hand side may set requires_grad of its t, and may return a tensor that it
             # keeps, which autograd must not mark as a result of the checkpoint.
-            slope: Tensor = rhs(t.detach(), z)
+            slope = checked(rhs(t.detach(), z), z)
             return slope.view_as(slope)
 
         return checkpointed(evaluate, self.rhs, z)

@@ -134,6 +134,22 @@ def _increment(combination: Combination, slopes: list[Tensor], step: Step) -> Te
     return increment if combination.scale == 1 else increment * combination.scale
 
 
+def checked(slope: Tensor, z: Tensor) -> Tensor:
+    """The slope that a right-hand side returned for the state z. Raises ValueError unless it is a
+    tensor of the state's shape."""
+    if not isinstance(slope, Tensor):
+        raise ValueError(
+            f"the right-hand side must return a tensor of the state's shape, not "
+            f"{type(slope).__name__}"
+        )
+    if slope.shape != z.shape:
+        raise ValueError(
+            f"the right-hand side must keep the state's shape: it turned {tuple(z.shape)} "
+            f"into {tuple(slope.shape)}"
+        )
+    return slope
+
+
 def _slope(rhs: RightHandSide, step: Step, stage: int, z: Tensor) -> Tensor:
     t = step.times[stage]
     if not step.numbers:
@@ -152,9 +168,4 @@ def _slope(rhs: RightHandSide, step: Step, stage: int, z: Tensor) -> Tensor:
             raise ValueError(
                 "the right-hand side must not change t in place: t = 2 * t, not t *= 2"
             )
-    if slope.shape != z.shape:
-        raise ValueError(
-            f"the right-hand side must keep the state's shape: it turned {tuple(z.shape)} "
-            f"into {tuple(slope.shape)}"
-        )
-    return slope
+    return checked(slope, z)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from solvers.integrate import RightHandSide
+from solvers.integrate import RightHandSide, checked
 from solvers.parameters import is_parameter, mark_computed, tensor_attributes
 from solvers.proof import InexactError
 
@@ -93,7 +93,7 @@ class Replay:
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             z.register_post_accumulate_grad_hook(_refuse)
-            return self._rhs(t, z).detach()
+            return checked(self._rhs(t, z), z).detach()
 
     @contextmanager
     def _with_gradients(self) -> Iterator[None]:

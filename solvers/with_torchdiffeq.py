@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from solvers.integrate import RightHandSide, time_grid
+from solvers.integrate import RightHandSide, checked, time_grid
 from solvers.methods import METHODS, Tableau
 from solvers.parameters import (
     edges,
@@ -129,7 +129,7 @@ class _Checked:
             buffers_put_back(self._rhs) if self.is_frozen else nullcontext(),
             torch.set_grad_enabled(checks),
         ):
-            slope = self._rhs(t, z)
+            slope = checked(self._rhs(t, z), z)
         if checks:
             known = [x for x in (t, z, *self._parameters) if x.requires_grad]
             others = foreign_tensors(edges([slope]), known)

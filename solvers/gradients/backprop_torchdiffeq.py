@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from solvers.integrate import RightHandSide
+from solvers.integrate import RightHandSide, checked
 from solvers.methods import Tableau
 from solvers.with_torchdiffeq import FixedSteps, last_state, library, n_equal_steps, unit_interval
 
@@ -22,4 +22,8 @@ class BackpropTorchdiffeq(FixedSteps):
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         how = {"method": self.scheme(method), "options": n_equal_steps(z0, n_steps)}
-        return last_state(library().odeint(rhs, z0, unit_interval(z0), **how), z0)
+
+        def evaluated(t: Tensor, z: Tensor) -> Tensor:
+            return checked(rhs(t, z), z)
+
+        return last_state(library().odeint(evaluated, z0, unit_interval(z0), **how), z0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from solvers.checkpoint import Compute, checkpointed, run_again
-from solvers.integrate import RightHandSide, advance, integrate, step_grid
+from solvers.integrate import RightHandSide, advance, checked, integrate, step_grid
 from solvers.methods import METHODS, Tableau
 from solvers.proof import Checksum
 from solvers.replay import Replay
@@ -122,8 +122,8 @@ class _Cast(nn.Module):
                 f"another dtype of {', '.join(DTYPES)}, or another device"
             ) from error
         with autocast:
-            slope: Tensor = self.rhs(t, z)
-        return slope.to(z.dtype)
+            slope = self.rhs(t, z)
+        return checked(slope, z).to(z.dtype)
 
 
 def _raised(z0: Tensor) -> Tensor:

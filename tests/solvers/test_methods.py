@@ -124,10 +124,24 @@ def test_right_hand_side_that_changes_its_time_disturbs_no_other_solve(gradient,
     assert not result.requires_grad
 
 
+@pytest.mark.parametrize("gradient", [*GRADIENTS, "mixed:dtype=float16"])
+@pytest.mark.parametrize(
+    ("rhs", "said"),
+    [
+        (lambda t, z: z[:, :1], r"keep the state's shape.*\(2, 3\).*\(2, 1\)"),
+        (lambda t, z: z[:1], r"keep the state's shape.*\(2, 3\).*\(1, 3\)"),
+        (lambda t, z: (z,), "return a tensor of the state's shape, not tuple"),
+        (lambda t, z: None, "return a tensor of the state's shape, not NoneType"),
+    ],
+)
+def test_slope_that_is_no_tensor_of_the_states_shape_is_an_error(gradient, rhs, said):
+    with pytest.raises(ValueError, match=said):
+        odeint(rhs, torch.ones(2, 3), method="rk2", n_steps=1, gradient=gradient)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"rhs": lambda t, z: z[:, :1]}, r"keep the state's shape.*\(2, 3\).*\(2, 1\)"),
         *(
             ({"n_steps": n}, "n_steps must be a whole number of at least 1")
             for n in (0, -1, 1.0, True, "2")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from solvers.integrate import RightHandSide
+from solvers.integrate import RightHandSide, checked
 from solvers.methods import Tableau
 
 MOST_EVALUATIONS = 10_000
@@ -72,8 +72,7 @@ class Controlled(nn.Module):
         self._name, self._steps = name, {"forward": 0, "backward": 0}
 
     def forward(self, t: Tensor, z: Tensor) -> Tensor:
-        slope: Tensor = self.evaluated(t, z)
-        return slope
+        return checked(self.evaluated(t, z), z)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("callback_"):
