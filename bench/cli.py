@@ -104,24 +104,14 @@ def parse(
         if options.fail_above is not None:
             raise ValueError("--fail-above needs --compare A B: give both, or leave it out")
         name = DEFAULT_SUITE if options.list else options.suite
-        own = suite_file.read(Path(name)) if name.endswith(suite_file.SUFFIX) else None
-        suite = _suite(own.base if own else name)
-        overrides = {option.name: getattr(options, option.name) for option in OVERRIDES}
-        given = dict(own.values) if own else {}
-        given |= {name: value for name, value in overrides.items() if value is not None}
-        lists = [value for value in given.values() if isinstance(value, tuple)]
-        refuse_shadowed([str(item) for values in lists for item in values], os.getcwd())
-        refused = [o.flag for o in OVERRIDES if o.name in given and o.name not in suite.options]
-        if refused:
-            raise ValueError(
-                f"the suite {suite.name} has no use for {', '.join(refused)}: leave it out"
-            )
-        whole, changed = _replaced(suite, own.values if own else {}), _replaced(suite, given)
-        if own:
-            new = {"name": own.name, "description": f"{suite.name}, as in {name}"}
-            whole, changed = replace(whole, **new), replace(changed, **new)
+        if name.endswith(suite_file.SUFFIX):
+            base, whole = _of_file(Path(name))
+        else:
+            base = whole = _suite(name)
+        given = {option.name: getattr(options, option.name) for option in OVERRIDES}
+        changed = _replaced(whole, {k: value for k, value in given.items() if value is not None})
         if isinstance(changed, Study):
-            return _study_request(options, changed, whole, suite.name)
+            return _study_request(options, changed, whole, base.name)
         return _training_request(options, changed, whole)
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -133,8 +123,29 @@ def _suite(name: str) -> Suite | Study:
     return SUITES.resolve(name)
 
 
+def _of_file(file: Path) -> tuple[Any, Any]:
+    """The base suite that a file names, and the file's own. Raises ValueError, with the name of the
+    file, if that has no runs or cases."""
+    own = suite_file.read(file)
+    try:
+        base = _suite(own.base)
+        new = {"name": own.name, "description": f"{base.name}, as in {file}"}
+        suite = replace(_replaced(base, own.values), **new)
+        suite.experiments() if suite.trains else suite.cases()
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    return base, suite
+
+
 def _replaced(suite: Any, values: Mapping[str, Any]) -> Any:
     """A suite with values that options replace."""
+    lists = [value for value in values.values() if isinstance(value, tuple)]
+    refuse_shadowed([str(item) for items in lists for item in items], os.getcwd())
+    refused = [o.flag for o in OVERRIDES if o.name in values and o.name not in suite.options]
+    if refused:
+        raise ValueError(
+            f"the suite {suite.name} has no use for {', '.join(refused)}: leave it out"
+        )
     return suite.replaced(
         **{
             field: _fitting(suite, field, value, name)

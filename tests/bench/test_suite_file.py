@@ -69,6 +69,8 @@ BAD = {
     'base = "smoke"\nnetwork = "resnet4,alexnet"': "network has the wrong type",
     'base = "smoke"\nNt = true': "Nt has the wrong type",
     'base = "smoke"\nNt = [2.5]': "'2.5' is no whole number from 1",
+    'base = "smoke"\nnetwork = "resnet5"': "unknown network 'resnet5'",
+    'base = "memory"\nlr = 0.1': "the suite memory has no use for --lr",
     'base = "smoke"\nlr = [0.1]': "lr has the wrong type",
     'base = "smoke"\nprecision = "half"': "unknown precision 'half'",
     'base = "smoke"\ntrain-images = 1\ntrain_images = 1': "train_images is given twice",
@@ -99,4 +101,5 @@ def test_bad_file_is_refused_in_one_line(write, capsys, tmp_path, name, content,
     assert run_bench.main(["--suite", name]) == 2
     (message,) = capsys.readouterr().err.splitlines()
     assert said in message
+    assert name in message
     assert list(tmp_path.iterdir()) == before
