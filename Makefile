@@ -1,4 +1,4 @@
-# make bench: run the default suite to its figures.   make test: run the tests.
+# make bench: run the default suite to its figures.   make test: run the tests, on all cores.
 # make test-peers: install torchode, torchdyn and diffrax as well, and test how they agree.
 # make test-report: open a report in Chromium, without a window; installs it where apt-get can.
 # make test-cluster: install Ray as well, and test runs on a cluster of this machine.
@@ -17,7 +17,7 @@ bench: $(VENV)/installed
 	$(VENV)/bin/python run_bench.py $(ARGS)
 
 test: $(VENV)/installed
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 test-peers: $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \

@@ -21,7 +21,7 @@ LARGEST_CHANGE = {"relu": 1e-3, "leaky_relu": 1e-3}
 """Activation with kinks → by how much, relatively, twice the steps may change the ODE's gradient;
 others: 1e-8."""
 
-FEWEST_STEPS, MOST_STEPS = 8, 128
+FEWEST_STEPS, MOST_STEPS = 8, 4096
 """Steps of RK4 for the ODE's gradient: the first number, and the last one if it still changes."""
 
 
