@@ -1,6 +1,5 @@
 """Binomial checkpointing: differentiate steps in reverse order with at most m states stored."""
 
-import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -17,21 +16,11 @@ Run = Callable[[RightHandSide, Tensor, int, int], Tensor]
 """run(rhs, z, begin, end): the state after steps begin … end - 1 from z."""
 
 
-def is_available() -> bool:
-    """Return whether the package with the schedules is installed."""
-    return importlib.util.find_spec("checkpoint_schedules") is not None
-
-
 def check_schedule(name: str, m: int | None, n_steps: int) -> None:
-    """Raises ValueError unless the schedules are installed and m is None or 1 ≤ m ≤ n_steps.
+    """Raises ValueError unless m is None or 1 ≤ m ≤ n_steps.
 
     name: of the gradient method, for the message.
     """
-    if not is_available():
-        raise ValueError(
-            f"{name} needs the package checkpoint-schedules: install it, or choose another "
-            "gradient method"
-        )
     if m is not None and not 1 <= m <= n_steps:
         raise ValueError(
             f"{name} needs 1 ≤ m ≤ Nt, and Nt is {n_steps}: choose m between 1 and {n_steps}"
@@ -52,8 +41,7 @@ def recomputed_steps(n_steps: int, m: int) -> int:
 def schedule(n_steps: int, m: int) -> tuple[Any, ...]:
     """The backward pass over n_steps steps with at most m checkpoints that recomputes least, as
     actions of checkpoint_schedules."""
-    # An optional dependency.
-    from checkpoint_schedules import MultistageCheckpointSchedule
+    from checkpoint_schedules import MultistageCheckpointSchedule  # takes half a second
 
     return tuple(MultistageCheckpointSchedule(n_steps, m, 0))
 

@@ -35,7 +35,7 @@ class AnodeRevolve:
         return "anode-revolve" if self.m is None else f"anode-revolve:m={self.m}"
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
-        """Raises ValueError unless 1 ≤ m ≤ n_steps and the schedules are installed."""
+        """Raises ValueError unless 1 ≤ m ≤ n_steps."""
         check_schedule(self.name, self.m, n_steps)
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:

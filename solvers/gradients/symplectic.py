@@ -42,9 +42,8 @@ class Symplectic:
         return "symplectic" if self.m is None else f"symplectic:m={self.m}"
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
-        """Raises ValueError unless m is None, or 1 ≤ m ≤ n_steps and schedules are installed."""
-        if self.m is not None:
-            check_schedule(self.name, self.m, n_steps)
+        """Raises ValueError unless m is None or 1 ≤ m ≤ n_steps."""
+        check_schedule(self.name, self.m, n_steps)
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         over_steps = AnodeSteps() if self.m is None else AnodeRevolve(self.m)
