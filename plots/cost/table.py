@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.records import write_whole
 from plots import labels, markdown
 from plots.cost.bars import judge
 from plots.cost.recomputation import cost_of_recomputation
@@ -55,10 +54,7 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     """Write bars.csv, the bars and whether they hold, and cost.md, everything for people."""
     measured = rows[rows["reason"] == ""]
     bars = pd.DataFrame(judge(measured))
-    text, csv = folder / "cost.md", folder / "bars.csv"
-    write_whole(text, "\n\n".join(_markdown(rows, measured, bars)) + "\n")
-    write_whole(csv, bars.to_csv(index=False))
-    return [csv, text]
+    return markdown.write(folder, "cost", _markdown(rows, measured, bars), {"bars": bars})
 
 
 def _markdown(rows: pd.DataFrame, measured: pd.DataFrame, bars: pd.DataFrame) -> Iterator[str]:

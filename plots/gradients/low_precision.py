@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from bench.records import write_whole
 from plots import drawing, labels, markdown
 
 PRECISIONS: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -82,18 +81,18 @@ def draw_table(rows: pd.DataFrame, folder: Path) -> list[Path]:
     }
     measured = _with_memory(rows[rows["reason"] == ""])
     failed = rows[rows["reason"] != ""]
-    text = (
+    paragraphs = [
         "Gradients in all parameters at initial weights. Error and cosine: against backprop's in "
-        "float64. Memory and time: divided by backprop's in float32; time: median and "
-        "quartiles.\n\n" + markdown.table({**columns, **numbers}, measured.to_dict("records"))
-    )
+        "float64. Memory and time: divided by backprop's in float32; time: median and quartiles.",
+        markdown.table({**columns, **numbers}, measured.to_dict("records")),
+    ]
     if len(failed):
         why: markdown.Columns = {"why": lambda row: row["reason"]}
-        table = markdown.table({**columns, **why}, failed.to_dict("records"))
-        text += f"\n\nNot measured:\n\n{table}"
-    file = folder / "low_precision.md"
-    write_whole(file, text + "\n")
-    return [file]
+        paragraphs += [
+            "Not measured:",
+            markdown.table({**columns, **why}, failed.to_dict("records")),
+        ]
+    return markdown.write(folder, "low_precision", paragraphs, {})
 
 
 def _panel(axis: Any, rows: pd.DataFrame, gradients: list[str], quantity: str) -> None:

@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from bench.records import write_whole
 from plots import drawing, labels, markdown, style
 
 DISTANCES = {
@@ -100,11 +99,9 @@ def draw_table(rows: pd.DataFrame, folder: Path) -> list[Path]:
     table = markdown.table(columns, rows[rows["n_steps"] == n_steps].to_dict("records"))
     text = (
         f"Nt = {n_steps}. Distances over ‖g∞‖, the ODE's gradient by RK4; shares of drift, "
-        "reconstruction and inconsistency in e = g_node − g_discrete, by projection on e.\n\n"
+        "reconstruction and inconsistency in e = g_node − g_discrete, by projection on e."
     )
-    file = folder / "ode_gradients.md"
-    write_whole(file, text + table + "\n")
-    return [file]
+    return markdown.write(folder, "ode_gradients", [text, table], {})
 
 
 def _kinds(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:

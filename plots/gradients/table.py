@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.records import write_whole
 from plots import labels, markdown
 from plots.gradients.errors import ROUNDING, observed_order, unmodified_networks
 
@@ -16,13 +15,10 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
     every = rows[rows["part"] == "all parameters"]
     unmodified = unmodified_networks(every)
     table = summarise(unmodified)
-    csv, text, varied = (folder / name for name in ("errors.csv", "errors.md", "varied.csv"))
-    write_whole(csv, table.to_csv(index=False))
-    write_whole(text, "\n\n".join(_markdown(unmodified, table)) + "\n")
-    others = every.drop(unmodified.index)
     columns = ["network", "method", "n_steps", "gradient", "activation", "scale"]
-    write_whole(varied, others[[*columns, "lipschitz", "error", "cosine"]].to_csv(index=False))
-    return [csv, text, varied]
+    varied = every.drop(unmodified.index)[[*columns, "lipschitz", "error", "cosine"]]
+    tables = {"errors": table, "varied": varied}
+    return markdown.write(folder, "errors", _markdown(unmodified, table), tables)
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
