@@ -18,7 +18,7 @@ from bench.experiment import Experiment
 from bench.instruments import gradient_error, memory, timing
 from bench.instruments.gradient_error import Observed
 from bench.records import LowPrecisionRow
-from bench.studies.study import FOUR_NETWORKS, Runner, Study
+from bench.studies.study import FOUR_NETWORKS, OPTIONS, Runner, Study
 from bench.training.clock import TOTAL
 from bench.training.network import InAutocast, build_network
 from bench.training.step import differentiate_once
@@ -93,10 +93,7 @@ class LowPrecisionStudy(Study):
     key: ClassVar[tuple[str, ...]] = tuple(LowPrecisionCase.__dataclass_fields__)
     figures: ClassVar[tuple[str, ...]] = ("low_precision", "low_precision_table")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "network": ("networks",),
-        "method": ("methods",),
-        "Nt": ("n_steps",),
-        "gradient": ("gradients",),
+        **OPTIONS,
         "seeds": ("seeds",),
         "batch_size": ("batch_size",),
     }
