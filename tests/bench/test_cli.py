@@ -38,24 +38,6 @@ def test_overrides_of_the_published_driver():
     assert not request.generated
 
 
-class WrongShape:
-    name = "wrong-shape"
-
-    def solve(self, rhs, z0, method, n_steps):
-        return z0[:1]
-
-
-WRONG_SHAPE = WrongShape()
-
-
-@pytest.mark.parametrize("suite", ["smoke --train-images 20", "memory --Nt 1 --batch_size 2"])
-def test_gradient_method_that_is_refused_leaves_no_folder(suite, tmp_path, capsys):
-    line = f"--suite {suite} --network resnet4 --gradient {__name__}:WRONG_SHAPE".split()
-    assert run_bench.main([*line, "--out", str(tmp_path / "new" / "results")]) == 2
-    assert "must return z(1) in the shape of z0" in capsys.readouterr().err
-    assert not [*tmp_path.iterdir()]
-
-
 BAD = {
     "--suite smok": "unknown suite 'smok' (did you mean 'smoke'?): choose from smoke,",
     "--suite os:sep": "suite os:sep cannot be used: it is not a suite",
@@ -89,6 +71,8 @@ BAD = {
     "--fresh --plots-only": "--fresh and --plots-only exclude each other",
     "--dry-run --status": "not allowed with",
     "--fail-above 0.1": "--fail-above needs --compare A B",
+    "--status --format pdf": "--status draws nothing: leave out --format",
+    "--device cpu --precision tf32": "tf32 needs a CUDA device: use float32 or bfloat16",
     "--jobs x": "argument --jobs: 'x' is no whole number",
     "--executor slurm": "argument --executor: invalid choice: 'slurm'",
     "--executor local --executor local": "argument --executor: it is given twice: give it once",
@@ -106,7 +90,6 @@ BAD = {
     "--suite gradients --gradient baseline": "unknown gradient method 'baseline'",
     "--suite memory --data-dir .": "uses generated images: leave out --data-dir",
     "--suite memory --jobs 2": "must run alone, or take turns in one process, to be comparable",
-    "--suite memory --plots-only": "run the suite first",
     "--suite memory --check --update-reference": "not allowed with argument --check",
     "--suite memory --check --fresh": "--fresh and --check exclude each other",
     "--suite memory --check --gradient bench.peers.original:ORIGINAL": "has no reference",

@@ -104,11 +104,6 @@ def test_unknown_format_is_one_line_before_anything_runs(tmp_path, capsys, list_
     assert [*tmp_path.iterdir()] == []
 
 
-def test_command_that_draws_nothing_refuses_formats(capsys):
-    assert run_bench.main(["--status", "--format", "pdf"]) == 2
-    assert "--status draws nothing: leave out --format" in capsys.readouterr().err
-
-
 def test_letters_of_every_label_and_column_are_known_to_latex(drawn):
     written = "".join(file.read_text() for file in drawn.glob("*.tex"))
     assert written.isascii()

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from bench import records
-from bench.errors import UsageError
 from bench.records import CostRow, GradientRow, Measurement, Run
 from bench.records.comparison import compare, noise
 from tests.bench.builders import row, run
@@ -235,10 +234,3 @@ def test_suites_are_paired_by_name_where_a_folder_has_several(tmp_path):
     # Two suites by themselves are compared whatever their names are.
     one = compare(tmp_path / "before" / "one", tmp_path / "after" / "two").changes
     assert one[["before", "after"]].values.tolist() == [[1, 6]]
-
-
-def test_damaged_results_are_not_compared(tmp_path):
-    folder = write(tmp_path, run(epochs=epochs()))
-    (folder / "a" / records.EPOCHS).write_text("epoch\n")
-    with pytest.raises(UsageError, match="is damaged"):
-        compare(folder, folder)

@@ -9,7 +9,6 @@ import run_bench
 from bench.records import CostRow, read_rows
 from bench.studies.cost.study import SLOWER, CostComparison
 from bench.studies.regression import compare
-from bench.suites import SUITES
 from plots.cost import table as cost_table
 
 LINE = "--suite cost --network resnet4 --method euler --Nt 1 --batch_size 2"
@@ -109,10 +108,3 @@ def test_anode_is_judged_by_the_networks_own_forward_and_backward_times(
     assert found["anode / backprop (channels-last)"] == (1.36, holds)
     cost_table.draw(table, tmp_path)
     assert f"| {backward / forward:.2f} | {bar:.2f} |" in (tmp_path / "cost.md").read_text()
-
-
-def test_check_needs_a_reference(tmp_path, capsys):
-    line = [*LINE.split(), "--check", "--reference", str(tmp_path / "cost.csv")]
-    assert run_bench.main(line) == 2
-    assert "there is no reference" in capsys.readouterr().err
-    assert SUITES["cost"].check_cases()
