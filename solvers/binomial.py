@@ -16,17 +16,6 @@ Run = Callable[[RightHandSide, Tensor, int, int], Tensor]
 """run(rhs, z, begin, end): the state after steps begin … end - 1 from z."""
 
 
-def check_schedule(name: str, m: int | None, n_steps: int) -> None:
-    """Raises ValueError unless m is None or 1 ≤ m ≤ n_steps.
-
-    name: of the gradient method, for the message.
-    """
-    if m is not None and not 1 <= m <= n_steps:
-        raise ValueError(
-            f"{name} needs 1 ≤ m ≤ Nt, and Nt is {n_steps}: choose m between 1 and {n_steps}"
-        )
-
-
 def recomputed_steps(n_steps: int, m: int) -> int:
     """Number of steps that the backward pass runs forward with m checkpoints: the closed form of
     Griewank & Walther (2000), r·Nt - β(m + 1, r - 1) with β(c, r) = (c + r) over c, plus the Nt

@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 from torch import Tensor
 
-from solvers.binomial import check_schedule, run_schedule, schedule
+from solvers.binomial import run_schedule, schedule
 from solvers.checkpoint import checkpointed
 from solvers.integrate import RightHandSide, advance, step_grid
 from solvers.methods import METHODS, Tableau
@@ -26,17 +27,22 @@ class AnodeRevolve:
 
     m: int | None = None
 
+    family: ClassVar[str] = "anode-revolve"
     exactness = "up to summation"
     leaves_statistics = True
     is_capturable = True
 
     @property
     def name(self) -> str:
-        return "anode-revolve" if self.m is None else f"anode-revolve:m={self.m}"
+        return self.family if self.m is None else f"{self.family}:m={self.m}"
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
-        """Raises ValueError unless 1 ≤ m ≤ n_steps."""
-        check_schedule(self.name, self.m, n_steps)
+        """Raises ValueError unless m is None or 1 ≤ m ≤ n_steps."""
+        if self.m is not None and not 1 <= self.m <= n_steps:
+            raise ValueError(
+                f"{self.name} needs 1 ≤ m ≤ Nt, and Nt is {n_steps}: choose m between 1 and "
+                f"{n_steps}"
+            )
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         tableau = METHODS.resolve(method)

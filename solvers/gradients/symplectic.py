@@ -1,10 +1,7 @@
 """A checkpoint for each evaluation: one evaluation's graph at a time."""
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
-from solvers.binomial import check_schedule
 from solvers.checkpoint import CheckpointedEvaluations
 from solvers.gradients.anode_revolve import AnodeRevolve
 from solvers.gradients.anode_steps import AnodeSteps
@@ -12,8 +9,7 @@ from solvers.integrate import RightHandSide
 from solvers.methods import Tableau
 
 
-@dataclass(frozen=True)
-class Symplectic:
+class Symplectic(AnodeRevolve):
     """Runs a step again without a graph, then differentiates its evaluations from the last to the
     first, each with a graph of its own.
 
@@ -31,20 +27,10 @@ class Symplectic:
     ODE with Minimal Memory", NeurIPS 2021, section 4 and algorithms 1 and 2.
     """
 
-    m: int | None = None
-
-    exactness = "up to summation"
-    leaves_statistics = True
-    is_capturable = True
-
-    @property
-    def name(self) -> str:
-        return "symplectic" if self.m is None else f"symplectic:m={self.m}"
-
-    def check(self, method: str | Tableau, n_steps: int) -> None:
-        """Raises ValueError unless m is None or 1 ≤ m ≤ n_steps."""
-        check_schedule(self.name, self.m, n_steps)
+    family = "symplectic"
 
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
-        over_steps = AnodeSteps() if self.m is None else AnodeRevolve(self.m)
-        return over_steps.solve(CheckpointedEvaluations(rhs), z0, method, n_steps)
+        evaluated = CheckpointedEvaluations(rhs)
+        if self.m is None:
+            return AnodeSteps().solve(evaluated, z0, method, n_steps)
+        return super().solve(evaluated, z0, method, n_steps)
