@@ -1,8 +1,6 @@
 """The conditions in which compared results differ, as a sentence for a caption."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -46,24 +44,6 @@ def differences_of_environments(environments: Iterable[Mapping[str, Any]]) -> st
     return differences(pd.DataFrame(rows), "measurements")
 
 
-@contextmanager
-def noted(sentence: str) -> Iterator[None]:
-    """A context in which every caption ends with the sentence."""
-    token = _note.set(sentence)
-    try:
-        yield
-    finally:
-        _note.reset(token)
-
-
-def note() -> str:
-    """The sentence `noted` in this context, or ""."""
-    return _note.get()
-
-
 def _few(values: list[Any]) -> str:
     more = f" and {len(values) - MOST_VALUES} more" if len(values) > MOST_VALUES else ""
     return " | ".join(map(str, values[:MOST_VALUES])) + more
-
-
-_note: ContextVar[str] = ContextVar("note", default="")

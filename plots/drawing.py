@@ -14,7 +14,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from plots import conditions, labels, output, style
+from plots import labels, output, style
 
 Entry = tuple[Artist, str]
 """A legend's handle and its label."""
@@ -121,7 +121,7 @@ def caption(figure: Figure, text: str, *, exact: bool = False) -> None:
         text += " Dashes of several colours: curves that coincide."
     if any(np.size(line.get_xdata()) == 1 for line in coinciding):
         text += " A mark inside another: values that coincide."
-    text += conditions.note()
+    text += output.current().note
     lowest = min((legend.get_window_extent().y0 for legend in figure.legends), default=0.0)
     figure.text(
         0.5,

@@ -35,12 +35,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Output:
-    """suite: the beginning of labels in LaTeX. title: the beginning of captions there. pictures:
-    the figures drawn so far."""
+    """suite: the beginning of labels in LaTeX. title: the beginning of captions there. note: the
+    end of every caption. pictures: the figures drawn so far."""
 
-    formats: Collection[str]
+    formats: Collection[str] = ("png", "svg")
     suite: str = ""
     title: str = ""
+    note: str = ""
     pictures: list[Picture] = field(default_factory=list)
 
 
@@ -54,13 +55,18 @@ def chosen(output: Output) -> Iterator[None]:
         _output.reset(token)
 
 
+def current() -> Output:
+    """The output that is `chosen` in this context."""
+    return _output.get(Output())
+
+
 def write(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write NAME.<format> for each format, each complete or absent.
 
     PNG and SVG show the caption. A PDF does not, since a paper has captions of its own: there it is
     the subject, and NAME.tex includes the figure with it.
     """
-    output = _output.get(Output(("png", "svg")))
+    output = current()
     captions = [text for text in figure.texts if text.get_gid() == CAPTION]
     caption = " ".join(str(text.get_label()) for text in captions)
     figure.draw_without_rendering()

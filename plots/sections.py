@@ -73,9 +73,9 @@ def of_cases(
     frame = pd.DataFrame([asdict(r) for r in rows if r.device == rows[-1].device])
     where = [e for e in records.environments(file) if e.get("device") == rows[-1].device]
     note = conditions.differences_of_environments(where)
-    with labels.stated(_labels(where)), conditions.noted(note):
+    with labels.stated(_labels(where)):
         place = _place(folder, cases, suite_cases, frame)
-        parts = _parts(figures, frame, place, folder, how)
+        parts = _parts(figures, frame, place, folder, how, note)
     facts = {"Measurements": f"{len(frame)} rows, on {frame['device'].iloc[0]}"}
     return _section(folder, place, how, facts | facts_of_environments(where), parts, [])
 
@@ -119,9 +119,9 @@ def _place(
 
 
 def _parts(
-    figures: Mapping[str, Figure], rows: Any, place: Path, folder: Path, how: How
+    figures: Mapping[str, Figure], rows: Any, place: Path, folder: Path, how: How, note: str = ""
 ) -> list[Part]:
-    """Draw each figure; return its files under the title of its module."""
+    """Draw each figure; return its files under the title of its module. note: for all captions."""
     parts = []
     for figure in figures.values():
         title = (
@@ -130,28 +130,28 @@ def _parts(
             .rstrip(".")
             .replace("`", "")
         )
-        drawn = output.Output(how.formats, folder.name, title)
+        drawn = output.Output(how.formats, folder.name, title, note)
         with writing(place), output.chosen(drawn):
             files = figure(rows, place)
-            files += [made for file in files for made in _finished(file, folder.name, how)]
+            files += [made for file in files for made in _finished(file, drawn)]
         pictured = {file for picture in drawn.pictures for file in picture.files}
         parts.append(Part(title, drawn.pictures, [f for f in files if f not in pictured]))
     return [part for part in parts if part.pictures or part.files]
 
 
-def _finished(file: Path, suite: str, how: How) -> list[Path]:
+def _finished(file: Path, drawn: output.Output) -> list[Path]:
     """Add the note on conditions to a table in Markdown, and write it as LaTeX if that is chosen;
     return the new file."""
     if file.suffix != ".md":
         return []
     text = file.read_text(encoding="utf-8")
-    if conditions.note():
-        text += f"\n{conditions.note().strip()}\n"
+    if drawn.note:
+        text += f"\n{drawn.note.strip()}\n"
         records.write_whole(file, text)
-    if "tex" not in how.formats:
+    if "tex" not in drawn.formats:
         return []
     table = file.with_suffix(".tex")
-    records.write_whole(table, latex.tables(text, f"{suite}-{file.stem}"))
+    records.write_whole(table, latex.tables(text, f"{drawn.suite}-{file.stem}"))
     return [table]
 
 
