@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from itertools import product
 from typing import Any, ClassVar
 
@@ -117,11 +117,12 @@ class LowPrecisionStudy(Study):
 
 
 class LowPrecisionRunner(Runner):
-    """Measures a forward and a backward pass; keeps float64's gradients of the last scheme."""
+    """Measures a forward and a backward pass."""
 
     def __init__(self, workload: Workload, repeats: int) -> None:
         self._workload, self._repeats = workload, repeats
-        self._exact: dict[Experiment, Observed] = {}
+        # Successive cases share backprop's and their own method's.
+        self._exact = lru_cache(maxsize=2)(self._in_float64)
 
     def measure(self, case: LowPrecisionCase) -> list[LowPrecisionRow]:
         """One row, with the reason if the method cannot do it; none for TF32 without CUDA."""
@@ -139,8 +140,9 @@ class LowPrecisionRunner(Runner):
 
     def _measured(self, case: LowPrecisionCase) -> dict[str, float]:
         device = self._workload.device
-        exact, own = (self._in_float64(case, name) for name in ("backprop", case.gradient))
-        problem = self._problem(case, case.gradient, case.precision)
+        backprop, own = (case.experiment(name) for name in ("backprop", case.gradient))
+        exact, own_exact = self._exact(backprop), self._exact(own)
+        problem = self._problem(own, case.precision)
         _prepare(device, case.precision)
         observe = _scaled if case.precision == "float16-scaled" else gradient_error.observe
         gradient = observe(*problem)
@@ -149,14 +151,14 @@ class LowPrecisionRunner(Runner):
             raise ValueError("the gradient is not finite")
         steps = {
             "own": partial(self._step, problem, case.precision),
-            "reference": partial(self._step, self._problem(case, "backprop", "float32"), "float32"),
+            "reference": partial(self._step, self._problem(backprop, "float32"), "float32"),
         }
         taken = timing.interleaved(steps, device, self._repeats)
         ratio = timing.Seconds.of(taken["own"][TOTAL] / taken["reference"][TOTAL])
         return {
             "error": error.error,
             "cosine": error.cosine,
-            "rounding": gradient_error.compare(gradient, own).error,
+            "rounding": gradient_error.compare(gradient, own_exact).error,
             "peak_bytes": memory.peak_bytes(steps["own"], device),
             "ratio": ratio.median,
             "ratio_low": ratio.low,
@@ -169,22 +171,17 @@ class LowPrecisionRunner(Runner):
         _prepare(self._workload.device, precision)
         differentiate_once(*problem)
 
-    def _problem(self, case: LowPrecisionCase, gradient: str, precision: str) -> Problem:
-        images, labels = self._workload.fixed_batch(case.batch_size)
-        network = build_network(case.experiment(gradient), self._workload.device)
+    def _problem(self, experiment: Experiment, precision: str) -> Problem:
+        images, labels = self._workload.fixed_batch(experiment.batch_size)
+        network = build_network(experiment, self._workload.device)
         if precision == "float64":
             return network.double(), images.double(), labels
         dtype = AUTOCAST.get(precision)
         cast = InAutocast(network, self._workload.device, dtype) if dtype else network
         return cast, images, labels
 
-    def _in_float64(self, case: LowPrecisionCase, gradient: str) -> Observed:
-        which = case.experiment(gradient)
-        if any(replace(known, gradient=gradient) != which for known in self._exact):
-            self._exact.clear()  # those of another scheme or network
-        if which not in self._exact:
-            self._exact[which] = gradient_error.observe(*self._problem(case, gradient, "float64"))
-        return self._exact[which]
+    def _in_float64(self, experiment: Experiment) -> Observed:
+        return gradient_error.observe(*self._problem(experiment, "float64"))
 
 
 def _prepare(device: torch.device, precision: str) -> None:
