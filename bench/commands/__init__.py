@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.cli import CompareRequest, ReportRequest, Request, StudyRequest
-from bench.commands import check, draw, dry_run, measure, report, reproduce, status, train
+from bench.commands import check, draw, dry_run, measure, reproduce, status, train
 from bench.commands import list as list_
 
 Command = Callable[[Any, Console], int]
@@ -41,6 +41,6 @@ def execute(request: Request | CompareRequest | ReportRequest, console: Console)
 
         return compare.run(request, console)
     if isinstance(request, ReportRequest):
-        return report.run(request, console)
+        return draw.draw_folder(request, console)
     commands = STUDY if isinstance(request, StudyRequest) else TRAINING
     return commands[request.action](request, console)

@@ -1,5 +1,4 @@
-"""Draw the figures and the report of a suite from what is recorded (--plots-only, and after every
-run)."""
+"""Draw figures and reports from what is recorded (--plots-only, --report, and after every run)."""
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -37,4 +36,13 @@ def draw_cases(request: cli.StudyRequest, console: Console) -> int:
         console.print(f"wrote {file}", markup=False)
         if file.name in study.printed:
             console.print(Markdown(file.read_text(encoding="utf-8")))
+    return DONE
+
+
+def draw_folder(request: cli.ReportRequest, console: Console) -> int:
+    """Draw every figure that the records in a folder can show, in one report."""
+    import plots
+
+    for file in plots.draw_folder(request.folder, request.formats):
+        console.print(f"wrote {file}", markup=False)
     return DONE
