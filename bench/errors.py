@@ -51,15 +51,10 @@ def writing(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise unwritable(str(place), error) from error
-
-
-def unwritable(place: str, error: OSError) -> UsageError:
-    """The error for a record that cannot be written."""
-    return UsageError(
-        f"cannot write {place} ({error.strerror}): free disk space or choose another --out, then "
-        "run the same command again; what is recorded already is kept"
-    )
+        raise UsageError(
+            f"cannot write {place} ({error.strerror}): free disk space or choose another --out, "
+            "then run the same command again; what is recorded already is kept"
+        ) from error
 
 
 _OUT_OF_MEMORY = (

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UsageError, unwritable
+from bench.errors import UsageError, writing
 from bench.experiment import Experiment
 from bench.records import EpochRow, Run
 from bench.reporting.progress import Reporter
@@ -71,7 +71,7 @@ class TensorBoard:
         self._write(name, rows)
 
     def _write(self, name: str, rows: Sequence[EpochRow]) -> None:
-        try:
+        with writing(self._folder / name):
             if name not in self._open:
                 self._open[name] = self._writer_class(str(self._folder / name))
                 self._written[name] = 0
@@ -80,8 +80,6 @@ class TensorBoard:
                     self._open[name].add_scalar(tag, value, row.epoch)
                 self._written[name] += 1
             self._open[name].flush()
-        except OSError as error:
-            raise unwritable(str(self._folder / name), error) from error
 
     def _close(self, name: str) -> None:
         if name in self._open:
