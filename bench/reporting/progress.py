@@ -108,7 +108,7 @@ class SuiteProgress:
         self._left[experiment.name] = self._at_start[experiment.name]
 
     def note(self, line: str) -> None:
-        self._say(line)
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def stepped(self, experiment: Experiment, position: Position) -> None:
         run = self._running[experiment.name]
@@ -122,7 +122,7 @@ class SuiteProgress:
         run.is_timed = True
         self._move(experiment.name, run.plan.until(run.epoch), run.is_timed)
         if not self._console.is_interactive and run.is_time_for_a_line():
-            self._say(
+            self.note(
                 f"      {experiment.name}: {row.epoch}/{experiment.num_epochs} epochs, "
                 f"loss {row.train_loss:.3f}, test accuracy {row.test_accuracy:.1%}, "
                 f"{duration(run.clock.seconds(self._left[experiment.name]))} left"
@@ -133,7 +133,7 @@ class SuiteProgress:
         self._left[run.name] = 0.0
         self._finished += 1
         left = f"; the suite: {duration(self._suite_seconds_left())} left"
-        self._say(
+        self.note(
             f"[{self._finished}/{len(self._plans)}] {self._names[run.name]}: {describe(run)}"
             + (left if self._finished < len(self._plans) else "")
         )
@@ -176,9 +176,6 @@ class SuiteProgress:
         bar = _bar(total, sum(self._left.values()))
         table.add_row(counted, bar, *[""] * (len(_NUMBERS) - 1), brief(self._suite_seconds_left()))
         return table
-
-    def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass
