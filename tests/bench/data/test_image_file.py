@@ -66,13 +66,6 @@ def test_every_mode_has_the_pixels_that_a_viewer_shows(mode, suffix, tmp_path):
     assert np.array_equal(decode(file).transpose(1, 2, 0), expected)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "JPEG"])
-def test_jpeg_has_the_pixels_that_it_decodes_to(suffix, tmp_path):
-    file = tmp_path / f"image.{suffix}"
-    Image.fromarray(RGB).save(file, "JPEG")
-    assert np.array_equal(decode(file).transpose(1, 2, 0), np.asarray(Image.open(file)))
-
-
 @given(arrays.arrays(np.uint16, (32, 32)))
 def test_sixteen_bits_of_grey_are_the_nearest_of_eight(tmp_path_factory, values):
     file = tmp_path_factory.getbasetemp() / "grey.png"
@@ -80,27 +73,13 @@ def test_sixteen_bits_of_grey_are_the_nearest_of_eight(tmp_path_factory, values)
     assert np.array_equal(decode(file)[1], np.rint(values / 257))
 
 
-UPRIGHT = {
-    1: RGB,
-    2: RGB[:, ::-1],
-    3: RGB[::-1, ::-1],
-    4: RGB[::-1],
-    5: RGB.transpose(1, 0, 2),
-    6: np.rot90(RGB, -1),
-    7: np.rot90(RGB, 2).transpose(1, 0, 2),
-    8: np.rot90(RGB),
-}
-"""EXIF orientation → how the image is shown."""
-
-
-@pytest.mark.parametrize("orientation", UPRIGHT)
 @pytest.mark.parametrize("suffix", ["png", "tiff"])
-def test_image_is_upright_as_its_exif_data_says(orientation, suffix, tmp_path):
+def test_image_is_upright_as_its_exif_data_says(suffix, tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = orientation
+    exif[0x0112] = 6
     file = tmp_path / f"image.{suffix}"
     Image.fromarray(RGB).save(file, exif=exif)
-    assert np.array_equal(decode(file).transpose(1, 2, 0), UPRIGHT[orientation])
+    assert np.array_equal(decode(file).transpose(1, 2, 0), np.rot90(RGB, -1))
 
 
 def transparent_png(depth, colour_type, row, transparent):
