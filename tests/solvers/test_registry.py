@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from solvers import GRADIENTS, METHODS, Tableau, odeint
+from solvers import GRADIENTS, Tableau, odeint
 from solvers.methods import Combination
 
 
@@ -20,18 +20,6 @@ HALVING, NO_SOLVE = Halving(), object()
 HEUN = Tableau(
     *("heun", 2, (0.0, 1.0), (Combination((1.0,)),), Combination((1.0, 1.0), 1 / 2), "heun2")
 )
-
-
-def test_names_may_be_written_as_published():
-    assert METHODS.resolve("RK2") is METHODS["rk2"]
-    assert METHODS.canonical("Euler") == "euler"
-
-
-def test_unknown_name_gets_the_near_match_and_the_choices():
-    with pytest.raises(ValueError, match="unknown method 'rk5'.*did you mean 'rk"):
-        METHODS.resolve("rk5")
-    with pytest.raises(ValueError, match="choose from backprop, anode, anode-auto"):
-        GRADIENTS.resolve("xyzzy")
 
 
 @pytest.mark.parametrize(

@@ -31,15 +31,6 @@ def test_schedule_recomputes_what_the_binomial_formula_says_and_keeps_at_most_m(
     assert most <= m
 
 
-@pytest.mark.parametrize(
-    ("n_steps", "m", "steps"),
-    # One checkpoint: Nt(Nt - 1)/2 + Nt. As many as steps: each is advanced over once but the last.
-    [(1, 1, 1), (5, 1, 15), (4, 2, 8), (10, 3, 25), (10, 10, 19)],
-)
-def test_binomial_formula(n_steps, m, steps):
-    assert recomputed_steps(n_steps, m) == steps
-
-
 def peak_states(gradient, method, n_steps):
     """Peak memory of a step, in states."""
     torch.manual_seed(0)

@@ -122,19 +122,6 @@ def test_no_plan_within_the_budget_costs_less(raw, budget):
         assert sum(choice.cost for choice in plan(blocks, budget)) == pytest.approx(min(fitting))
 
 
-def test_known_plans():
-    assert plan([BlockSize(5, 1, 100, 10, 10)]) == (BlockPlan(5, None, 0),)  # all is stored
-    equal = [BlockSize(2, 1, 100, 10, before=10 * i) for i in range(3)]
-    assert [choice.stored for choice in plan(equal)] == [0, 0, 2]
-    half_fits = [BlockSize(1, 2, 100, 10, before=10), BlockSize(1, 2, 100, 10, before=20)]
-    assert [choice.stored for choice in plan(half_fits, 20 + 30 + 300)] == [1, 2]
-
-
-def test_no_more_than_the_first_block_of_a_pyramid_is_run_again():
-    blocks = [BlockSize(8, 2, 500 // 2**i, 10 // 2**i, before=10 * i) for i in range(4)]
-    assert sum(choice.cost for choice in plan(blocks)) <= 16 * 1.8 * 500
-
-
 def test_plan_of_many_steps_is_made_at_once():
     blocks = [BlockSize(1000, 4, 50 + i, 10, before=20 * i) for i in range(8)]
     assert anode_peak(blocks) >= peak(blocks, plan(blocks))
