@@ -7,7 +7,7 @@ import pytest
 import plots
 from bench import records
 from bench.records import Measurement, MemoryRow
-from plots import drawing, labels
+from plots import labels
 from tests.bench.builders import row, run
 
 HERE = {
@@ -38,17 +38,8 @@ DIFFERENT = {
 }
 
 
-@pytest.fixture
-def captions(monkeypatch):
-    """The small print of the figures that are drawn, by name."""
-    drawn = {}
-
-    def keep(figure, folder, name):
-        drawn[name] = " ".join(" ".join(text.get_text() for text in figure.texts).split())
-        return []
-
-    monkeypatch.setattr(drawing, "save", keep)
-    return drawn
+def caption(figure):
+    return " ".join(" ".join(text.get_text() for text in figure.texts).split())
 
 
 def draw(tmp_path, **second):
@@ -72,14 +63,14 @@ RUNS_DIFFER = {
 
 
 @pytest.mark.parametrize("said", [*RUNS_DIFFER, None])
-def test_condition_that_runs_do_not_share_is_named(tmp_path, captions, said):
+def test_condition_that_runs_do_not_share_is_named(tmp_path, figures, said):
     table = draw(tmp_path, **(RUNS_DIFFER[said] if said else {}))
-    assert len(captions) == 2
-    for caption in (*captions.values(), table):
+    assert len(figures) == 2
+    for shown in (*map(caption, figures.values()), table):
         if said:
-            assert f"Not the same in all runs: {said}." in caption
+            assert f"Not the same in all runs: {said}." in shown
         else:
-            assert "Not the same" not in caption
+            assert "Not the same" not in shown
 
 
 def measured(tmp_path, *environments):
@@ -101,15 +92,15 @@ def measured(tmp_path, *environments):
 
 
 @pytest.mark.parametrize("said", [*DIFFERENT][:3])
-def test_condition_that_measurements_on_one_device_do_not_share_is_named(tmp_path, captions, said):
+def test_condition_that_measurements_on_one_device_do_not_share_is_named(tmp_path, figures, said):
     other = {**HERE, "device": "cuda", "threads": 1}
-    assert "Not the same" not in measured(tmp_path, HERE, other) + captions["memory_steps"]
+    assert "Not the same" not in measured(tmp_path, HERE, other) + caption(figures["memory_steps"])
     table = measured(tmp_path, HERE, {**HERE, **DIFFERENT[said]})
-    for caption in (captions["memory_steps"], table):
-        assert f"Not the same in all measurements: {said}." in caption
+    for shown in (caption(figures["memory_steps"]), table):
+        assert f"Not the same in all measurements: {said}." in shown
 
 
-def test_step_costs_that_were_measured_in_different_conditions_are_named(tmp_path, captions):
+def test_step_costs_that_were_measured_in_different_conditions_are_named(tmp_path, figures):
     for gradient in ("anode", "node"):
         made = run(gradient, epochs=[row(1)], gradient=gradient, environment=HERE)
         records.write_run(tmp_path, made)
@@ -121,5 +112,6 @@ def test_step_costs_that_were_measured_in_different_conditions_are_named(tmp_pat
     file = tmp_path / "suite" / records.MEASUREMENTS
     records.write_rows(file, Measurement, costs, [HERE, {**HERE, "threads": 1}])
     plots.draw(["cost"], tmp_path / "suite", ["anode", "node"])
-    assert "Not the same in all measurements: threads (2 | 1)." in captions["cost-rk2-nt2"]
-    assert "in all runs" not in captions["cost-rk2-nt2"]
+    said = caption(figures["cost-rk2-nt2"])
+    assert "Not the same in all measurements: threads (2 | 1)." in said
+    assert "in all runs" not in said

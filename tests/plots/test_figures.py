@@ -67,19 +67,6 @@ def record(results):
     return results / "suite", names
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures that are drawn, by name, still open."""
-    drawn = {}
-
-    def keep(figure, folder, name):
-        drawn[name] = figure
-        return []
-
-    monkeypatch.setattr(drawing, "save", keep)
-    return drawn
-
-
 def texts(figure):
     return " ".join(
         text.get_text() for text in figure.findobj(match=lambda o: hasattr(o, "get_text"))

@@ -7,7 +7,6 @@ import pytest
 
 import plots
 from bench import records
-from plots import drawing
 from plots.training import statistics_table
 from plots.training.recorded import read
 from tests.bench.builders import row, run
@@ -62,16 +61,9 @@ def test_table_has_every_kind_and_the_published_numbers(recorded):
     assert "| ResNet-4 | RK2, 2 steps | running | +10.0 ± 0.0 |" in text
 
 
-def test_figure_has_a_column_for_each_scheme_and_a_row_for_each_kind(recorded, monkeypatch):
-    drawn = {}
-
-    def keep(figure, folder, name):
-        drawn[name] = figure
-        return []
-
-    monkeypatch.setattr(drawing, "save", keep)
+def test_figure_has_a_column_for_each_scheme_and_a_row_for_each_kind(recorded, figures):
     plots.draw(["statistics_curves"], *recorded)
-    axes = np.array(drawn["statistics-resnet4"].axes).reshape(2, 2)
+    axes = np.array(figures["statistics-resnet4"].axes).reshape(2, 2)
     assert [axis.get_title() for axis in axes[0]] == [
         "Euler, 1 step (ANODE = baseline)",
         "RK2, 2 steps",
