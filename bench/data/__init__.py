@@ -40,14 +40,14 @@ def load(folder: Path | None, num_classes: int, *, generate: bool) -> Dataset:
     if generate:
         return generated.load(num_classes)
     if folder is None:
-        return official.load(DEFAULT_FOLDER, num_classes, download=True)
+        return official.load(DEFAULT_FOLDER, num_classes)
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"
         raise UsageError(f"the data folder {folder} {what}: give another --data-dir")
     if _has_images(folder):
         return image_folder.load(folder)
     if official.is_in(folder, num_classes):
-        return official.load(folder, num_classes, download=False)
+        return official.load(folder, num_classes)
     raise UsageError(
         f"the data folder {folder} holds neither train/<class>/ with images nor "
         f"{official.FOLDERS.get(num_classes, 'CIFAR')}: give another --data-dir, or leave it out "

@@ -20,19 +20,17 @@ def is_in(folder: Path, num_classes: int) -> bool:
     return num_classes in FOLDERS and (folder / FOLDERS[num_classes]).is_dir()
 
 
-def load(folder: Path, num_classes: int, *, download: bool) -> Dataset:
-    """The data set from torchvision's files under `folder`; download: get them if they are missing.
+def load(folder: Path, num_classes: int) -> Dataset:
+    """The data set from torchvision's files under `folder`, downloaded if they are missing.
 
     torchvision compares every file's MD5 with the published one before it unpickles it. Raises
-    UsageError if a file is missing or differs, or the download fails, which leaves nothing behind.
+    UsageError if a file differs, or the download fails, which leaves nothing behind.
     """
     if num_classes not in FOLDERS:
         raise UsageError(
             f"no official data has {num_classes} classes: give the folder of images with --data-dir"
         )
     if not is_in(folder, num_classes):
-        if not download:
-            raise UsageError(f"{folder} holds no {FOLDERS[num_classes]}: give another --data-dir")
         _download(folder, num_classes)
     try:
         train = _torchvision(num_classes)(folder, train=True)

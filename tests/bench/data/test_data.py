@@ -249,7 +249,7 @@ def test_download_is_put_in_place_whole(official_files, tmp_path, monkeypatch):
         (official_files / official.FOLDERS[10]).rename(Path(self.root) / official.FOLDERS[10])
 
     monkeypatch.setattr(official.import_torchvision_datasets().CIFAR10, "download", download)
-    found = official.load(target, 10, download=True)
+    found = official.load(target, 10)
     assert len(found.train_labels) == 100
     assert [file.name for file in target.iterdir()] == [official.FOLDERS[10]]
 
