@@ -28,8 +28,8 @@ from plots.report import Section
 from plots.sections import USUAL, Figure, How
 
 __all__ = [
+    "BY_ROW",
     "FIGURES",
-    "MEASURED_FIGURES",
     "USUAL",
     "How",
     "draw",
@@ -51,18 +51,13 @@ BY_ROW: Mapping[type[Any], Mapping[str, Figure]] = {
 }
 """Kind of measurement → its figures by name."""
 
-MEASURED_FIGURES: Mapping[str, Figure] = {
-    name: figure for figures in BY_ROW.values() for name, figure in figures.items()
-}
-"""The same for the suites that train nothing: from their measurements."""
-
 _PROTOCOL = ["num_classes", "num_epochs", "batch_size", "lr", "precision"]
 _PROTOCOL += ["train_images", "test_images", "fingerprint"]
 """Columns that all runs in one figure of `draw_folder` must share."""
 
 
 def draw(
-    names: Sequence[str],
+    names: Collection[str],
     suite_folder: Path,
     runs: Sequence[str],
     suite_runs: Collection[str] | None = None,
@@ -80,7 +75,7 @@ def draw(
 
 
 def draw_measured(
-    names: Sequence[str],
+    names: Collection[str],
     suite_folder: Path,
     row: type[Any],
     key: Sequence[str],
@@ -94,7 +89,7 @@ def draw_measured(
     suite_cases: all cases of the suite, as `suite_runs` of `draw`. Raises UsageError when none is
     recorded or the files cannot be written.
     """
-    figures = {name: MEASURED_FIGURES[name] for name in names}
+    figures = {name: BY_ROW[row][name] for name in names}
     section = sections.of_cases(figures, suite_folder, row, key, cases, suite_cases, how)
     return _reported([section])
 

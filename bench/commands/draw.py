@@ -15,7 +15,7 @@ def draw_runs(request: cli.TrainingRequest, console: Console) -> int:
     names = [experiment.name for experiment in request.experiments]
     every = [experiment.name for experiment in request.whole.experiments()]
     how = plots.How(request.formats, request.redraw)
-    for file in plots.draw(request.suite.figures, folder, names, every, how):
+    for file in plots.draw(plots.FIGURES, folder, names, every, how):
         console.print(f"wrote {file}", markup=False)
     return DONE
 
@@ -31,7 +31,8 @@ def draw_cases(request: cli.StudyRequest, console: Console) -> int:
         for chosen in (request.cases, request.whole.cases())
     )
     how = plots.How(request.formats, request.redraw)
-    files = plots.draw_measured(study.figures, folder, study.row, study.key, cases, every, how)
+    figures = plots.BY_ROW[study.row]
+    files = plots.draw_measured(figures, folder, study.row, study.key, cases, every, how)
     for file in files:
         console.print(f"wrote {file}", markup=False)
         if file.name in study.printed:

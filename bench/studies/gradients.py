@@ -126,10 +126,6 @@ class GradientStudy(Study):
 
     row = GradientRow
     key = tuple(GradientCase.__dataclass_fields__)
-    figures = (
-        *("gradient_order", "gradient_blocks", "gradient_statistics", "gradient_activation"),
-        *("gradient_lipschitz", "gradient_table"),
-    )
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "network": ("networks",),
         "method": ("methods", "varied_methods", "check_methods"),

@@ -84,7 +84,6 @@ class GrowthStudy(Study):
 
     row = GrowthRow
     key = ("sweep", "network", "method", "n_steps", "batch_size", "compared")
-    figures = ("growth", "growth_table")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {**OPTIONS, "batch_size": ("batch_sizes",)}
     printed = ("growth.md",)
 

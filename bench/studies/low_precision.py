@@ -91,7 +91,6 @@ class LowPrecisionStudy(Study):
 
     row: ClassVar[type[LowPrecisionRow]] = LowPrecisionRow
     key: ClassVar[tuple[str, ...]] = tuple(LowPrecisionCase.__dataclass_fields__)
-    figures: ClassVar[tuple[str, ...]] = ("low_precision", "low_precision_table")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **OPTIONS,
         "seeds": ("seeds",),

@@ -75,7 +75,6 @@ class MemoryStudy(Study):
 
     row = MemoryRow
     key = ("network", "method", "n_steps", "gradient", "batch_size")
-    figures = ("memory_steps", "memory_blocks", "memory_tradeoff", "memory_laws")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "network": ("networks", "check_networks"),
         "method": ("methods",),

@@ -72,7 +72,6 @@ class OdeGradientStudy(Study):
 
     row: ClassVar[type[OdeGradientRow]] = OdeGradientRow
     key: ClassVar[tuple[str, ...]] = tuple(OdeGradientCase.__dataclass_fields__)
-    figures: ClassVar[tuple[str, ...]] = ("ode_distances", "ode_shares", "ode_table")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "network": ("networks",),
         "method": ("methods",),

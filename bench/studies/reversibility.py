@@ -75,7 +75,6 @@ class ReversibilityStudy(Study):
     )
 
     row = ReversalRow
-    figures = ("reversal_pictures", "reversal_steps", "reversal_claims")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {"method": ("schemes",), "seeds": ("seeds",)}
     makes_pictures = True
 

@@ -42,7 +42,6 @@ class Study(ABC):
         row             the dataclass of `bench.records` that measurements.csv holds
         key             the fields that a case and its rows have in common, and no two cases; empty
                         if all cases are measured anew each time
-        figures         names of entries of plots.MEASURED_FIGURES
         options         option of the command line → the fields that it replaces
         comparison      how rows are compared with a reference; None: there is no reference
         printed         files among the figures that are also printed: short tables
@@ -55,7 +54,6 @@ class Study(ABC):
     trains: ClassVar[bool] = False
     row: ClassVar[type[Any]]
     key: ClassVar[tuple[str, ...]] = ()
-    figures: ClassVar[tuple[str, ...]]
     options: ClassVar[Mapping[str, tuple[str, ...]]]
     comparison: ClassVar[Comparison[Any] | None] = None
     printed: ClassVar[tuple[str, ...]] = ()

@@ -15,9 +15,9 @@ FIGURES = {
     "gradient_order": order.draw,
     "gradient_blocks": blocks.draw,
     "gradient_statistics": statistics.draw,
-    "gradient_table": table.draw,
     "gradient_activation": activation.draw,
     "gradient_lipschitz": lipschitz.draw,
+    "gradient_table": table.draw,
 }
 
 ODE_FIGURES = {

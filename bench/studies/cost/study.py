@@ -93,7 +93,6 @@ class CostStudy(Study):
     check_gradients: tuple[str, ...] = ("anode", "anode-auto", "node")
 
     row: ClassVar[type[CostRow]] = CostRow
-    figures: ClassVar[tuple[str, ...]] = ("cost_memory", "cost_table")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **OPTIONS,
         "gradient": ("gradients", "check_gradients"),

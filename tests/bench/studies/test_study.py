@@ -21,7 +21,7 @@ def names(dataclass):
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
 def test_facts_of_a_study_name_what_is_there(study):
-    assert set(study.figures) <= plots.MEASURED_FIGURES.keys()
+    assert study.row in plots.BY_ROW
     assert {field for replaced in study.options.values() for field in replaced} <= names(study)
     assert {"device", *study.key} <= names(study.row)
     # Otherwise two of its cases would be taken for one.
