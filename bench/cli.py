@@ -131,7 +131,7 @@ def _of_file(file: Path) -> tuple[Any, Any]:
         base = _suite(own.base)
         new = {"name": own.name, "description": f"{base.name}, as in {file}"}
         suite = replace(_replaced(base, own.values), **new)
-        suite.experiments() if suite.trains else suite.cases()
+        suite.cases() if isinstance(suite, Study) else suite.experiments()
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     return base, suite

@@ -52,7 +52,6 @@ class Suite:
     precision: str = "float32"
     generated: bool = False
 
-    trains: ClassVar[bool] = True
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **OPTIONS,
         "seeds": ("seeds",),

@@ -152,7 +152,7 @@ def _record(session: Session, cases: Sequence[Any], folder: Path) -> int:
         measured = session.measure(left, write if study.key else lambda rows: None)
         if measured.rows and not study.key:
             write(measured.rows)
-        if study.makes_pictures:
+        if session.runner.pictures is not None:
             pictures = records.write_pictures(folder, session.runner.pictures, where)
             console.print(f"wrote {pictures}")
     if measured.rows:

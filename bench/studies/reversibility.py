@@ -76,7 +76,6 @@ class ReversibilityStudy(Study):
 
     row = ReversalRow
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {"method": ("schemes",), "seeds": ("seeds",)}
-    makes_pictures = True
 
     def cases(self) -> tuple[ReversalCase, ...]:
         schemes = tuple(dict.fromkeys(canonical(scheme) for scheme in self.schemes))

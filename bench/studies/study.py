@@ -24,9 +24,10 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 
 
 class Runner(ABC):
-    """Measures the cases of a study on one device. pictures: made by `measure`, to be recorded."""
+    """Measures the cases of a study on one device. pictures: made by `measure`, to be recorded;
+    None if it makes none."""
 
-    pictures: Sequence[Picture] = ()
+    pictures: Sequence[Picture] | None = None
 
     @abstractmethod
     def measure(self, case: Any) -> list[Any]:
@@ -45,19 +46,16 @@ class Study(ABC):
         options         option of the command line → the fields that it replaces
         comparison      how rows are compared with a reference; None: there is no reference
         printed         files among the figures that are also printed: short tables
-        makes_pictures  its runner makes pictures
     """
 
     name: str
     description: str
 
-    trains: ClassVar[bool] = False
     row: ClassVar[type[Any]]
     key: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[Mapping[str, tuple[str, ...]]]
     comparison: ClassVar[Comparison[Any] | None] = None
     printed: ClassVar[tuple[str, ...]] = ()
-    makes_pictures: ClassVar[bool] = False
 
     @abstractmethod
     def cases(self) -> tuple[Any, ...]:
