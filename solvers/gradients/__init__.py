@@ -1,6 +1,6 @@
 """Gradient methods: how dL/dz0 and dL/dθ of an ODE block are computed. One file each."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -27,7 +27,6 @@ EXACTNESS = ("exact", "up to summation", "inexact")
 the parameters up to the order of summation. inexact, the default: another gradient."""
 
 
-@runtime_checkable
 class GradientMethod(Protocol):
     """Interface of a gradient method; see docs/extend.md.
 
