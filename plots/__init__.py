@@ -147,13 +147,11 @@ def _has_records(folder: Path) -> bool:
 
 def _in_order(runs: pd.DataFrame) -> list[str]:
     """The names of runs in the order of labels.py: by seed, network, scheme, gradient method."""
-    orders = {"network": [*labels.NETWORKS], "gradient": [*labels.GRADIENTS]}
+    orders = {"network": labels.NETWORKS, "gradient": labels.GRADIENTS}
 
     def ranks(column: "pd.Series[Any]") -> Any:
         order = orders.get(str(column.name))
-        if order is None:
-            return column
-        return column.map(lambda v: order.index(v) if v in order else len(order))
+        return column if order is None else column.map(lambda name: labels.rank(order, name))
 
     keys = ["seed", "network", "method", "n_steps", "gradient", "run"]
     return list(runs.sort_values(keys, key=ranks)["run"])

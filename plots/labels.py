@@ -81,6 +81,12 @@ DEPTH_VARYING = "models.resnet:CHAIN:sets=2"
 """ResNet-4 with weights that depend on t, as the suite `ode-gradients` names it."""
 
 
+def rank(names: Mapping[str, str], name: str) -> int:
+    """The place of a name in the order of these labels; the last one if it has none."""
+    order = [*names]
+    return order.index(name) if name in order else len(order)
+
+
 @contextmanager
 def stated(own: Mapping[str, str]) -> Iterator[None]:
     """A context with the labels that records state for the user's own code, as in

@@ -107,10 +107,11 @@ def _drawn(figure: Figure, suffix: str, **metadata: str) -> bytes:
 
 
 def _short(svg: str) -> str:
-    """An SVG without its head, its metadata and invisible digits of its paths and marks."""
-    svg = re.sub(r"^.*?(?=<svg)|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    places = re.compile(r' (?:d|x|y)="[^"]*"')
-    svg = places.sub(lambda place: re.sub(r"(\.\d\d)\d+", r"\1", place[0]), svg)
+    """An SVG without its head, its metadata, comments, names of groups, and invisible digits."""
+    svg = re.sub(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<g) id="[^"]*"', r"\1", svg).replace("xlink:href", "href")
+    places = re.compile(r' (?:d|x|y)="[^"]*"|translate\([^)]*\)')
+    svg = places.sub(lambda place: re.sub(r"(\d\.\d\d)\d+", r"\1", place[0]), svg)
     return re.sub(r"\s*\n\s*", "\n", svg)
 
 

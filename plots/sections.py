@@ -69,14 +69,18 @@ def of_cases(
     rows = [r for r in records.read_rows(file, row) if records.key_of(r, key) in cases]
     if not rows:
         raise UsageError(f"none of the suite's cases is recorded in {file}: run it first")
-    # Measurements on several devices do not belong into one figure.
-    frame = pd.DataFrame([asdict(r) for r in rows if r.device == rows[-1].device])
-    where = [e for e in records.environments(file) if e.get("device") == rows[-1].device]
+    # Measurements on several devices do not belong into one figure: the last one's are drawn.
+    device = rows[-1].device
+    rows = [r for r in rows if r.device == device]
+    # Several commands may have recorded the networks, in any order.
+    rows.sort(key=lambda r: labels.rank(labels.NETWORKS, getattr(r, "network", "")))
+    frame = pd.DataFrame([asdict(r) for r in rows])
+    where = [e for e in records.environments(file) if e.get("device") == device]
     note = conditions.differences_of_environments(where)
     with labels.stated(_labels(where)):
         place = _place(folder, cases, suite_cases, frame)
         parts = _parts(figures, frame, place, folder, how, note)
-    facts = {"Measurements": f"{len(frame)} rows, on {frame['device'].iloc[0]}"}
+    facts = {"Measurements": f"{len(frame)} rows, on {device}"}
     return _section(folder, place, how, facts | facts_of_environments(where), parts, [])
 
 

@@ -58,17 +58,20 @@ def draw(rows: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def _markdown(rows: pd.DataFrame, measured: pd.DataFrame, bars: pd.DataFrame) -> Iterator[str]:
-    first = measured.iloc[0]
+    first, steps = measured.iloc[0], measured[measured["phase"] == "step"]
+    sizes, rounds = (
+        " or ".join(f"{n:g}" for n in sorted(steps[name].unique()))
+        for name in ("batch_size", "repeats")
+    )
     yield (
-        f"One training step of {int(first['batch_size'])} images in {first['precision']} on "
-        f"{first['device']}, {int(first['repeats'])} interleaved rounds. Ratio: median and "
+        f"One training step of {sizes} images in {first['precision']} on {first['device']}, "
+        f"{rounds} interleaved rounds. Ratio: median and "
         "quartiles of the quotients with backprop's step in the same memory format and execution, "
         f"round by round. Memory: {labels.how_counted(first['device'])}."
     )
     case = ["network", "method", "n_steps", "memory_format", "execution"]
     parts = measured.pivot(index=[*case, "gradient"], columns="phase", values="seconds")
     parts = parts.reindex(columns=["forward", "backward", "optimizer"])
-    steps = measured[measured["phase"] == "step"]
     yield markdown.table(_STEPS, steps.merge(parts, on=[*case, "gradient"], how="left"))
     yield (
         "The cost of running the forward pass again, from backprop's seconds forward (F) and "
