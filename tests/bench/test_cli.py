@@ -66,6 +66,8 @@ BAD = {
     "--fresh --list": "--fresh and --list exclude each other",
     "--fresh --plots-only": "--fresh and --plots-only exclude each other",
     "--dry-run --status": "not allowed with",
+    "--reproduce a --Nt 3 --lr 1 --jobs 2": "on this machine: leave out --Nt, --lr, --jobs",
+    "--estimate": "--estimate needs --list: give both",
     "--fail-above 0.1": "--fail-above needs --compare A B",
     "--status --format pdf": "--status draws nothing: leave out --format",
     "--device cpu --precision tf32": "tf32 needs a CUDA device: use float32 or bfloat16",

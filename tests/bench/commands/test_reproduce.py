@@ -97,12 +97,6 @@ def test_other_data_is_refused(results, name, tmp_path, capsys):
     assert "was recorded on other data" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--Nt 3", "--jobs 2", "--lr 1"])
-def test_nothing_of_the_run_can_be_changed(results, name, option, capsys):
-    assert reproduced(results, name, *option.split()) == 2
-    assert f"leave out {option.split()[0]}" in capsys.readouterr().err
-
-
 def test_experiment_of_another_version_names_the_revision():
     made = run("a", environment={"git_revision": "0123abc"})
     other = replace(made, experiment={**made.experiment, "new": 1})
