@@ -153,19 +153,16 @@ def checked(slope: Tensor, z: Tensor) -> Tensor:
 def _slope(rhs: RightHandSide, step: Step, stage: int, z: Tensor) -> Tensor:
     t = step.times[stage]
     if not step.numbers:
-        slope = rhs(t, z)
-    else:
-        # All solves share these times: a change of shape or requires_grad affects only the detached
-        # tensor, and a changed value is restored.
-        version, is_changed = t._version, False
-        try:
-            slope = rhs(t.detach(), z)
-        finally:
-            if is_changed := t._version != version:
-                with torch.no_grad():
-                    t.fill_(step.numbers[stage])
-        if is_changed:
-            raise ValueError(
-                "the right-hand side must not change t in place: t = 2 * t, not t *= 2"
-            )
+        return rhs(t, z)  # of a state that is not a tensor
+    # All solves share these times: a change of shape or requires_grad affects only the detached
+    # tensor, and a changed value is restored.
+    version, is_changed = t._version, False
+    try:
+        slope = rhs(t.detach(), z)
+    finally:
+        if is_changed := t._version != version:
+            with torch.no_grad():
+                t.fill_(step.numbers[stage])
+    if is_changed:
+        raise ValueError("the right-hand side must not change t in place: t = 2 * t, not t *= 2")
     return checked(slope, z)
