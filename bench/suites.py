@@ -18,11 +18,6 @@ from solvers import METHODS
 from solvers.registry import Registry
 
 THREE_GRADIENTS = ("baseline", "node", "anode")
-TRAINING_FIGURES = (
-    *("training", "gradient_error", "cost", "accuracy_table"),
-    *("statistics_curves", "statistics_table"),
-)
-
 PROTOCOL = (
     *("num_classes", "num_epochs", "batch_size", "lr", "train_images", "test_images"),
     *("probe_images", "precision"),
@@ -35,8 +30,7 @@ class Suite:
     """A named list of experiments: every network × method × Nt × seed × gradient method.
 
     left_out: pairs of method and Nt that are not run, unless both are asked for. generated: use
-    generated images unless a data folder is given. figures: names of plots.FIGURES. The other
-    fields are those of Experiment.
+    generated images unless a data folder is given. The other fields are those of Experiment.
     """
 
     name: str
@@ -56,7 +50,6 @@ class Suite:
     probe_images: int = 32
     precision: str = "float32"
     generated: bool = False
-    figures: tuple[str, ...] = TRAINING_FIGURES
 
     trains: ClassVar[bool] = True
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
