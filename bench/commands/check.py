@@ -84,8 +84,8 @@ def _refuse(reference: Path, lacking: set[str]) -> None:
     if lacking:
         raise UsageError(
             f"{reference} has no reference for all cases of {', '.join(sorted(lacking))}: check "
-            "others, or add them with --update-reference --gradient NAME (--reference FILE, if it is "
-            "your own)"
+            "others, or add them with --update-reference --gradient NAME (and --reference FILE, if "
+            "the reference is your own)"
         )
 
 
