@@ -18,7 +18,6 @@ from solvers import METHODS
 from solvers.registry import Registry
 
 THREE_GRADIENTS = ("baseline", "node", "anode")
-
 PROTOCOL = (
     *("num_classes", "num_epochs", "batch_size", "lr", "train_images", "test_images"),
     *("probe_images", "precision"),

@@ -84,7 +84,8 @@ def _refuse(reference: Path, lacking: set[str]) -> None:
     if lacking:
         raise UsageError(
             f"{reference} has no reference for all cases of {', '.join(sorted(lacking))}: check "
-            "others, or make one of your own with --update-reference --reference FILE"
+            "others, or add them with --update-reference --gradient NAME (and --reference FILE, if "
+            "the reference is your own)"
         )
 
 

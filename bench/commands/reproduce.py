@@ -13,7 +13,7 @@ from bench.context import Workload
 from bench.errors import CHECK_FAILED, DONE, UsageError, writing
 from bench.execution import executors
 from bench.experiment import Experiment
-from bench.records import ARCHIVE, WALL_CLOCK_COLUMNS, Run
+from bench.records import ADDED_COLUMNS, ARCHIVE, WALL_CLOCK_COLUMNS, Run
 from bench.records.files import make_writable
 from bench.reporting import terminal
 from bench.reporting.progress import SuiteProgress
@@ -123,7 +123,8 @@ def place(results: Path, suite: str, name: str) -> Path:
 
 
 def differences(recorded: Run, now: Run) -> list[Difference]:
-    """Each column that differs in any bit, with its first epoch; wall clock excluded.
+    """Each column that differs in any bit, with its first epoch. Excluded are the wall clock, and
+    columns that the record does not have, because they were added later.
 
     Differences in status, number of epochs and peak memory have epoch 0.
     """
@@ -137,8 +138,9 @@ def differences(recorded: Run, now: Run) -> list[Difference]:
     for before, after in zip(recorded.epochs, now.epochs, strict=False):
         values = vars(after)
         for name, was in vars(before).items():
-            # repr has every bit of a number, and calls NaN the same as NaN.
-            if name not in WALL_CLOCK_COLUMNS and repr(was) != repr(values[name]):
+            if name in WALL_CLOCK_COLUMNS or (was is None and name in ADDED_COLUMNS):
+                continue
+            if repr(was) != repr(values[name]):  # every bit of a number; NaN is the same as NaN
                 found.setdefault(name, Difference(name, before.epoch, was, values[name]))
     return list(found.values())
 

@@ -26,6 +26,7 @@ from bench.records.rows import (
     key_of,
 )
 from bench.records.runs import (
+    ADDED_COLUMNS,
     ARCHIVE,
     EPOCHS,
     RESULTS,
@@ -46,12 +47,13 @@ from bench.records.tables import read_reference, read_rows, write_reference, wri
 
 # fmt: off
 __all__ = [
-    "ARCHIVE", "CONDITION", "EPOCHS", "FIGURE_FORMATS", "MEASUREMENTS", "PICTURES", "RESULTS",
-    "RUN", "STATISTICS", "WALL_CLOCK_COLUMNS", "Configuration", "CostRow", "EpochRow",
-    "GradientRow", "GrowthRow", "LowPrecisionRow", "Measurement", "MemoryRow", "OdeGradientRow",
-    "Picture", "ReversalRow", "Run", "UsageError", "conditions_of", "distinct_name", "environments",
-    "key_of", "load", "load_correct", "load_measurements", "load_runs", "packed", "read_pictures",
-    "read_reference", "read_rows", "read_run", "read_runs", "write_pictures", "write_reference",
-    "write_rows", "write_run", "write_whole",
+    "ADDED_COLUMNS", "ARCHIVE", "CONDITION", "EPOCHS", "FIGURE_FORMATS", "MEASUREMENTS",
+    "PICTURES", "RESULTS", "RUN", "STATISTICS", "WALL_CLOCK_COLUMNS", "Configuration",
+    "CostRow", "EpochRow", "GradientRow", "GrowthRow", "LowPrecisionRow", "Measurement",
+    "MemoryRow", "OdeGradientRow", "Picture", "ReversalRow", "Run", "UsageError",
+    "conditions_of", "distinct_name", "environments", "key_of", "load", "load_correct",
+    "load_measurements", "load_runs", "packed", "read_pictures", "read_reference", "read_rows",
+    "read_run", "read_runs", "write_pictures", "write_reference", "write_rows", "write_run",
+    "write_whole",
 ]
 # fmt: on

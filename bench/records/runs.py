@@ -66,6 +66,9 @@ class EpochRow:
     statistics_seconds: float | None = None
 
 
+ADDED_COLUMNS = {f.name for f in fields(EpochRow) if f.default is None}
+"""Columns that the first version did not have: None in its records."""
+
 STATISTICS = {
     "running": "running",
     "forward": "forward",

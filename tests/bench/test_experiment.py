@@ -124,13 +124,12 @@ def test_values_that_make_no_sense_are_refused(change, said):
         Experiment(**{**BASIC, **change})
 
 
-@pytest.mark.parametrize(
-    ("suite", "runs"),
-    # cifar10: four networks, five seeds, three schemes for two methods, and one baseline.
-    {"smoke": 12, "cifar10-quick": 12, "cifar10-short": 84, "cifar10": 140, "cifar100": 3}.items(),
-)
-def test_suites_have_that_number_of_runs_each_with_its_own_name(suite, runs):
-    assert len({experiment.name for experiment in SUITES[suite].experiments()}) == runs
+def test_suites_have_that_number_of_runs_each_with_its_own_name():
+    names = {s.name: [e.name for e in s.experiments()] for s in SUITES.values() if s.trains}
+    assert {suite: len({*own}) for suite, own in names.items()} == {
+        **{"smoke": 12, "cifar10-quick": 12, "cifar10-short": 84, "cifar100": 3},
+        "cifar10": 140,  # four networks, five seeds, three schemes for two methods, one baseline
+    }
 
 
 def test_full_suite_follows_the_protocol():

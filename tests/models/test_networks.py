@@ -40,7 +40,7 @@ def test_network_has_its_parameters_blocks_and_a_logit_for_each_class(network):
     assert all((b.method, b.n_steps, b.gradient) == ("rk2", 2, "anode") for b in blocks)
 
 
-@pytest.mark.parametrize("network", ["alexnet", "resnet4", "resnet10", "squeezenext"])
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_anode_gradient_of_a_network_is_backprops_bit_for_bit(network, dtype):
     images = torch.randn(4, 3, 32, 32, dtype=dtype)

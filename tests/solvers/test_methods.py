@@ -64,6 +64,15 @@ EVALUATIONS = {
 }
 """Evaluations a stage of four steps in the forward and the backward pass."""
 
+COUNTED_ELSEWHERE = {"anode-auto", "node-frozen", "node-grid-frozen", "node-stages", "mixed"}
+"""By a plan, as the method without "-frozen", or by scheme; and those with adaptive steps."""
+
+
+def test_evaluations_of_every_method_with_fixed_steps_are_promised():
+    fixed = {name for name, m in GRADIENTS.items() if not getattr(m, "is_adaptive", False)}
+    assert fixed - COUNTED_ELSEWHERE <= {name.partition(":")[0] for name in EVALUATIONS}
+
+
 BY_TORCHDIFFEQ = ("node", "node-grid", "backprop-torchdiffeq")
 
 

@@ -111,6 +111,10 @@ def test_differences_are_the_first_of_each_column():
     now = run("a", epochs=[replace(first, train_seconds=9.0), row(2, nfe_forward=7), changed])
     found = {d.column: (d.epoch, d.now) for d in reproduce.differences(was, now)}
     assert found == {"nfe_forward": (2, 7), "gradient_error_blocks": (3, (0.5, 0.25))}
+    # A record of an earlier version lacks columns.
+    early, late = (run("a", epochs=[row(1, test_loss_plain=v)]) for v in (None, 0.5))
+    assert reproduce.differences(early, late) == []
+    assert [d.column for d in reproduce.differences(late, early)] == ["test_loss_plain"]
     shorter = run("a", epochs=[first], status="diverged")
     assert [d.column for d in reproduce.differences(was, shorter)] == ["status", "epochs"]
 
