@@ -1,5 +1,6 @@
 """Binomial checkpointing: differentiate steps in reverse order with at most m states stored."""
 
+import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -14,6 +15,11 @@ from solvers.replay import Replay
 
 Run = Callable[[RightHandSide, Tensor, int, int], Tensor]
 """run(rhs, z, begin, end): the state after steps begin … end - 1 from z."""
+
+
+def is_available() -> bool:
+    """Return whether the package with the schedules is installed."""
+    return importlib.util.find_spec("checkpoint_schedules") is not None
 
 
 def recomputed_steps(n_steps: int, m: int) -> int:

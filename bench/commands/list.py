@@ -41,7 +41,10 @@ def run(request: cli.TrainingRequest, console: Console) -> int:
 
 
 def _study_row(study: Study, out: Path) -> tuple[str, str, str, str]:
-    cases = study.cases()
+    try:
+        cases = study.cases()
+    except ValueError as error:  # a package that one of its methods needs is not installed
+        return study.name, "", f"not here: {error}", study.description
     state = status.of_cases(out / study.name, study.row, study.key, cases)
     return study.name, str(len(cases)), state.detail or state.state, study.description
 

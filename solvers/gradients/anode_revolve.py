@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from solvers.binomial import run_schedule, schedule
+from solvers.binomial import is_available, run_schedule, schedule
 from solvers.checkpoint import checkpointed
 from solvers.integrate import RightHandSide, advance, step_grid
 from solvers.methods import METHODS, Tableau
@@ -37,7 +37,12 @@ class AnodeRevolve:
         return self.family if self.m is None else f"{self.family}:m={self.m}"
 
     def check(self, method: str | Tableau, n_steps: int) -> None:
-        """Raises ValueError unless m is None or 1 ≤ m ≤ n_steps."""
+        """Raises ValueError unless the schedules are installed and m is None or 1 ≤ m ≤ n_steps."""
+        if not is_available():
+            raise ValueError(
+                f"{self.name} needs the package checkpoint-schedules: install it, or choose "
+                "another gradient method"
+            )
         if self.m is not None and not 1 <= self.m <= n_steps:
             raise ValueError(
                 f"{self.name} needs 1 ≤ m ≤ Nt, and Nt is {n_steps}: choose m between 1 and "

@@ -29,6 +29,11 @@ class Symplectic(AnodeRevolve):
 
     family = "symplectic"
 
+    def check(self, method: str | Tableau, n_steps: int) -> None:
+        """Raises ValueError as anode-revolve with this m; without m no schedule is needed."""
+        if self.m is not None:
+            super().check(method, n_steps)
+
     def solve(self, rhs: RightHandSide, z0: Tensor, method: str | Tableau, n_steps: int) -> Tensor:
         evaluated = CheckpointedEvaluations(rhs)
         if self.m is None:

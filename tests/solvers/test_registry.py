@@ -97,3 +97,11 @@ def test_wrong_parameter_or_object_says_why(spec, said):
 def test_parameter_out_of_its_range_is_an_error(gradient, said):
     with pytest.raises(ValueError, match=said):
         odeint(lambda t, z: z, torch.ones(1, 3), method="rk2", n_steps=3, gradient=gradient)
+
+
+@pytest.mark.parametrize("gradient", ["anode-revolve", "anode-revolve:m=1", "symplectic:m=1"])
+def test_missing_package_is_named_where_it_is_needed(gradient, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    GRADIENTS.resolve("symplectic").check("rk2", 2)
+    with pytest.raises(ValueError, match="needs the package checkpoint-schedules: install it"):
+        GRADIENTS.resolve(gradient).check("rk2", 2)

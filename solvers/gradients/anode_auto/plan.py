@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from solvers.binomial import recomputed_steps
+from solvers.binomial import is_available, recomputed_steps
 
 WORKSPACE = 3
 """Additional states while a block is differentiated: the gradient of its result, and an operator's
@@ -93,13 +93,14 @@ def plan(blocks: Sequence[BlockSize], budget: int | None = None) -> tuple[BlockP
     that holds least. A budget of None is `anode_peak`. Raises ValueError when nothing fits.
     """
     allowed = anode_peak(blocks) if budget is None else budget
+    binomial = is_available()
     # After each block, the bytes stored so far → the cheapest plan. A plan that holds more than
     # another and costs as much is dropped.
     front: dict[int, tuple[BlockPlan, ...]] = {0: ()}
     for block in blocks:
         extended: dict[int, tuple[BlockPlan, ...]] = {}
         for held, so_far in front.items():
-            for choice, more in _choices(block, allowed, held):
+            for choice, more in _choices(block, allowed, held, binomial):
                 candidate = (*so_far, choice)
                 known = extended.get(held + more)
                 if known is None or _cost(candidate) < _cost(known):
@@ -116,7 +117,9 @@ def plan(blocks: Sequence[BlockSize], budget: int | None = None) -> tuple[BlockP
     return min(front.values(), key=_cost)
 
 
-def _choices(block: BlockSize, allowed: int, held: int) -> Iterator[tuple[BlockPlan, int]]:
+def _choices(
+    block: BlockSize, allowed: int, held: int, binomial: bool
+) -> Iterator[tuple[BlockPlan, int]]:
     """The choices for a block within `allowed` bytes, of which earlier blocks use `held`; and the
     bytes that each choice uses until the backward pass."""
     free = allowed - held - block.before - WORKSPACE * block.state
@@ -136,7 +139,7 @@ def _choices(block: BlockSize, allowed: int, held: int) -> Iterator[tuple[BlockP
                 cost = left * block.cost(remembers=remembers)
                 yield BlockPlan(stored, None, cost, remembers), more
     step = block.n_stages * block.evaluation
-    m = min((free - step) // max(1, block.state), block.n_steps)
+    m = min((free - step) // max(1, block.state), block.n_steps) if binomial else 0
     if m >= 1:
         evaluations = recomputed_steps(block.n_steps, m) * block.n_stages
         yield BlockPlan(0, m, evaluations * block.cost(remembers=False)), 0

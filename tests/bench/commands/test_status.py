@@ -125,6 +125,13 @@ def test_list_measures_only_for_an_estimate(tmp_path, capsys, monkeypatch):
     assert "time here" in capsys.readouterr().out
 
 
+def test_list_names_the_suites_that_lack_a_package(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("COLUMNS", "400")
+    assert run_bench.main(["--list", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("not here: anode-revolve needs the package") == 4
+
+
 @pytest.mark.parametrize("line", ["--status", "--list", "--suite memory --status"])
 def test_out_that_is_no_folder_is_refused(line, tmp_path, capsys):
     (tmp_path / "file").write_text("")

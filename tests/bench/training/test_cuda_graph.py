@@ -1,6 +1,7 @@
 """Captured steps: which steps are captured, when, and that they train as eager ones do."""
 
 import weakref
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -19,6 +20,9 @@ from solvers import GRADIENTS
 from tests.bench.builders import CPU, experiment
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+needs_schedules = pytest.mark.skipif(
+    find_spec("checkpoint_schedules") is None, reason="needs checkpoint-schedules"
+)
 CUDA = torch.device("cuda", 0)
 READERS = ["node", "node-grid", "node-frozen", "node-grid-frozen", "backprop-torchdiffeq"]
 """Gradient methods with which the host reads values computed from the time grid."""
@@ -156,7 +160,10 @@ def test_all_but_adaptive_and_unknown_methods_are_captured_on_cuda(gradient):
 @needs_cuda
 @pytest.mark.parametrize(
     "gradient",
-    ["backprop", "anode", "anode-auto", "anode-steps", "anode-revolve", "reversible", *READERS],
+    [
+        *("backprop", "anode", "anode-auto", "anode-steps", "reversible", *READERS),
+        pytest.param("anode-revolve", marks=needs_schedules),
+    ],
 )
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_captured_steps_on_cuda_train_as_eager_ones_do(gradient, precision):
