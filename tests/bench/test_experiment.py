@@ -11,7 +11,7 @@ from hypothesis import example, given, reject
 from hypothesis import strategies as st
 
 from bench.experiment import Experiment
-from bench.suites import SUITES
+from bench.suites import SUITES, Suite
 from solvers import GRADIENTS
 
 BASIC = {"network": "resnet4", "gradient": "anode", "method": "rk2", "n_steps": 2}
@@ -125,7 +125,8 @@ def test_values_that_make_no_sense_are_refused(change, said):
 
 
 def test_suites_have_that_number_of_runs_each_with_its_own_name():
-    names = {s.name: [e.name for e in s.experiments()] for s in SUITES.values() if s.trains}
+    suites = [suite for suite in SUITES.values() if isinstance(suite, Suite)]
+    names = {suite.name: [e.name for e in suite.experiments()] for suite in suites}
     assert {suite: len({*own}) for suite, own in names.items()} == {
         **{"smoke": 12, "cifar10-quick": 12, "cifar10-short": 84, "cifar100": 3},
         "cifar10": 140,  # four networks, five seeds, three schemes for two methods, one baseline
