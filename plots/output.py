@@ -112,7 +112,8 @@ def _short(svg: str) -> str:
     svg = re.sub(r'(<g) id="[^"]*"', r"\1", svg).replace("xlink:href", "href")
     places = re.compile(r' (?:d|x|y)="[^"]*"|translate\([^)]*\)')
     svg = places.sub(lambda place: re.sub(r"(\d\.\d\d)\d+", r"\1", place[0]), svg)
-    return re.sub(r"\s*\n\s*", "\n", svg)
+    svg = svg.replace("DejaVuSans", "S")  # in the names of letters, of which there are thousands
+    return re.sub(r"\s*\n\s*", "", svg)
 
 
 _output: ContextVar[Output] = ContextVar("output")
