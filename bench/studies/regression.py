@@ -59,7 +59,7 @@ def compare(
 
 
 def identity_of(row: quantities.Row) -> tuple[Any, ...]:
-    """What a measured row and its reference have in common."""
+    """The values that a measured row and its reference have in common."""
     return key_of(row, row.identity)
 
 

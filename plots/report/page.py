@@ -44,7 +44,7 @@ def _data_uri(svg: str) -> Markup:
 
 
 _PLAIN = "".join(chr(c) for c in range(32, 127) if chr(c) not in '"#%&')
-"""What an address in double quotes may contain."""
+"""Characters that an address in double quotes may contain."""
 
 
 def _html(file: Path) -> Markup:

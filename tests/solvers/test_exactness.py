@@ -24,7 +24,7 @@ DIVIDED_BLOCKS = (
     "symplectic:m=1",
 )
 SUM_ALIKE_WITH_EULER = ("anode-steps", "anode-revolve", "anode-revolve:m=1")
-"""Those that differentiate one step at a time as a whole."""
+"""Methods that differentiate one step at a time as a whole."""
 
 RECOMPUTING = (
     *("anode", "anode-auto", "anode-steps", "anode-revolve:m=2", "reversible"),
@@ -135,7 +135,7 @@ EULER_IN_FIVE_STEPS = {
         "activation": nn.Tanh,
     },
 }
-"""Where a method that differentiates several steps at once does not sum as backprop does."""
+"""A case in which a method that differentiates several steps at once sums in another order."""
 
 
 def random_problem(seed, dtype, channels_last, training, layers):

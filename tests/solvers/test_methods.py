@@ -64,8 +64,8 @@ EVALUATIONS = {
 }
 """Evaluations a stage of four steps in the forward and the backward pass."""
 
-COUNTED_ELSEWHERE = {"anode-auto", "node-frozen", "node-grid-frozen", "node-stages", "mixed"}
-"""By a plan, as the method without "-frozen", or by scheme; and those with adaptive steps."""
+COUNTED_ELSEWHERE = {"anode-auto", "node-frozen", "node-grid-frozen", "node-stages"}
+"""Methods whose evaluations depend on a plan or the scheme, or are those of another method."""
 
 
 def test_evaluations_of_every_method_with_fixed_steps_are_promised():

@@ -15,7 +15,7 @@ N_IMAGES = 200
 ACCURACY = {"baseline": 150, "node": 120, "anode": 140}
 """Correct test images with the running statistics."""
 MORE = {"forward": 5, "batch": 10, "per_evaluation": 15}
-"""How many more there are with other statistics."""
+"""Further correct test images with other statistics."""
 
 
 @pytest.fixture
