@@ -3,6 +3,7 @@
 import copy
 import random
 import re
+import sys
 from contextlib import nullcontext
 from functools import partial
 
@@ -17,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from models import ODEBlock
-from solvers import GRADIENTS, InexactError, odeint
+from solvers import GRADIENTS, InexactError, odeint, proof
 from solvers.gradients import reference
 from solvers.proof import _on_cpu, _on_device, checksum, signed_sums
 from tests.solvers.gradients.test_reversible import Storing
@@ -166,6 +167,19 @@ def test_checksum_changes_with_every_bit_and_every_place(shape, dtype, seed, dat
     assert checksum([-tensor]) != [known]
     flipped = tensor.flip(data.draw(st.integers(0, len(shape) - 1)))
     assert torch.equal(flipped, tensor) or checksum([flipped]) != [known]
+
+
+def test_checksum_without_the_package_xxhash_changes_with_a_bit_too(monkeypatch):
+    monkeypatch.setitem(sys.modules, "xxhash", None)
+    proof._hash.cache_clear()
+    try:
+        values = torch.randn(1000)
+        (known,) = checksum([values])
+        assert checksum([values.clone()]) == [known]
+        values.view(torch.int32)[500] ^= 1
+        assert checksum([values]) != [known]
+    finally:
+        proof._hash.cache_clear()
 
 
 @pytest.mark.parametrize("count", [2, 254, 8 * 127, 1 << 16])

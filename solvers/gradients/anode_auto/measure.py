@@ -1,34 +1,41 @@
-"""Measure the bytes that autograd stores, in its graph."""
+"""Measure the bytes that autograd stores, in its graph, and the work of convolutions."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from solvers.gradients.anode_auto.convolutions import Counted
 from solvers.gradients.anode_auto.plan import BlockSize
 from solvers.parameters import edges, upstream
 
 
-def measured(
-    size: BlockSize, ends: Sequence[Tensor], inputs: Sequence[Tensor], convolutions: Counted
-) -> BlockSize:
+class Convolutions(TorchDispatchMode):
+    """Context that counts the floating-point operations of the convolutions inside."""
+
+    operations = 0
+
+    def __torch_dispatch__(
+        self, operator: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = operator(*args, **(kwargs or {}))
+        if operator is torch.ops.aten.convolution.default:
+            weight = args[1]
+            self.operations += 2 * result.numel() * (weight.numel() // len(weight))
+        return result
+
+
+def measured(size: BlockSize, ends: Sequence[Tensor], inputs: Sequence[Tensor]) -> BlockSize:
     """The size of a block with what its evaluations store, after they computed `ends` from the
-    inputs, which are z0 and the parameters, by these convolutions."""
+    inputs, which are z0 and the parameters."""
     kept = _stored(edges(ends), edges(inputs))
     z0, *parameters = inputs
     for parameter in parameters:
         kept.pop(_key(parameter), None)
-    each = size.n_evaluations
-    return replace(
-        size,
-        evaluation=-(-sum(kept.values()) // each),
-        shared=kept.get(_key(z0), 0),
-        products=-(-convolutions.bytes // each),
-        operations=convolutions.operations // each,
-        moved=convolutions.moved // each,
-    )
+    evaluation = -(-sum(kept.values()) // size.n_evaluations)
+    return replace(size, evaluation=evaluation, shared=kept.get(_key(z0), 0))
 
 
 def bytes_since(blocks: Iterable[tuple[Any, int]], z: Tensor) -> int:

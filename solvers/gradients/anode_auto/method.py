@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from solvers.binomial import run_schedule, schedule
-from solvers.gradients.anode_auto.convolutions import Counted, Recall, Remember
-from solvers.gradients.anode_auto.measure import measured
+from solvers.gradients.anode_auto.measure import Convolutions, measured
 from solvers.gradients.anode_auto.planner import Block, Planner
 from solvers.integrate import RightHandSide, evaluate, integrate, step_grid
 from solvers.methods import METHODS, Tableau
@@ -23,8 +22,7 @@ from solvers.replay import Replay
 
 @dataclass(frozen=True)
 class AnodeAuto:
-    """Stores what fits into a memory budget, and runs the rest again, without its convolutions
-    where their results fit.
+    """Stores what fits into a memory budget, and runs the rest again.
 
     budget: bytes that the ODE blocks of a network may store at once; None means what `anode` itself
     stores (docs/performance.md: where the peak is higher). The first pass through a network is
@@ -90,9 +88,8 @@ class _Planned(torch.autograd.Function):
         begin = end - (block.plan.stored if block.plan else 0)
         carried: tuple[Tensor, ...] = (z0.detach(),)
         ctx.checksums = {}  # by number of evaluations
-        ctx.remembered = Remember() if block.plan and block.plan.remembers else None
         if begin > 0:
-            with replay.first() as rhs, ctx.remembered or nullcontext():
+            with replay.first() as rhs:
                 carried = run(rhs, carried, begin=0, end=begin)
             ctx.checksums[begin] = checksum(carried)
         if begin < end:
@@ -159,16 +156,13 @@ def _run_again(ctx: Any, left: int, arriving: Sequence[Tensor | None]) -> Sequen
 
         return run_schedule(actions, run, ctx.replay, z0, ctx.parameters, end, arriving[0])
     z0 = ctx.saved_tensors[0].detach().requires_grad_(ctx.needs_input_grad[4])
-    remembered: Remember | None = ctx.remembered
-    ctx.remembered = None  # serves one backward pass
-    counted = None if block.plan else Counted()
-    recall = Recall(remembered) if remembered and remembered.is_intact() else nullcontext()
-    del remembered
-    with ctx.replay.again() as rhs, counted or recall:
+    counted = None if block.plan else Convolutions()
+    with ctx.replay.again() as rhs, counted or nullcontext():
         carried = ctx.run(rhs, (z0,), begin=0, end=left)
     require_same(carried, ctx.checksums[left])
     if counted:
-        block.size = measured(block.size, carried, (z0, *ctx.parameters), counted)
+        size = measured(block.size, carried, (z0, *ctx.parameters))
+        block.size = replace(size, operations=counted.operations // size.n_evaluations)
     arrived = [
         (end, gradient)
         for end, gradient in zip(carried, arriving, strict=True)

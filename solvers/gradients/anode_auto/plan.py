@@ -9,8 +9,8 @@ WORKSPACE = 3
 """Additional states while a block is differentiated: the gradient of its result, and an operator's
 incoming and outgoing gradient."""
 
-_MOVES = 1.8
-"""Bytes moved for each stored byte of an evaluation, without convolutions."""
+_MOVES = 2.6
+"""Bytes moved for each stored byte of an evaluation."""
 
 _BALANCE = 20
 """Floating-point operations of a convolution in the time that moving a byte takes. Both constants
@@ -27,8 +27,7 @@ class BlockSize:
     evaluation: stored by one evaluation for its differentiation, its input included; shared: the
     part of that in the block's own input. state: z. before: stored by the layers in front of the
     block, its input included, from the first block on. parameters: those of the right-hand side.
-    products: results of the convolutions of an evaluation; moved: bytes that these read and write;
-    operations: their floating-point operations.
+    operations: floating-point operations of the convolutions of an evaluation.
     """
 
     n_steps: int
@@ -38,18 +37,16 @@ class BlockSize:
     before: int
     shared: int = 0
     parameters: int = 0
-    products: int = 0
     operations: int = 0
-    moved: int = 0
 
     @property
     def n_evaluations(self) -> int:
         return self.n_steps * self.n_stages
 
-    def cost(self, *, remembers: bool) -> float:
+    @property
+    def cost(self) -> float:
         """Cost of running an evaluation again, in bytes moved."""
-        convolutions = 0.0 if remembers else self.moved + self.operations / _BALANCE
-        return _MOVES * self.evaluation + convolutions
+        return _MOVES * self.evaluation + self.operations / _BALANCE
 
     def first(self, evaluations: int) -> int:
         """Bytes that its first evaluations store, beside its input."""
@@ -65,13 +62,11 @@ class BlockSize:
 class BlockPlan:
     """stored: number of a block's last evaluations that are stored. The others are run again after
     these are differentiated: all at once, or, where they do not fit, with at most `checkpoints`
-    states by the binomial schedule. remembers: the results of their convolutions are kept from the
-    forward pass. cost: of all that is run again, in bytes moved."""
+    states by the binomial schedule. cost: of all that is run again, in bytes moved."""
 
     stored: int
     checkpoints: int | None
     cost: float
-    remembers: bool = False
 
 
 def anode_peak(blocks: Sequence[BlockSize]) -> int:
@@ -133,16 +128,13 @@ def _choices(
         # Where a block is divided, autograd still holds the gradient of its result; where a step is
         # divided, its slopes have gradients too.
         again = block.first(left) + (1 + left % block.n_stages) * block.state * (0 < stored < whole)
-        for remembers in (True, False) if left and block.products else (False,):
-            more = block.last(stored) + (left * block.products if remembers else 0)
-            if max(more, again) <= free:
-                cost = left * block.cost(remembers=remembers)
-                yield BlockPlan(stored, None, cost, remembers), more
+        if max(more := block.last(stored), again) <= free:
+            yield BlockPlan(stored, None, left * block.cost), more
     step = block.n_stages * block.evaluation
     m = min((free - step) // max(1, block.state), block.n_steps) if binomial else 0
     if m >= 1:
         evaluations = recomputed_steps(block.n_steps, m) * block.n_stages
-        yield BlockPlan(0, m, evaluations * block.cost(remembers=False)), 0
+        yield BlockPlan(0, m, evaluations * block.cost), 0
 
 
 def _cost(plans: Sequence[BlockPlan]) -> float:

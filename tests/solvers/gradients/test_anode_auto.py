@@ -15,7 +15,9 @@ from torch.utils.checkpoint import checkpoint
 import models
 from bench.instruments.memory import _LiveBytes, peak_bytes
 from models.layers import Autonomous, conv_bn_relu
+from solvers.gradients.anode_auto import planner
 from solvers.gradients.anode_auto.method import AnodeAuto
+from solvers.gradients.anode_auto.plan import BlockPlan
 from tests.bench.builders import CPU
 
 
@@ -129,6 +131,39 @@ def test_networks_that_take_turns_inside_one_step_stay_exact():
             loss.backward()
         pairs.append(nn.ModuleList([one, other]))
     assert_same_gradients(*pairs)
+
+
+class GradientFlow(nn.Module):
+    """−∇V of a potential with a convolution: differentiates inside itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Conv2d(4, 4, 3, padding=1)
+        self.outer = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, t, z):
+        with torch.enable_grad():
+            x = z if z.requires_grad else z.detach().requires_grad_()
+            potential = self.outer(torch.tanh(self.inner(x))).square().sum()
+            (slope,) = torch.autograd.grad(potential, x, create_graph=True)
+        return -0.01 * slope
+
+
+@pytest.mark.parametrize("stored", [0, 1, 3, 4])
+def test_right_hand_side_that_differentiates_inside_itself_keeps_its_gradient(monkeypatch, stored):
+    monkeypatch.setattr(planner, "plan", lambda sizes, budget: [BlockPlan(stored, None, 0)])
+    found = []
+    for gradient in (AnodeAuto(), "backprop"):
+        torch.manual_seed(0)
+        rhs = GradientFlow().double()
+        block = models.ODEBlock(rhs, method="rk2", n_steps=2, gradient=gradient)
+        z0 = torch.randn(2, 4, 6, 6, dtype=torch.float64, requires_grad=True)
+        for _ in range(2):  # anode-auto measures the first
+            z0.grad = None
+            step(block, z0)
+        found.append([z0.grad, *(p.grad for p in rhs.parameters() if p.grad is not None)])
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(*found, rtol=1e-13, atol=1e-15)
 
 
 def test_layer_between_blocks_that_is_checkpointed_runs_twice():

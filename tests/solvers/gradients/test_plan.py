@@ -18,17 +18,15 @@ BLOCK = st.fixed_dictionaries(
         "before": st.integers(0, 30),  # kept in front of the block
         "shared": st.booleans(),  # whether the right-hand side stores its input
         "parameters": st.integers(0, 9),
-        "products": st.integers(1, 5),  # of an evaluation's convolutions
-        "operations": st.integers(0, 500),
+        "operations": st.integers(0, 500),  # of an evaluation's convolutions
     }
 )
 BLOCKS = st.lists(BLOCK, min_size=1, max_size=4)
 
 
-def cost(block, remembers=False):
+def cost(block):
     """The cost of running one evaluation again."""
-    convolutions = block.moved + block.operations / 20
-    return 1.8 * block.evaluation + (0 if remembers else convolutions)
+    return 2.6 * block.evaluation + block.operations / 20
 
 
 def sizes(raw):
@@ -36,8 +34,8 @@ def sizes(raw):
     found, before = [], 0
     for block in raw:
         before += block["state"] + block["before"]
-        shared, moved = block["state"] if block["shared"] else 0, 2 * block["products"]
-        found.append(BlockSize(**{**block, "before": before, "shared": shared}, moved=moved))
+        shared = block["state"] if block["shared"] else 0
+        found.append(BlockSize(**{**block, "before": before, "shared": shared}))
     return found
 
 
@@ -47,8 +45,7 @@ def peak(blocks, plans):
     for block, choice in zip(blocks, plans, strict=True):
         gradients = 3 * block.parameters if any(held) else 0
         is_whole = choice.stored == block.n_evaluations
-        kept = (block.n_evaluations - choice.stored) * block.products if choice.remembers else 0
-        held.append(choice.stored * block.evaluation - (block.shared if is_whole else 0) + kept)
+        held.append(choice.stored * block.evaluation - (block.shared if is_whole else 0))
         most = max(most, sum(held) + block.before + 3 * block.state + gradients)
     for block, choice in reversed(list(zip(blocks, plans, strict=True))):
         held.pop()
@@ -99,9 +96,8 @@ def test_no_plan_within_the_budget_costs_less(raw, budget):
     choices = [
         [
             *(
-                BlockPlan(s, None, (block.n_evaluations - s) * cost(block, remembers), remembers)
+                BlockPlan(s, None, (block.n_evaluations - s) * cost(block))
                 for s in range(block.n_evaluations + 1)
-                for remembers in (False, True)
             ),
             *(
                 BlockPlan(0, m, recomputed_steps(block.n_steps, m) * block.n_stages * cost(block))
