@@ -1,5 +1,6 @@
 """Seconds of computations that are compared, measured in turn."""
 
+import random
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -35,15 +36,19 @@ def interleaved(
     """Seconds (repeats,) of each variant's phases, and of the whole "step".
 
     All variants take turns in every round, after one warm-up: a disturbance of the machine affects
-    all of them, so that their ratios within a round hold. On CUDA time is measured with events.
+    all of them, so that their ratios within a round hold. Each round has a random order, else each
+    variant would always find the caches and threads as the same other one left them. On CUDA time
+    is measured with events.
     """
+    order, generator = list(variants), random.Random(0)
     for run in variants.values():
         run(lambda phase: None)
     taken: dict[Variant, list[dict[str, float]]] = {name: [] for name in variants}
     for _ in range(repeats):
-        for name, run in variants.items():
+        generator.shuffle(order)
+        for name in order:
             clock = Clock(device)
-            run(clock.end_phase)
+            variants[name](clock.end_phase)
             clock.end_phase(TOTAL)
             taken[name].append(clock.seconds())
     return {
