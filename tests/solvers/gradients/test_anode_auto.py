@@ -149,21 +149,64 @@ class GradientFlow(nn.Module):
         return -0.01 * slope
 
 
+@pytest.fixture
+def stores(monkeypatch):
+    """Call it: every block stores that number of its evaluations, and runs the others again."""
+    return lambda stored: monkeypatch.setattr(
+        planner, "plan", lambda sizes, budget: [BlockPlan(stored, None, 0) for _ in sizes]
+    )
+
+
+def passes(gradient, make, *, method="rk2", autocast=False, dtype=torch.float32):
+    """z1, the gradients and the buffers after two passes, of which anode-auto measures one."""
+    torch.manual_seed(0)
+    rhs = make().to(dtype)
+    block = models.ODEBlock(rhs, method=method, n_steps=2, gradient=gradient)
+    for _ in range(2):
+        torch.manual_seed(1)
+        z0 = torch.randn(2, 4, 6, 6, dtype=dtype, requires_grad=True)
+        rhs.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            z1 = block(z0)
+        (z1.float() if autocast else z1).square().sum().backward()
+    gradients = [p.grad for p in rhs.parameters() if p.grad is not None]
+    return [z1.detach(), z0.grad, *gradients, *rhs.buffers()]
+
+
+@pytest.mark.parametrize(
+    ("activation", "dropout", "autocast"),
+    [
+        (nn.Tanh(), 0.0, False),
+        (nn.ReLU(inplace=True), 0.0, False),
+        (nn.Tanh(), 0.3, False),
+        (nn.Tanh(), 0.0, True),
+    ],
+)
+@pytest.mark.parametrize("method", ["euler", "rk2", "rk4"])
+def test_block_that_is_run_again_has_backprops_gradient_bit_for_bit(
+    stores, method, activation, dropout, autocast
+):
+    def make():
+        layers = nn.Conv2d(4, 4, 3, padding=1), activation, nn.BatchNorm2d(4), nn.Dropout(dropout)
+        return Autonomous(*layers)
+
+    stores(0)
+    found, expected = (
+        passes(gradient, make, method=method, autocast=autocast)
+        for gradient in (AnodeAuto(), "backprop")
+    )
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
 @pytest.mark.parametrize("stored", [0, 1, 3, 4])
-def test_right_hand_side_that_differentiates_inside_itself_keeps_its_gradient(monkeypatch, stored):
-    monkeypatch.setattr(planner, "plan", lambda sizes, budget: [BlockPlan(stored, None, 0)])
-    found = []
-    for gradient in (AnodeAuto(), "backprop"):
-        torch.manual_seed(0)
-        rhs = GradientFlow().double()
-        block = models.ODEBlock(rhs, method="rk2", n_steps=2, gradient=gradient)
-        z0 = torch.randn(2, 4, 6, 6, dtype=torch.float64, requires_grad=True)
-        for _ in range(2):  # anode-auto measures the first
-            z0.grad = None
-            step(block, z0)
-        found.append([z0.grad, *(p.grad for p in rhs.parameters() if p.grad is not None)])
-    assert torch.equal(found[0][0], found[1][0])
-    torch.testing.assert_close(*found, rtol=1e-13, atol=1e-15)
+def test_right_hand_side_that_differentiates_inside_itself_keeps_its_gradient(stores, stored):
+    stores(stored)
+    found, expected = (
+        passes(gradient, GradientFlow, dtype=torch.float64)
+        for gradient in (AnodeAuto(), "backprop")
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-15)
+    assert torch.equal(found[1], expected[1])
 
 
 def test_layer_between_blocks_that_is_checkpointed_runs_twice():
